@@ -1,0 +1,191 @@
+"""Captures: what an audit reads of a machine, packed so that it can be audited elsewhere.
+
+A tar.gz with `manifest.json`, the files read under `root/`, answers of programs, and the GPU snapshot.
+Host names, UUIDs, MAC and IP addresses are replaced by pseudonyms that stay the same within one capture.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import secrets
+import tarfile
+from collections.abc import Mapping
+from hashlib import sha256
+from typing import Any
+
+import msgspec
+
+from tuneagent import __version__, engine
+from tuneagent.errors import ReadFailed
+from tuneagent.gpu import RECORDED_PATH, read_gpus, record
+from tuneagent.host import Completed, Files, Host, NoProcesses
+from tuneagent.host.recording import RecordedExec, RecordingExec, RecordingFiles
+from tuneagent.topology import read_topology
+from tuneagent.tunable import Facts, Tunable
+from tuneagent.tunables import specs_of
+from tuneagent.tuning_profile import Profile
+
+FORMAT = "tuneagent.dev/capture/v1"
+MEMBER_LIMIT = 50_000
+SIZE_LIMIT_BYTES = 256 * 1024 * 1024
+# Read besides what the tunables read, so that rows added later find something in older captures.
+EXTRA_FOLDERS = ("proc/sys/vm", "proc/sys/net/core", "sys/kernel/mm/transparent_hugepage", "sys/devices/system/cpu/smt")
+EXTRA_FILES = (
+    "proc/cmdline", "proc/meminfo", "proc/interrupts", "proc/swaps", "proc/mounts", "proc/1/limits", "proc/cpuinfo",
+    "proc/sys/kernel/hostname", "proc/sys/kernel/osrelease", "proc/sys/kernel/arch", "proc/sys/kernel/random/boot_id",
+    "etc/os-release", "sys/module/nvidia/version",
+)  # fmt: skip
+# Files that change between two reads of one machine, or that a read itself changes.
+_SKIPPED = re.compile(r"proc/sys/vm/(stat_refresh|compact_memory|drop_caches|mmap_rnd.*)\Z")
+
+_UUID = re.compile(r"\b[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}\b")
+_MAC = re.compile(r"\b(?:[0-9a-fA-F]{2}:){5}[0-9a-fA-F]{2}\b")
+_IPV4 = re.compile(r"(?<![\d.])(?!(?:0|127)\.)(?:\d{1,3}\.){3}\d{1,3}(?![\d.])")
+
+
+class Manifest(msgspec.Struct, frozen=True, kw_only=True):
+    """What a capture says of itself."""
+
+    format: str = FORMAT
+    tool: str = __version__
+    identifiers: bool
+    namespaces: dict[str, bool | None]
+    unreadable: dict[str, str]
+    commands: dict[str, tuple[int, str, str]]
+    is_root: bool | None = None
+
+
+def take(host: Host, profiles: list[Profile], registry: Mapping[str, Tunable[Any]], *, identifiers: bool) -> bytes:
+    """Capture a host: everything that audits of these profiles and the topology read of it."""
+    files, programs = RecordingFiles(host.files.root), RecordingExec(host.exec)
+    watched = Host(files, programs, host.processes, host.source, host.host_pid, host.now, host.unreadable)
+    facts = Facts(watched)
+    for profile in profiles:
+        engine.observe(facts, specs_of(profile, registry), registry)
+    read_topology(watched)
+    for path in EXTRA_FILES:
+        watched.observe(path)
+    for folder in EXTRA_FOLDERS:
+        for name in files.names(folder):
+            path = f"{folder}/{name}"
+            if not _SKIPPED.match(path) and not files.is_dir(path):
+                watched.observe(path)
+    hide = _Pseudonyms(host, enabled=not identifiers)
+    manifest = Manifest(
+        identifiers=identifiers,
+        namespaces={kind: host.namespace_is_hosts(kind) for kind in ("net", "ipc")},
+        unreadable={hide.text(path): hide.text(error) for path, error in files.failed.items()},
+        commands={
+            argv: (done.code, hide.text(done.stdout), hide.text(done.stderr)) for argv, done in programs.answers.items()
+        },
+    )
+    content = {path: hide.data(data) for path, data in files.content.items() if not _SKIPPED.match(path)}
+    content[RECORDED_PATH] = hide.data(record(read_gpus(host)))
+    return _pack(manifest, content, files.folders)
+
+
+class _Pseudonyms:
+    """Same identifier, same pseudonym, within one capture; a salt that is thrown away keeps it from being found."""
+
+    def __init__(self, host: Host, *, enabled: bool) -> None:
+        self._enabled = enabled
+        self._salt = secrets.token_hex(16)
+        self._names = []
+        if enabled:
+            name = host.files.read_or("proc/sys/kernel/hostname", "")
+            # A name such as `vm` would be replaced inside other words.
+            self._names = [re.compile(rf"\b{re.escape(name)}\b")] if len(name) >= 4 and name != "localhost" else []
+
+    def _digits(self, text: str, count: int) -> str:
+        return sha256((self._salt + text.lower()).encode()).hexdigest()[:count]
+
+    def _uuid(self, match: re.Match[str]) -> str:
+        if set(match.group(0)) <= {"0", "-"}:
+            return match.group(0)
+        d = self._digits(match.group(0), 32)
+        return f"{d[:8]}-{d[8:12]}-{d[12:16]}-{d[16:20]}-{d[20:32]}"
+
+    def _mac(self, match: re.Match[str]) -> str:
+        d = self._digits(match.group(0), 10)
+        return "02:" + ":".join(d[i : i + 2] for i in range(0, 10, 2))
+
+    def _address(self, match: re.Match[str]) -> str:
+        d = self._digits(match.group(0), 4)
+        return f"198.18.{int(d[:2], 16)}.{int(d[2:], 16)}"
+
+    def text(self, text: str) -> str:
+        """Text with every identifier replaced."""
+        if not self._enabled:
+            return text
+        text = _UUID.sub(self._uuid, text)
+        text = _IPV4.sub(self._address, _MAC.sub(self._mac, text))
+        for pattern in self._names:
+            text = pattern.sub(lambda match: "host-" + self._digits(match.group(0), 8), text)
+        return text
+
+    def data(self, data: bytes) -> bytes:
+        """The same for file content; what is not text is kept as it is."""
+        try:
+            return self.text(data.decode()).encode()
+        except UnicodeDecodeError:
+            return data
+
+
+def _pack(manifest: Manifest, content: Mapping[str, bytes], folders: set[str]) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz", format=tarfile.PAX_FORMAT) as archive:
+
+        def put(name: str, data: bytes | None) -> None:
+            member = tarfile.TarInfo(name)
+            member.mode = 0o755 if data is None else 0o644
+            member.type = tarfile.DIRTYPE if data is None else tarfile.REGTYPE
+            member.size = len(data or b"")
+            archive.addfile(member, io.BytesIO(data) if data is not None else None)
+
+        put("manifest.json", msgspec.json.format(msgspec.json.encode(manifest, order="sorted"), indent=1))
+        for folder in sorted(folders - set(content)):
+            put(f"root/{folder}", None)
+        for path in sorted(content):
+            put(f"root/{path}", content[path])
+    return buffer.getvalue()
+
+
+def unpack(path: str, folder: str) -> Host:
+    """The host of a capture, its tree unpacked into `folder`. Raises ReadFailed for what is no sound capture."""
+    target = Files(folder)
+    try:
+        with tarfile.open(path, "r:gz") as archive:
+            total = 0
+            for number, member in enumerate(archive):
+                total += member.size
+                if number > MEMBER_LIMIT or total > SIZE_LIMIT_BYTES:
+                    raise ReadFailed(f"{path}: too large for a capture")
+                parts = member.name.split("/")
+                if ".." in parts or member.name.startswith("/") or "\0" in member.name:
+                    raise ReadFailed(f"{path}: member {member.name!r} leaves the capture")
+                if member.isdir():
+                    target.make_folder(member.name, 0o755)
+                elif member.isreg():
+                    stream = archive.extractfile(member)
+                    target.make_folder("/".join(parts[:-1]) or ".", 0o755)
+                    target.create(member.name, stream.read() if stream else b"")
+                else:
+                    raise ReadFailed(f"{path}: member {member.name!r} is neither file nor folder")
+    except (OSError, tarfile.TarError, EOFError) as error:
+        raise ReadFailed(f"{path}: no sound capture: {error}") from None
+    try:
+        manifest = msgspec.json.decode(target.read("manifest.json"), type=Manifest)
+    except msgspec.MsgspecError as error:
+        raise ReadFailed(f"{path}: manifest.json: {error}") from None
+    if manifest.format != FORMAT:
+        raise ReadFailed(f"{path}: format {manifest.format!r}, this tuneagent reads {FORMAT!r}")
+    answers = {argv: Completed(*answer) for argv, answer in manifest.commands.items()}
+    return Host(
+        Files(f"{folder}/root"),
+        RecordedExec(answers),
+        NoProcesses(),
+        source="capture",
+        unreadable=manifest.unreadable,
+        namespaces=manifest.namespaces,
+    )

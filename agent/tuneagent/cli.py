@@ -1,0 +1,476 @@
+"""Commands of `tuneagent`. No logic: each asks the session and prints one view of the answer."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NoReturn
+
+import click
+import msgspec
+
+from tuneagent import __version__
+from tuneagent.errors import ReadFailed, TuneError, UsageError
+from tuneagent.host import Files, Host, live_host, pod_host, tree_host
+from tuneagent.model import Disruption, Severity, exit_code
+from tuneagent.session import STATE_FOLDER, Session
+from tuneagent.tuning_profile import Profile, builtin, builtin_names, load_yaml, nearest, parse, resolve
+
+EXIT_FAILED, EXIT_USAGE = 1, 2
+PROFILE_LIMIT_BYTES = 1024 * 1024
+
+
+@dataclass
+class Settings:
+    """Global options."""
+
+    root: str | None = None
+    capture: str | None = None
+    state_dir: str | None = None
+    host_root: str | None = None
+    host_pid: int = 1
+    stack: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
+
+    def host(self, *, writing: bool = False) -> Host:
+        """The host that the options mean."""
+        if self.capture is not None:
+            if writing:
+                raise UsageError("a capture is read only")
+            from tuneagent.capture import unpack
+
+            folder = self.stack.enter_context(tempfile.TemporaryDirectory(prefix="tuneagent-"))
+            return unpack(self.capture, folder)
+        if self.root is not None:
+            if not Path(self.root).is_dir():
+                raise UsageError(f"--root {self.root}: no such folder")
+            return tree_host(self.root)
+        return pod_host(self.host_root, self.host_pid) if self.host_root else live_host()
+
+    def session(self, file: str | None = None, name: str | None = None, *, writing: bool = False) -> Session:
+        """Host, state folder and resolved profile."""
+        host = self.host(writing=writing)
+        profile = load_profile(file, name)
+        if self.state_dir is not None:
+            return Session(host, Files("/"), str(Path(self.state_dir).absolute()), profile)
+        return Session(host, host.files, STATE_FOLDER, profile)
+
+
+def load_profile(file: str | None, name: str | None) -> Profile:
+    """Profile of a file, or a built-in one; resolved. Raises UsageError."""
+    if file is None:
+        found = builtin(name or "generic")
+        if found is None:
+            raise UsageError(f"no built-in profile {name!r}{nearest(name or '', builtin_names())}")
+        return resolve(found)
+    return resolve(parse(load_yaml(_read_profile(file), file), file))
+
+
+def _read_profile(file: str) -> str:
+    try:
+        if file == "-":
+            return sys.stdin.buffer.read(PROFILE_LIMIT_BYTES + 1).decode()
+        return Files("/").read(str(Path(file).absolute()))
+    except UnicodeDecodeError:
+        raise UsageError("the profile is not UTF-8 text") from None
+    except TuneError as error:
+        raise UsageError(str(error)) from None
+
+
+def emit(document: Any) -> None:
+    """One JSON document on stdout."""
+    sys.stdout.buffer.write(msgspec.json.encode(document) + b"\n")
+    sys.stdout.flush()
+
+
+def fail(error: TuneError) -> NoReturn:
+    """Show an error once; exit 2 for wrong use, else 1."""
+    click.echo(f"tuneagent: {error}", err=True)
+    sys.exit(EXIT_USAGE if isinstance(error, UsageError) else EXIT_FAILED)
+
+
+@contextlib.contextmanager
+def errors_shown() -> Iterator[None]:
+    """Turn the program's own errors into a message and an exit code."""
+    try:
+        yield
+    except TuneError as error:
+        fail(error)
+
+
+class _Group(click.Group):
+    """Errors of every command are shown in one place."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        with errors_shown():
+            return super().invoke(ctx)
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="tuneagent")
+@click.option("--root", metavar="DIR", help="A tree of another machine's files instead of this machine.")
+@click.option("--capture", metavar="FILE", help="A capture of another machine, read only.")
+@click.option("--state-dir", metavar="DIR", envvar="TUNEAGENT_STATE_DIR", help="Where journal and lock are kept.")
+@click.option("--host-root", metavar="DIR", envvar="TUNEAGENT_HOST_ROOT", hidden=True)
+@click.option("--host-pid", type=int, default=1, envvar="TUNEAGENT_HOST_PID", hidden=True)
+@click.pass_context
+def cli(
+    ctx: click.Context,
+    root: str | None,
+    capture: str | None,
+    state_dir: str | None,
+    host_root: str | None,
+    host_pid: int,
+) -> None:
+    """Checks, applies and undoes the tuning of a GPU node."""
+    if root is not None and capture is not None:
+        raise UsageError("--root and --capture exclude each other")
+    ctx.obj = Settings(root, capture, state_dir, host_root, host_pid)
+    ctx.call_on_close(ctx.obj.stack.close)
+
+
+_file = click.option("-f", "--file", metavar="FILE", help="Profile to compare with; - is standard input.")
+_profile = click.option("-p", "--profile", "name", metavar="NAME", help="Built-in profile.  [default: generic]")
+_output = click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text", show_default=True)
+_only = click.option("--only", multiple=True, metavar="TUNABLE", help="This tunable alone; may be repeated.")
+
+
+@cli.command()
+@_file
+@_profile
+@_output
+@click.option("--all", "show_all", is_flag=True, help="Show converged and unsupported settings too.")
+@click.option("--fail-on", type=click.Choice([s.value for s in Severity]), help="Exit 3 only from this severity on.")
+@click.pass_obj
+def audit(
+    settings: Settings, file: str | None, name: str | None, output: str, show_all: bool, fail_on: str | None
+) -> None:
+    """Compare the host with a profile. Writes nothing."""
+    report = settings.session(file, name).audit()
+    if output == "json":
+        emit(report)
+    else:
+        from tuneagent.report.text import report_text
+
+        click.echo(report_text(report, show_all=show_all))
+    sys.exit(exit_code(report.findings, Severity(fail_on) if fail_on else None))
+
+
+@cli.command()
+@_file
+@_profile
+@_output
+@_only
+@click.pass_obj
+def plan(settings: Settings, file: str | None, name: str | None, output: str, only: tuple[str, ...]) -> None:
+    """Show what apply would change. Writes nothing."""
+    made, judged = settings.session(file, name).plan(only)
+    if output == "json":
+        emit(made)
+    else:
+        from tuneagent.report.text import plan_text
+
+        click.echo(plan_text(made))
+    if made.changes or made.refused:
+        sys.exit(3)
+    chosen = [item.finding for item in judged if not only or item.finding.tunable in only]
+    sys.exit(exit_code(chosen))
+
+
+def _seconds(ctx: click.Context, parameter: click.Parameter, value: str | None) -> float | None:
+    del ctx, parameter
+    if value is None:
+        return None
+    units = {"s": 1, "m": 60, "h": 3600}
+    number, unit = (value[:-1], value[-1]) if value[-1:] in units else (value, "s")
+    if not number.isdigit() or not 1 <= int(number) * units[unit] <= 86400:
+        raise click.BadParameter("a time such as 90s, 5m or 1h, at most 24h")
+    return float(int(number) * units[unit])
+
+
+@cli.command()
+@_file
+@_profile
+@_output
+@_only
+@click.option("--yes", is_flag=True, help="Write. Without it the plan is shown and nothing is written.")
+@click.option("--digest", metavar="D", help="Refuse if the plan no longer has this digest.")
+@click.option(
+    "--max-disruption", type=click.Choice([d.value for d in Disruption]), default="live", show_default=True,
+    help="Heaviest class of change to make.",
+)  # fmt: skip
+@click.option("--replace", is_flag=True, help="Apply over another profile.")
+@click.option("--force", is_flag=True, help="Apply although a cluster governs this host.")
+@click.option("--confirm-within", callback=_seconds, metavar="TIME", help="Go back unless confirmed in time, as 5m.")
+@click.pass_context
+def apply(ctx: click.Context, /, file: str | None, name: str | None, output: str, **options: Any) -> None:
+    """Bring the host to a profile: journal, write, read back."""
+    from tuneagent import confirmation
+    from tuneagent.report.text import outcomes_text, plan_text
+
+    session = ctx.obj.session(file, name, writing=True)
+    only = options["only"]
+    if not options["yes"]:
+        made, _ = session.plan(only)
+        click.echo(plan_text(made), err=output == "json")
+        raise UsageError("nothing was written; --yes writes")
+    confirmation.refuse_governed(session, force=options["force"])
+    within = options["confirm_within"]
+    if within is not None:
+        confirmation.arm(session, within)
+    with stop_on_signals() as stop:
+        applied = session.apply(
+            digest=options["digest"],
+            only=only,
+            limit=Disruption(options["max_disruption"]),
+            replace=options["replace"],
+            confirm_within_s=within,
+            stop=stop,
+        )
+    if output == "json":
+        emit(applied)
+    else:
+        click.echo(outcomes_text(applied.results))
+        click.echo(f"digest {applied.digest}")
+    sys.exit(_applied_code(applied, only))
+
+
+def _applied_code(applied: Any, only: tuple[str, ...]) -> int:
+    if any(outcome.result in ("failed", "skipped") for outcome in applied.results):
+        return EXIT_FAILED
+    chosen = [finding for finding in applied.report.findings if not only or finding.tunable in only]
+    return exit_code(chosen)
+
+
+@contextlib.contextmanager
+def stop_on_signals() -> Iterator[Any]:
+    """Ctrl-C and SIGTERM end an apply between two tunables, never inside one."""
+    import signal
+
+    asked: list[int] = []
+
+    def note(number: int, frame: Any) -> None:
+        del frame
+        asked.append(number)
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: bool(asked)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@cli.command()
+@_output
+@click.option("--force", is_flag=True, help="Write the baseline even where someone else changed the value.")
+@click.option("--only", multiple=True, metavar="TUNABLE", help="This tunable alone; may be repeated.")
+@click.option("--unconfirmed", is_flag=True, hidden=True, help="Only what was not confirmed in time.")
+@click.pass_obj
+def undo(settings: Settings, output: str, force: bool, only: tuple[str, ...], unconfirmed: bool) -> None:
+    """Bring everything that tuneagent wrote back to what it was."""
+    from tuneagent.report.text import undone_text
+
+    session = settings.session(writing=True)
+    if unconfirmed:
+        results = session.revert_unconfirmed() or []
+    else:
+        keys = {key for key in session.journal.held() if key[0] in only} if only else None
+        results = session.undo(keys, force=force)
+    if output == "json":
+        emit({"schema": "tuneagent.dev/undone/v1", "results": results})
+    else:
+        click.echo(undone_text(results))
+    if any(result.result == "failed" for result in results):
+        sys.exit(EXIT_FAILED)
+    sys.exit(3 if any(not result.is_settled for result in results) else 0)
+
+
+@cli.command()
+@click.pass_obj
+def confirm(settings: Settings) -> None:
+    """Keep what `apply --confirm-within` wrote."""
+    if not settings.session(writing=True).confirm():
+        raise UsageError("nothing waits for confirmation")
+    click.echo("kept")
+
+
+@cli.command()
+@_output
+@click.pass_obj
+def journal(settings: Settings, output: str) -> None:
+    """Show what was written, when, for which profile, and what it was before."""
+    from tuneagent.report.journal import journal_text
+
+    records = settings.session().journal.records()
+    if output == "json":
+        emit({"schema": "tuneagent.dev/journal/v1", "records": records})
+    else:
+        click.echo(journal_text(records))
+
+
+@cli.command()
+@click.argument("subject")
+@_file
+@_profile
+@click.pass_obj
+def why(settings: Settings, subject: str, file: str | None, name: str | None) -> None:
+    """Say why a setting has its value: who set it, what is wanted, what we wrote."""
+    from tuneagent.report.journal import why_text
+
+    session = settings.session(file, name)
+    click.echo(why_text(subject, session.audit(), session.journal.held(), session.profile))
+
+
+@cli.command()
+@click.argument("tunable", required=False)
+@click.pass_obj
+def explain(settings: Settings, tunable: str | None) -> None:
+    """Explain a tunable: what it sets, why, how it is undone, where that is written."""
+    from tuneagent.report.reference import explain_text, list_text
+    from tuneagent.tunables import registry
+
+    del settings
+    known = registry()
+    if tunable is None:
+        click.echo(list_text(known))
+        return
+    if tunable not in known:
+        raise UsageError(f"no tunable {tunable!r}{nearest(tunable, tuple(known))}")
+    click.echo(explain_text(known[tunable]))
+
+
+@cli.command()
+@_output
+@click.pass_obj
+def topology(settings: Settings, output: str) -> None:
+    """Show CPUs, NUMA nodes, GPUs, NICs and NVMe drives."""
+    from tuneagent.report.picture import topology_text
+    from tuneagent.topology import read_topology
+
+    found = read_topology(settings.host())
+    if output == "json":
+        emit(found)
+    else:
+        click.echo(topology_text(found))
+
+
+@cli.command()
+@click.argument("output", metavar="FILE")
+@click.option("--with-identifiers", is_flag=True, help="Keep host name, UUIDs and addresses.")
+@_file
+@click.pass_obj
+def capture(settings: Settings, output: str, with_identifiers: bool, file: str | None) -> None:
+    """Pack what an audit reads of this machine into a tar.gz."""
+    from tuneagent.capture import take
+    from tuneagent.tunables import registry
+
+    profiles = [resolve(found) for name in builtin_names() if (found := builtin(name))]
+    if file is not None:
+        profiles.append(load_profile(file, None))
+    data = take(settings.host(), profiles, registry(), identifiers=with_identifiers)
+    try:
+        Path(output).write_bytes(data)
+    except OSError as error:
+        raise ReadFailed(f"{output}: {error.strerror}") from None
+    click.echo(f"{output}: {len(data)} bytes, identifiers {'kept' if with_identifiers else 'replaced'}", err=True)
+
+
+@cli.command(context_settings={"ignore_unknown_options": True})
+@click.option("--gpu", default="auto", show_default=True, metavar="IDX|UUID|auto", help="GPU to be near.")
+@click.option("--cpus", default="local", show_default=True, metavar="local|N", help="All its CPUs, or N whole cores.")
+@click.option("--memory", type=click.Choice(["bind", "prefer", "none"]), default="prefer", show_default=True)
+@click.argument("command", nargs=-1, type=click.UNPROCESSED, required=True)
+@click.pass_obj
+def run(settings: Settings, gpu: str, cpus: str, memory: str, command: tuple[str, ...]) -> None:
+    """Run COMMAND on the CPUs and memory next to its GPU."""
+    from tuneagent.gpu import read_gpus
+    from tuneagent.host.processes import bind_self, environment, own_cpus, replace_self
+    from tuneagent.launch import bind, choose_gpu
+    from tuneagent.topology import read_topology
+
+    if settings.root or settings.capture:
+        raise UsageError("run works on this machine only")
+    if cpus != "local" and not (cpus.isdigit() and int(cpus) > 0):
+        raise UsageError(f"--cpus {cpus}: `local` or a number of cores")
+    host = live_host()
+    names = ("CUDA_VISIBLE_DEVICES", "LOCAL_RANK")
+    chosen = choose_gpu(read_gpus(host), gpu, {name: environment(name) for name in names})
+    binding = bind(read_topology(host), chosen, own_cpus(), cpus)
+    bind_self(binding.cpus, memory, binding.nodes)
+    try:
+        replace_self(command)
+    except OSError as error:
+        click.echo(f"tuneagent: {command[0]}: {error.strerror}", err=True)
+        sys.exit(127 if isinstance(error, FileNotFoundError) else 126)
+
+
+@cli.group()
+def profile() -> None:
+    """List, show and check profiles."""
+
+
+@profile.command("list")
+def profile_list() -> None:
+    """Names of the built-in profiles."""
+    for name in builtin_names():
+        click.echo(name)
+
+
+@profile.command("show")
+@click.argument("name", required=False)
+@_file
+@click.option("--resolved", is_flag=True, help="With everything it extends, and where each tunable came from.")
+def profile_show(name: str | None, file: str | None, resolved: bool) -> None:
+    """Print a profile as YAML."""
+    from tuneagent.report.reference import profile_text
+
+    if resolved:
+        found: Profile | None = load_profile(file, name)
+    else:
+        found = parse(load_yaml(_read_profile(file), file), file) if file else builtin(name or "generic")
+    if found is None:
+        raise UsageError(f"no built-in profile {name!r}{nearest(name or '', builtin_names())}")
+    click.echo(profile_text(found), nl=False)
+
+
+@profile.command("check")
+@click.argument("file")
+def profile_check(file: str) -> None:
+    """Find every fault of a profile file."""
+    from tuneagent.tunables import registry, specs_of
+
+    found = load_profile(file, None)
+    specs_of(found, registry())
+    click.echo(f"{file}: profile {found.name}, revision {found.revision}, is valid")
+
+
+@cli.command()
+@_file
+@click.option("--node", metavar="NAME", help="Take the profile from this node's NodeTuning in the cluster.")
+@click.option("--interval", type=click.IntRange(1, 3600), default=60, show_default=True, help="Seconds between passes.")
+@click.option("--metrics", metavar="ADDR:PORT", default="127.0.0.1:9632", show_default=True, help="`off` for none.")
+@click.pass_obj
+def daemon(settings: Settings, file: str | None, node: str | None, interval: int, metrics: str) -> None:
+    """Check again and again; repair drift as the profile says."""
+    from tuneagent.daemon import serve_cluster, serve_file
+
+    if (file is None) == (node is None):
+        raise UsageError("give either -f FILE or --node NAME")
+    host_session = settings.session(None, None, writing=True)
+    if file is not None:
+        path = file
+        sys.exit(serve_file(host_session, lambda: load_profile(path, None), interval, metrics))
+    sys.exit(serve_cluster(host_session, str(node), interval, metrics))
+
+
+def main() -> None:
+    """Run, and end quietly when the reader of our output went away."""
+    try:
+        cli.main(prog_name="tuneagent")
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(EXIT_FAILED)

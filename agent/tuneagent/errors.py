@@ -1,0 +1,47 @@
+"""The exceptions of the program. Each message says what was wanted, what was found and what to do."""
+
+from __future__ import annotations
+
+
+class TuneError(Exception):
+    """Anything that ends a command with exit code 1."""
+
+
+class PathMissing(TuneError):
+    """The file does not exist (ENOENT, ENOTDIR): a fact about the host, not a failure."""
+
+
+class ReadFailed(TuneError):
+    """The file exists, or may exist, but could not be read or understood."""
+
+
+class WriteFailed(TuneError):
+    """The kernel, the file system or a program refused a write."""
+
+
+class CommandFailed(TuneError):
+    """A program could not be started, ran past its time limit or exited non-zero."""
+
+
+class JournalError(TuneError):
+    """The journal cannot be read, or cannot be written: nothing may be changed."""
+
+
+class Locked(TuneError):
+    """Another tuneagent holds this host's lock."""
+
+
+class PlanMoved(TuneError):
+    """The plan no longer has the digest that was agreed to."""
+
+
+class UsageError(TuneError):
+    """Wrong use: exit code 2."""
+
+
+class ProfileInvalid(UsageError):
+    """A profile with faults; all of them, each with its path in the document."""
+
+    def __init__(self, faults: list[str], source: str = "profile") -> None:
+        self.faults = faults
+        super().__init__(f"{source} is not valid:\n" + "\n".join(f"  {fault}" for fault in faults))

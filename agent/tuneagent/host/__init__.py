@@ -1,0 +1,88 @@
+"""The only package that touches the operating system: files under a root, programs, processes, clock."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from tuneagent.errors import CommandFailed, PathMissing, ReadFailed
+from tuneagent.host.commands import Completed, Exec, LocalExec, NamespaceExec, NoExec
+from tuneagent.host.files import Files
+from tuneagent.host.processes import LocalProcesses, NoProcesses, Processes, namespace_is_hosts
+from tuneagent.model import Absent, Observation, Unreadable, Value
+
+__all__ = [
+    "CommandFailed",
+    "Completed",
+    "Exec",
+    "Files",
+    "Host",
+    "LocalExec",
+    "LocalProcesses",
+    "NamespaceExec",
+    "NoExec",
+    "NoProcesses",
+    "Processes",
+    "live_host",
+    "pod_host",
+    "tree_host",
+]
+
+
+@dataclass(frozen=True)
+class Host:
+    """One machine, or the picture of one. `source` is `live`, `tree` or `capture`."""
+
+    files: Files
+    exec: Exec
+    processes: Processes
+    source: str = "live"
+    host_pid: int = 1
+    now: Callable[[], float] = time.time
+    # Path -> error text of files that a capture could not read on its machine.
+    unreadable: dict[str, str] = field(default_factory=dict)
+    # What a capture's machine knew of its own namespaces.
+    namespaces: dict[str, bool | None] = field(default_factory=dict)
+
+    def observe(self, path: str) -> Observation:
+        """One kernel file as an observation: a missing file is Absent, a failed read is Unreadable.
+
+        In a tree that lacks the whole of /proc/sys or /sys nothing is known of what should lie there.
+        """
+        if path.lstrip("/") in self.unreadable:
+            return Unreadable(self.unreadable[path.lstrip("/")])
+        try:
+            return Value(self.files.read(path))
+        except PathMissing as missing:
+            if self.source != "live" and not self.files.exists(_domain(path)):
+                return Unreadable(f"{path}: this {self.source} holds nothing of /{_domain(path)}")
+            return Absent(str(missing))
+        except ReadFailed as error:
+            return Unreadable(str(error))
+
+    def namespace_is_hosts(self, kind: str) -> bool | None:
+        """Whether namespaced settings read here are the host's. A tree's files are what they are."""
+        if self.source != "live":
+            return self.namespaces.get(kind, True)
+        return namespace_is_hosts(kind, self.host_pid)
+
+
+def _domain(path: str) -> str:
+    parts = path.lstrip("/").split("/")
+    return "/".join(parts[:2]) if parts[0] == "proc" and len(parts) > 1 else parts[0]
+
+
+def live_host() -> Host:
+    """This machine."""
+    return Host(Files("/"), LocalExec(), LocalProcesses())
+
+
+def pod_host(root: str, host_pid: int = 1) -> Host:
+    """The machine under a pod: its root mounted at `root`, its namespaces reached through `host_pid`."""
+    return Host(Files(root), NamespaceExec(host_pid), LocalProcesses(), host_pid=host_pid)
+
+
+def tree_host(root: str, source: str = "tree", unreadable: dict[str, str] | None = None) -> Host:
+    """A tree of files from some machine: nothing is run, no process is looked at."""
+    return Host(Files(root), NoExec(), NoProcesses(), source=source, unreadable=unreadable or {})

@@ -1,0 +1,122 @@
+"""Programs on the host: none (a tree), this machine, or the namespaces of a process of the host."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from tuneagent.errors import CommandFailed
+
+OUTPUT_LIMIT_BYTES = 1024 * 1024
+# A program that the host runs must not pick up our own interpreter's or linker's settings.
+_KEPT_ENVIRONMENT = ("PATH", "LANG", "LC_ALL", "HOME", "DBUS_SYSTEM_BUS_ADDRESS")
+
+
+@dataclass(frozen=True)
+class Completed:
+    """What a program answered."""
+
+    code: int
+    stdout: str
+    stderr: str
+
+
+class Exec(Protocol):
+    """Runs programs of the host."""
+
+    @property
+    def available(self) -> bool:
+        """False where the host is only a tree of files."""
+
+    @property
+    def label(self) -> str:
+        """How programs are reached, for messages."""
+
+    def run(self, argv: Sequence[str], timeout_s: float = 20.0) -> Completed:
+        """Run `argv` with a time limit. Raises CommandFailed where it cannot be started or is too slow."""
+
+
+class NoExec:
+    """A tree or a capture: nothing can be run there."""
+
+    available = False
+    label = "none"
+
+    def run(self, argv: Sequence[str], timeout_s: float = 20.0) -> Completed:
+        """Always refuses."""
+        del timeout_s
+        raise CommandFailed(f"{argv[0]}: no program can be run on a tree of files")
+
+
+class LocalExec:
+    """This machine."""
+
+    available = True
+    label = "local"
+
+    def run(self, argv: Sequence[str], timeout_s: float = 20.0) -> Completed:
+        """Run on this machine."""
+        return run_bounded(argv, timeout_s)
+
+
+@dataclass(frozen=True)
+class NamespaceExec:
+    """The mount, uts, ipc, net and pid namespaces of `pid`: the host as seen from a pod with hostPID."""
+
+    pid: int = 1
+    available = True
+
+    @property
+    def label(self) -> str:
+        """Names the process whose namespaces are entered."""
+        return f"namespace({self.pid})"
+
+    def run(self, argv: Sequence[str], timeout_s: float = 20.0) -> Completed:
+        """Run inside the host's namespaces."""
+        return run_bounded(["nsenter", "-t", str(self.pid), "-m", "-u", "-i", "-n", "-p", "--", *argv], timeout_s)
+
+
+def run_bounded(argv: Sequence[str], timeout_s: float, extra: Mapping[str, str] | None = None) -> Completed:
+    """Run a program with a time limit, a clean environment and bounded output.
+
+    Raises CommandFailed. A non-zero exit is an answer, not an error.
+    """
+    environment = {name: os.environ[name] for name in _KEPT_ENVIRONMENT if name in os.environ}
+    environment.setdefault("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+    environment.update(extra or {})
+    try:
+        done = subprocess.run(
+            list(argv),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=timeout_s,
+            env=environment,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise CommandFailed(f"{argv[0]}: no answer within {timeout_s:g} s") from None
+    except OSError as error:
+        raise CommandFailed(f"{argv[0]}: {error.strerror}") from None
+    return Completed(
+        done.returncode,
+        done.stdout[:OUTPUT_LIMIT_BYTES].decode(errors="replace"),
+        done.stderr[:OUTPUT_LIMIT_BYTES].decode(errors="replace"),
+    )
+
+
+def run_module(module: str, arguments: Sequence[str], timeout_s: float, extra: Mapping[str, str]) -> Completed:
+    """Run one of our own modules in a child of the same interpreter, inheriting the linker's settings."""
+    inherited = {
+        name: value
+        for name, value in os.environ.items()
+        if name.startswith(("LD_", "PYTHON", "CUDA_", "NVIDIA_", "TUNEAGENT_"))
+    }
+    return run_bounded(
+        [sys.executable, "-P" if sys.version_info >= (3, 11) else "-s", "-m", module, *arguments],
+        timeout_s,
+        {**inherited, **extra},
+    )

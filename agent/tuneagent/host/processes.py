@@ -1,0 +1,196 @@
+"""Processes of the host: who they are, where they may run, where their memory lies; and this process itself."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import platform
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import psutil
+
+from tuneagent.errors import ReadFailed, WriteFailed
+
+_THREAD_LIMIT = 20000
+# Kernel constants of include/uapi/linux/mempolicy.h.
+_MPOL_PREFERRED, _MPOL_BIND = 1, 2
+_SET_MEMPOLICY = {"x86_64": 238, "aarch64": 237, "ppc64le": 261, "riscv64": 237}
+# Inode numbers that the kernel gives its first namespaces (include/linux/proc_ns.h; net since 6.18).
+_FIRST_NAMESPACE = {"ipc": 0xEFFFFFFF, "pid": 0xEFFFFFFC, "net": 0xEFFFFFF9}
+
+
+@dataclass(frozen=True)
+class ProcessInfo:
+    """One process. `started` is the start time in clock ticks since boot (field 22 of /proc/PID/stat)."""
+
+    pid: int
+    started: int
+    name: str
+
+
+class Processes(Protocol):
+    """Process table and affinities of the host."""
+
+    def info(self, pid: int) -> ProcessInfo:
+        """Identity of a process. Raises ReadFailed."""
+
+    def affinity(self, pid: int) -> tuple[frozenset[int], ...]:
+        """Allowed CPUs of each thread. Raises ReadFailed."""
+
+    def pages_by_node(self, pid: int) -> dict[int, int]:
+        """KiB of resident memory by NUMA node (numa_maps). Raises ReadFailed."""
+
+    def pin(self, pid: int, cpus: Sequence[int]) -> None:
+        """Set the allowed CPUs of every thread. Raises WriteFailed."""
+
+
+class NoProcesses:
+    """A tree or a capture: its processes are not here."""
+
+    def info(self, pid: int) -> ProcessInfo:
+        """Always refuses."""
+        raise ReadFailed(f"pid {pid}: a tree of files has no processes")
+
+    def affinity(self, pid: int) -> tuple[frozenset[int], ...]:
+        """Always refuses."""
+        raise ReadFailed(f"pid {pid}: a tree of files has no processes")
+
+    def pages_by_node(self, pid: int) -> dict[int, int]:
+        """Always refuses."""
+        raise ReadFailed(f"pid {pid}: a tree of files has no processes")
+
+    def pin(self, pid: int, cpus: Sequence[int]) -> None:
+        """Always refuses."""
+        raise WriteFailed(f"pid {pid}: a tree of files has no processes")
+
+
+class LocalProcesses:
+    """The processes of this machine; in a pod with hostPID these are the host's."""
+
+    def info(self, pid: int) -> ProcessInfo:
+        """Identity of a process."""
+        try:
+            with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as handle:
+                line = handle.read()
+            started = int(line.rpartition(")")[2].split()[19])
+            return ProcessInfo(pid, started, psutil.Process(pid).name())
+        except (OSError, psutil.Error, ValueError, IndexError) as error:
+            raise ReadFailed(f"pid {pid}: {error}") from None
+
+    def affinity(self, pid: int) -> tuple[frozenset[int], ...]:
+        """Allowed CPUs of each thread."""
+        return tuple(frozenset(os.sched_getaffinity(thread)) for thread in self._threads(pid))
+
+    def pages_by_node(self, pid: int) -> dict[int, int]:
+        """KiB by node, added up over numa_maps."""
+        totals: dict[int, int] = {}
+        try:
+            with open(f"/proc/{pid}/numa_maps", encoding="utf-8", errors="replace") as handle:
+                for line in handle:
+                    page_kib = int(size.group(1)) if (size := re.search(r"kernelpagesize_kB=(\d+)", line)) else 4
+                    for node, pages in re.findall(r"\bN(\d+)=(\d+)", line):
+                        totals[int(node)] = totals.get(int(node), 0) + int(pages) * page_kib
+        except OSError as error:
+            raise ReadFailed(f"/proc/{pid}/numa_maps: {error.strerror}") from None
+        return totals
+
+    def pin(self, pid: int, cpus: Sequence[int]) -> None:
+        """Set every thread's affinity; threads born meanwhile inherit from a thread already set."""
+        for _ in range(2):
+            for thread in self._threads(pid):
+                try:
+                    os.sched_setaffinity(thread, set(cpus))
+                except ProcessLookupError:
+                    continue
+                except OSError as error:
+                    raise WriteFailed(f"pid {pid} thread {thread}: sched_setaffinity: {error.strerror}") from None
+
+    @staticmethod
+    def _threads(pid: int) -> list[int]:
+        try:
+            threads = [int(name) for name in os.listdir(f"/proc/{pid}/task")]
+        except OSError as error:
+            raise ReadFailed(f"/proc/{pid}/task: {error.strerror}") from None
+        if len(threads) > _THREAD_LIMIT:
+            raise ReadFailed(f"pid {pid}: more than {_THREAD_LIMIT} threads")
+        return threads
+
+
+def namespace_is_hosts(kind: str, host_pid: int = 1) -> bool | None:
+    """Whether this process shares the host's namespace of `kind` (`net`, `ipc`); None if it cannot be told.
+
+    Proof is the kernel's fixed number of the first namespace, or the same namespace as `host_pid` seen
+    from the host's pid namespace: in a container without it, pid 1 is only the container's own.
+    """
+    own = _namespace_number("self", kind)
+    if own is not None and own == _FIRST_NAMESPACE.get(kind):
+        return True
+    theirs = _namespace_number(str(host_pid), kind)
+    if own is None or theirs is None:
+        return None
+    if own != theirs:
+        return False
+    return True if _namespace_number("self", "pid") == _FIRST_NAMESPACE["pid"] else None
+
+
+def _namespace_number(process: str, kind: str) -> int | None:
+    try:
+        return int(os.readlink(f"/proc/{process}/ns/{kind}").rpartition("[")[2].rstrip("]"))
+    except (OSError, ValueError):
+        return None
+
+
+def own_cpus() -> frozenset[int]:
+    """CPUs that this process may use."""
+    return frozenset(os.sched_getaffinity(0))
+
+
+def bind_self(cpus: frozenset[int], memory: str, nodes: frozenset[int]) -> None:
+    """Bind this process (and what it becomes by exec) to CPUs, and its memory to NUMA nodes.
+
+    `memory` is `bind`, `prefer` or `none`. Raises WriteFailed.
+    """
+    try:
+        os.sched_setaffinity(0, cpus)
+    except OSError as error:
+        raise WriteFailed(f"sched_setaffinity: {error.strerror}") from None
+    if memory == "none" or not nodes:
+        return
+    number = _SET_MEMPOLICY.get(platform.machine())
+    if number is None:
+        raise WriteFailed(f"set_mempolicy: system call number unknown for {platform.machine()}")
+    words = max(nodes) // 64 + 1
+    mask = (ctypes.c_ulong * words)()
+    chosen = sorted(nodes)[:1] if memory == "prefer" else sorted(nodes)
+    for node in chosen:
+        mask[node // 64] |= 1 << (node % 64)
+    libc = ctypes.CDLL(None, use_errno=True)
+    mode = _MPOL_BIND if memory == "bind" else _MPOL_PREFERRED
+    if libc.syscall(number, mode, ctypes.byref(mask), words * 64 + 1) != 0:
+        raise WriteFailed(f"set_mempolicy: {os.strerror(ctypes.get_errno())}")
+
+
+def replace_self(argv: Sequence[str]) -> None:
+    """Become another program. Returns only by raising OSError."""
+    with contextlib.suppress(BrokenPipeError):
+        os.execvp(argv[0], list(argv))
+
+
+def is_root() -> bool:
+    """Whether this process has user id 0."""
+    return os.geteuid() == 0
+
+
+def machine() -> tuple[str, str, str]:
+    """Host name, kernel release and architecture of this machine."""
+    uname = os.uname()
+    return uname.nodename, uname.release, uname.machine
+
+
+def environment(name: str) -> str | None:
+    """Value of an environment variable of this process."""
+    return os.environ.get(name)

@@ -1,0 +1,105 @@
+"""A host that remembers what was read and run: what a capture must hold so that its audit is the machine's own."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+from tuneagent.errors import CommandFailed, PathMissing, ReadFailed
+from tuneagent.host.commands import Completed, Exec
+from tuneagent.host.files import Files
+
+
+class RecordingFiles(Files):
+    """Files that keep the content of everything read, and the reason for everything that could not be."""
+
+    def __init__(self, root: str = "/") -> None:
+        super().__init__(root)
+        self.content: dict[str, bytes] = {}
+        self.failed: dict[str, str] = {}
+        self.links: dict[str, str] = {}
+        self.folders: set[str] = set()
+
+    def read_bytes(self, path: str) -> bytes:
+        """Read and keep."""
+        name = path.lstrip("/")
+        try:
+            data = super().read_bytes(path)
+        except PathMissing:
+            raise
+        except ReadFailed as error:
+            self.failed[name] = str(error)
+            raise
+        self.content[name] = data
+        return data
+
+    def names(self, path: str) -> list[str]:
+        """List and keep, each entry as a file or folder to be."""
+        found = super().names(path)
+        if super().is_dir(path):
+            self.folders.add(path.strip("/"))
+            self.folders.update(
+                f"{path.strip('/')}/{name}" for name in found if super(RecordingFiles, self).is_dir(f"{path}/{name}")
+            )
+            for name in found:
+                full = f"{path.strip('/')}/{name}"
+                if full not in self.folders:
+                    self.content.setdefault(full, b"")
+        return found
+
+    def exists(self, path: str) -> bool:
+        """Ask and keep."""
+        found = super().exists(path)
+        if found and super().is_dir(path):
+            self.folders.add(path.strip("/"))
+        elif found:
+            self.content.setdefault(path.strip("/"), b"")
+        return found
+
+    def is_dir(self, path: str) -> bool:
+        """Ask and keep."""
+        found = super().is_dir(path)
+        if found:
+            self.folders.add(path.strip("/"))
+        return found
+
+
+class RecordingExec:
+    """Programs whose answers are kept."""
+
+    def __init__(self, inner: Exec) -> None:
+        self._inner = inner
+        self.available = inner.available
+        self.label = inner.label
+        self.answers: dict[str, Completed] = {}
+
+    def run(self, argv: Sequence[str], timeout_s: float = 20.0) -> Completed:
+        """Run and keep. A program that could not be run is kept as such."""
+        key = json.dumps(list(argv))
+        try:
+            done = self._inner.run(argv, timeout_s)
+        except CommandFailed as error:
+            self.answers[key] = Completed(-1, "", str(error))
+            raise
+        self.answers[key] = done
+        return done
+
+
+class RecordedExec:
+    """Programs of a capture: the answers that were kept, and no other."""
+
+    available = False
+    label = "recorded"
+
+    def __init__(self, answers: dict[str, Completed]) -> None:
+        self._answers = answers
+
+    def run(self, argv: Sequence[str], timeout_s: float = 20.0) -> Completed:
+        """The answer that was kept."""
+        del timeout_s
+        done = self._answers.get(json.dumps(list(argv)))
+        if done is None:
+            raise CommandFailed(f"{argv[0]}: no answer of it is in this capture")
+        if done.code < 0:
+            raise CommandFailed(done.stderr)
+        return done

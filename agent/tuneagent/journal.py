@@ -1,0 +1,259 @@
+"""Write-ahead record of changes: what was, what we wrote, how far we got. JSON lines, each with a checksum.
+
+One record and one flush to disk for each tunable, before its writes. Reading the file back gives, for every
+setting that we hold, the value before our first write since the last undo.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterable
+from typing import Literal
+
+import msgspec
+
+from tuneagent.errors import JournalError, PathMissing, ReadFailed, WriteFailed
+from tuneagent.host import Files
+from tuneagent.model import Lifetime, Setting, Subject
+
+VERSION = 1
+# A reader takes records one version newer, so that an image can be rolled back.
+READABLE = (1, 2)
+COMPACT_BYTES = 1024 * 1024
+NAME = "journal.jsonl"
+
+Step = Literal["intended", "done", "verified", "reverted", "undone"]
+
+
+class Entry(msgspec.Struct, frozen=True, kw_only=True):
+    """One subject of a record. `entries_*` are our own drop-in's entries, None for one that is not there."""
+
+    subject: Subject
+    prior: Setting = None
+    wrote: Setting = None
+    live: bool = True
+    entries_prior: dict[str, str | None] = {}
+    entries_wrote: dict[str, str | None] = {}
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True):
+    """One line. All steps but `intended` only name the subjects they are about in `entries`.
+
+    `reverted` takes back the last intention alone, `undone` all that we ever wrote to the subject.
+    """
+
+    step: Step
+    time: float
+    plan: str
+    tunable: str
+    lifetime: Lifetime
+    boot_id: str
+    kernel: str = ""
+    driver: str = ""
+    profile: str = ""
+    revision: str = ""
+    reason: str = ""
+    entries: tuple[Entry, ...] = ()
+
+
+class Held(msgspec.Struct, frozen=True, kw_only=True):
+    """A setting that we changed and have not undone. `baseline` is its value before our first write."""
+
+    tunable: str
+    subject: Subject
+    baseline: Setting
+    wrote: Setting
+    prior: Setting
+    live: bool
+    entries_baseline: dict[str, str | None]
+    entries_prior: dict[str, str | None]
+    entries_wrote: dict[str, str | None]
+    lifetime: Lifetime
+    boot_id: str
+    kernel: str
+    driver: str
+    profile: str
+    revision: str
+    plan: str
+    time: float
+    step: Step
+
+
+Key = tuple[str, Subject]
+
+
+class _Line(msgspec.Struct, frozen=True):
+    v: int
+    crc: str
+    record: msgspec.Raw
+
+
+def encode(record: Record) -> bytes:
+    """One line with version and checksum."""
+    body = msgspec.json.encode(record)
+    crc = f"{zlib.crc32(body):08x}"
+    return msgspec.json.encode(_Line(VERSION, crc, msgspec.Raw(body))) + b"\n"
+
+
+def decode(data: bytes) -> tuple[list[Record], int]:
+    """Records of a journal, and the length of its sound part in bytes.
+
+    A last line that is cut is what a crash during an append leaves: it was never acted on, and is dropped.
+    Damage anywhere else raises JournalError: then nobody knows what to go back to.
+    """
+    records: list[Record] = []
+    sound = 0
+    lines = data.split(b"\n")
+    for number, line in enumerate(lines[:-1], start=1):
+        try:
+            outer = msgspec.json.decode(line, type=_Line)
+            if outer.v not in READABLE:
+                raise JournalError(
+                    f"journal line {number}: version {outer.v}, this tuneagent reads up to {READABLE[-1]}"
+                )
+            if f"{zlib.crc32(outer.record):08x}" != outer.crc:
+                raise ValueError("checksum differs")
+            records.append(msgspec.json.decode(outer.record, type=Record))
+        except (msgspec.MsgspecError, ValueError) as error:
+            if number == len(lines) - 1:
+                return records, sound
+            raise JournalError(f"journal line {number} is damaged ({error}); nothing is written") from None
+        sound += len(line) + 1
+    return records, sound
+
+
+def fold(records: Iterable[Record]) -> dict[Key, Held]:
+    """Settings held after all records, in the order of their first write."""
+    held: dict[Key, Held] = {}
+    earlier: dict[Key, Held | None] = {}
+    for record in records:
+        for entry in record.entries:
+            key = (record.tunable, entry.subject)
+            before = held.get(key)
+            if record.step == "undone":
+                held.pop(key, None)
+            elif record.step == "intended":
+                earlier[key] = before
+                held[key] = _hold(record, entry, before)
+            elif record.step == "reverted":
+                previous = earlier.get(key)
+                held.pop(key, None)
+                if previous is not None:
+                    held[key] = previous
+            elif before is not None:
+                held[key] = msgspec.structs.replace(before, step=record.step)
+    return held
+
+
+def _hold(record: Record, entry: Entry, before: Held | None) -> Held:
+    baseline, entries_baseline = entry.prior, dict(entry.entries_prior)
+    if before is not None:
+        # What a reboot or driver reload took away is no longer ours: the value found then is the new baseline.
+        ended = before.lifetime is not Lifetime.PERSISTENT and before.boot_id != record.boot_id
+        baseline = entry.prior if ended else before.baseline
+        entries_baseline = {**entries_baseline, **before.entries_baseline}
+    return Held(
+        tunable=record.tunable,
+        subject=entry.subject,
+        baseline=baseline,
+        wrote=entry.wrote,
+        prior=entry.prior,
+        live=entry.live,
+        entries_baseline=entries_baseline,
+        entries_prior=dict(entry.entries_prior),
+        entries_wrote=dict(entry.entries_wrote),
+        lifetime=record.lifetime,
+        boot_id=record.boot_id,
+        kernel=record.kernel,
+        driver=record.driver,
+        profile=record.profile,
+        revision=record.revision,
+        plan=record.plan,
+        time=record.time,
+        step="intended",
+    )
+
+
+class Journal:
+    """The journal of one host, in `folder` under `files`."""
+
+    def __init__(self, files: Files, folder: str) -> None:
+        self._files = files
+        self.folder = folder
+        self.path = f"{folder}/{NAME}"
+
+    def records(self) -> list[Record]:
+        """All sound records. Raises JournalError."""
+        return decode(self._data())[0]
+
+    def held(self) -> dict[Key, Held]:
+        """Settings held now."""
+        return fold(self.records())
+
+    def append(self, record: Record) -> None:
+        """Add a record; it is on disk when this returns. Raises JournalError: write nothing then."""
+        try:
+            self._files.append_synced(self.path, encode(record))
+        except WriteFailed as error:
+            raise JournalError(f"the journal cannot be written, so nothing is changed: {error}") from None
+
+    def open_for_writing(self) -> None:
+        """Make the folder and cut off a torn last line. Call with the host's lock held."""
+        try:
+            self._files.make_folder(self.folder)
+            data = self._data()
+            sound = decode(data)[1]
+            if sound != len(data):
+                self._files.replace(self.path, data[:sound], mode=0o600)
+        except WriteFailed as error:
+            raise JournalError(f"the journal cannot be written, so nothing is changed: {error}") from None
+
+    def shrink(self, limit_bytes: int = COMPACT_BYTES) -> None:
+        """Compact a long file. Only after recovery: an open intention must keep what it came from."""
+        data = self._data()
+        if len(data) <= limit_bytes:
+            return
+        kept = compact(decode(data)[0])
+        try:
+            self._files.replace(self.path, b"".join(encode(record) for record in kept), mode=0o600)
+        except WriteFailed as error:
+            raise JournalError(f"the journal cannot be written, so nothing is changed: {error}") from None
+
+    def _data(self) -> bytes:
+        try:
+            return self._files.read_bytes(self.path)
+        except PathMissing:
+            return b""
+        except ReadFailed as error:
+            raise JournalError(f"the journal cannot be read, so nothing is changed: {error}") from None
+
+
+def compact(records: list[Record]) -> list[Record]:
+    """The fewest records that fold to the same settings held, baselines included."""
+    kept: list[Record] = []
+    for held in fold(records).values():
+        first = Entry(
+            subject=held.subject,
+            prior=held.baseline,
+            wrote=held.wrote,
+            live=held.live,
+            entries_prior=held.entries_baseline,
+            entries_wrote=held.entries_wrote,
+        )
+        record = Record(
+            step="intended",
+            time=held.time,
+            plan=held.plan,
+            tunable=held.tunable,
+            lifetime=held.lifetime,
+            boot_id=held.boot_id,
+            kernel=held.kernel,
+            driver=held.driver,
+            profile=held.profile,
+            revision=held.revision,
+            entries=(first,),
+        )
+        kept.append(record)
+        if held.step != "intended":
+            kept.append(msgspec.structs.replace(record, step=held.step, entries=(Entry(subject=held.subject),)))
+    return kept

@@ -1,0 +1,117 @@
+"""Kernel arguments through GRUB on Debian and Ubuntu: a drop-in, update-grub, and the line of the next boot."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Mapping
+
+from tuneagent.errors import CommandFailed, PathMissing, ReadFailed, WriteFailed
+from tuneagent.persist import HEADER, folder_impossible
+from tuneagent.tunable import Facts
+
+OWN_NAME = "zz-tuneagent.cfg"
+GRUB_CONFIGS = ("boot/grub/grub.cfg", "boot/grub2/grub.cfg")
+UPDATE_TIMEOUT_S = 300.0
+_ENTRY = re.compile(r"^#\s*tuneagent:\s*(\S+)\s*(.*)$", re.MULTILINE)
+
+
+def split_line(line: str) -> list[str]:
+    """Arguments of a kernel command line; double quotes keep blanks together, as in the kernel's parser."""
+    arguments: list[str] = []
+    current = ""
+    quoted = False
+    for letter in line.strip():
+        if letter == '"':
+            quoted = not quoted
+            current += letter
+        elif letter.isspace() and not quoted:
+            if current:
+                arguments.append(current)
+            current = ""
+        else:
+            current += letter
+    if current:
+        arguments.append(current)
+    return arguments
+
+
+def values_of(line: str, name: str) -> list[str | bool]:
+    """Values given to `name` in order: text, or True for a bare word. `-` and `_` are the same to the kernel.
+
+    Arguments after `--` belong to init.
+    """
+    wanted = name.replace("-", "_")
+    found: list[str | bool] = []
+    for argument in split_line(line):
+        if argument == "--":
+            break
+        key, equals, value = argument.partition("=")
+        if key.replace("-", "_") == wanted:
+            found.append(value.strip('"') if equals else True)
+    return found
+
+
+def next_line(facts: Facts) -> str:
+    """Arguments of the first kernel entry that the next boot takes. Raises PathMissing or ReadFailed."""
+    text = None
+    for path in GRUB_CONFIGS:
+        try:
+            text = facts.host.files.read(path)
+            break
+        except PathMissing:
+            continue
+    if text is None:
+        raise PathMissing("no GRUB configuration (boot/grub/grub.cfg, boot/grub2/grub.cfg)")
+    match = re.search(r"^\s*linux(?:16|efi)?\s+\S+\s*(.*)$", text, re.MULTILINE)
+    if not match:
+        raise ReadFailed("GRUB configuration: no `linux` line in it")
+    return match.group(1).strip()
+
+
+class GrubDropIn:
+    """Our file in /etc/default/grub.d, sourced by grub-mkconfig after /etc/default/grub."""
+
+    path = f"etc/default/grub.d/{OWN_NAME}"
+
+    def impossible(self, facts: Facts) -> str | None:
+        """Why the arguments would not reach the next boot."""
+        if not facts.host.files.exists("etc/default/grub"):
+            return "no /etc/default/grub: this boot loader is not handled, add the arguments by hand"
+        if not any(facts.host.files.exists(path) for path in GRUB_CONFIGS):
+            return "no grub.cfg on this host"
+        return folder_impossible(facts.host, "etc/default/grub.d")
+
+    def entries(self, facts: Facts) -> dict[str, str]:
+        """Arguments in our file: name to the words that it adds (`` for none)."""
+        text = facts.host.files.read_or(self.path, "")
+        return {match.group(1): match.group(2) for match in _ENTRY.finditer(text)}
+
+    def replace(self, facts: Facts, entries: Mapping[str, str]) -> None:
+        """Replace or remove our file, then let update-grub write grub.cfg."""
+        if entries:
+            facts.host.files.replace(self.path, render(entries).encode())
+        else:
+            facts.host.files.remove(self.path)
+        try:
+            done = facts.host.exec.run(["update-grub"], timeout_s=UPDATE_TIMEOUT_S)
+        except CommandFailed as error:
+            raise WriteFailed(f"update-grub: {error}") from None
+        if done.code != 0:
+            raise WriteFailed(f"update-grub: exit {done.code}: {done.stderr.strip()[-300:]}")
+
+
+def render(entries: Mapping[str, str]) -> str:
+    """The drop-in: each name is first taken out of both variables, then the wanted words are added."""
+    lines = [HEADER]
+    for name, words in sorted(entries.items()):
+        lines.append(f"# tuneagent: {name} {words}".rstrip() + "\n")
+    for name, words in sorted(entries.items()):
+        # The kernel takes `-` and `_` as the same letter.
+        pattern = "".join("[-_]" if letter in "-_" else re.escape(letter) for letter in name)
+        expression = shlex.quote(rf's/(^|[[:space:]]){pattern}(=("[^"]*"|[^[:space:]"])*)?($|[[:space:]])/ /g')
+        for variable in ("GRUB_CMDLINE_LINUX", "GRUB_CMDLINE_LINUX_DEFAULT"):
+            lines.append(f'{variable}="$(printf %s "${variable}" | sed -E -e {expression} -e {expression})"\n')
+        if words:
+            lines.append(f'GRUB_CMDLINE_LINUX="$GRUB_CMDLINE_LINUX "{shlex.quote(words)}\n')
+    return "".join(lines)

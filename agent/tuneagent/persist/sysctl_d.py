@@ -1,0 +1,92 @@
+"""sysctl.d: our drop-in, and which file wins for a key (sysctl.d(5), systemd-sysctl(8))."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from tuneagent.errors import PathMissing, ReadFailed
+from tuneagent.host import Host
+from tuneagent.persist import HEADER, folder_impossible
+from tuneagent.tunable import Facts
+
+# Folders in order of precedence: a file name in an earlier one hides the same name in a later one.
+FOLDERS = ("etc/sysctl.d", "run/sysctl.d", "usr/local/lib/sysctl.d", "usr/lib/sysctl.d", "lib/sysctl.d")
+# After `99-sysctl.conf`, the link to /etc/sysctl.conf that Debian ships.
+OWN_NAME = "99-zz-tuneagent.conf"
+_LINE = re.compile(r"-?\s*([^\s=]+)\s*=\s*(.*?)\s*\Z")
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a file says of a key."""
+
+    value: str
+    file: str
+
+
+def normal_key(key: str) -> str:
+    """`net.core.rmem_max` for either spelling; the first separator decides, as in sysctl.d(5)."""
+    first_slash, first_dot = key.find("/"), key.find(".")
+    if first_slash >= 0 and (first_dot < 0 or first_slash < first_dot):
+        return key.replace(".", "\0").replace("/", ".").replace("\0", "/")
+    return key
+
+
+def parse(text: str) -> dict[str, str]:
+    """Keys and values of one file. A later line wins."""
+    found: dict[str, str] = {}
+    for line in text.splitlines():
+        stripped = line.strip()
+        if not stripped or stripped[0] in "#;":
+            continue
+        match = _LINE.match(stripped)
+        if match:
+            found[normal_key(match.group(1))] = " ".join(match.group(2).split())
+    return found
+
+
+def winners(host: Host) -> dict[str, Setting]:
+    """For each key the setting that the boot applies last. Raises ReadFailed."""
+    files: dict[str, str] = {}
+    for folder in FOLDERS:
+        for name in host.files.names(folder):
+            if name.endswith(".conf"):
+                files.setdefault(name, f"{folder}/{name}")
+    found: dict[str, Setting] = {}
+    for name in sorted(files):
+        try:
+            text = host.files.read(files[name])
+        except PathMissing:
+            # A link to nowhere, or to /dev/null, masks the files of that name.
+            continue
+        except ReadFailed as error:
+            if "not a regular file" in str(error):
+                continue
+            raise
+        for key, value in parse(text).items():
+            found[key] = Setting(value, "/" + files[name])
+    return found
+
+
+class SysctlD:
+    """Our file in /etc/sysctl.d."""
+
+    path = f"etc/sysctl.d/{OWN_NAME}"
+
+    def impossible(self, facts: Facts) -> str | None:
+        """Why the file would not survive a reboot."""
+        return folder_impossible(facts.host, "etc/sysctl.d")
+
+    def entries(self, facts: Facts) -> dict[str, str]:
+        """Keys that our file sets."""
+        return parse(facts.host.files.read_or(self.path, ""))
+
+    def replace(self, facts: Facts, entries: Mapping[str, str]) -> None:
+        """Replace or remove our file."""
+        if not entries:
+            facts.host.files.remove(self.path)
+            return
+        body = "".join(f"{key} = {value}\n" for key, value in sorted(entries.items()))
+        facts.host.files.replace(self.path, (HEADER + body).encode())

@@ -1,0 +1,86 @@
+"""Tunables and profiles explained: for `explain`, and for the generated table in the docs."""
+
+from __future__ import annotations
+
+import inspect
+import textwrap
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+import yaml
+
+from tuneagent.report.text import table, width
+from tuneagent.tunable import Tunable
+from tuneagent.tuning_profile import API_VERSION, KIND, Profile
+
+
+def _persistence(tunable: Tunable[Any]) -> str:
+    if tunable.report_only:
+        return "never written"
+    return f"/{tunable.drop_in.path}" if tunable.drop_in is not None else f"{tunable.lifetime.value}, asserted again"
+
+
+def list_text(registry: Mapping[str, Tunable[Any]]) -> str:
+    """One line for each tunable."""
+    rows = [
+        [name, tunable.group, "-" if tunable.report_only else tunable.disruption.value, summary(tunable)]
+        for name, tunable in registry.items()
+    ]
+    return table(("tunable", "group", "disruption", ""), rows)
+
+
+def summary(tunable: Tunable[Any]) -> str:
+    """First line of what the tunable is."""
+    return (inspect.getdoc(type(tunable)) or "").splitlines()[0]
+
+
+def explain_text(tunable: Tunable[Any]) -> str:
+    """What it sets, why, what it costs, how it is kept and undone."""
+    document = inspect.getdoc(inspect.getmodule(type(tunable))) or ""
+    about = tunable.about
+    lines = [
+        tunable.name,
+        "",
+        textwrap.fill(" ".join(document.partition(": ")[2].split()), min(width(), 100)),
+        "",
+        f"  why         {about.why}",
+        f"  severity    {about.severity.value}",
+        f"  disruption  {'none, it is only reported' if tunable.report_only else tunable.disruption.value}",
+        f"  kept by     {_persistence(tunable)}",
+    ]
+    if tunable.after:
+        lines.append(f"  after       {', '.join(tunable.after)}")
+    if about.advice:
+        lines.append(f"  note        {about.advice}")
+    lines += [f"  source      {source}" for source in about.sources]
+    kind = tunable.spec_type
+    if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
+        lines.append("  fields      " + ", ".join(field.encode_name for field in msgspec.structs.fields(kind)))
+    rows = getattr(inspect.getmodule(type(tunable)), "ROWS", None) or getattr(
+        inspect.getmodule(type(tunable)), "SERVICES", None
+    )
+    if rows:
+        lines.append("  rows        " + ", ".join(str(row).removeprefix("check:") for row in rows))
+    return "\n".join(lines)
+
+
+def reference_markdown(registry: Mapping[str, Tunable[Any]]) -> str:
+    """The table of tunables for README."""
+    lines = ["| tunable | group | disruption | kept by | what |", "| --- | --- | --- | --- | --- |"]
+    for name, tunable in registry.items():
+        cost = "report only" if tunable.report_only else tunable.disruption.value
+        lines.append(f"| `{name}` | {tunable.group} | {cost} | {_persistence(tunable)} | {summary(tunable)} |")
+    return "\n".join(lines) + "\n"
+
+
+def profile_text(profile: Profile) -> str:
+    """A profile as YAML; where each tunable came from is said in comments."""
+    spec = msgspec.to_builtins(profile.spec)
+    default = msgspec.to_builtins(type(profile.spec)())
+    kept = {key: value for key, value in spec.items() if value != default[key] or key == "tune"}
+    head = {"apiVersion": API_VERSION, "kind": KIND, "metadata": {"name": profile.name}, "spec": kept}
+    text: str = yaml.safe_dump(head, sort_keys=False, default_flow_style=None, width=100)
+    for tunable, origin in profile.origins.items():
+        text = text.replace(f"\n    {tunable}:", f"\n    # from {origin}\n    {tunable}:", 1)
+    return text

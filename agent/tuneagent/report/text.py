@@ -1,0 +1,189 @@
+"""Findings, plans and outcomes as aligned text, worst first, for any width."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import shutil
+import sys
+import textwrap
+from collections.abc import Iterable, Sequence
+
+from tuneagent.engine import Outcome
+from tuneagent.model import Finding, Plan, Report, Setting, Verdict
+from tuneagent.restore import Undone
+from tuneagent.session import clean
+
+# Worst first; `converged` is folded unless asked for.
+_ORDER = (
+    Verdict.CONFLICT,
+    Verdict.DRIFTED,
+    Verdict.PENDING,
+    Verdict.UNKNOWN,
+    Verdict.ACCEPTED,
+    Verdict.UNSUPPORTED,
+    Verdict.CONVERGED,
+)
+_COLOURS = {Verdict.CONFLICT: "red", Verdict.DRIFTED: "red", Verdict.PENDING: "yellow", Verdict.UNKNOWN: "magenta"}
+_FOLD = 6
+
+
+def shown(value: Setting) -> str:
+    """A setting in a few characters."""
+    if value is None:
+        return "-"
+    text = value if isinstance(value, str) else json.dumps(value, separators=(",", ":"), default=str)
+    return clean(text)
+
+
+def width() -> int:
+    """Columns to write in."""
+    return max(shutil.get_terminal_size((100, 24)).columns, 40)
+
+
+def table(headers: Sequence[str], rows: Iterable[Sequence[str]], columns: int | None = None) -> str:
+    """Aligned columns with two blanks between; the last one takes what is left and is wrapped."""
+    body = [[clean(cell) for cell in row] for row in rows]
+    limit = columns or width()
+    sizes = [max([len(header), *(len(row[number]) for row in body)]) for number, header in enumerate(headers)]
+    sizes = sizes[:-1]
+    # The last column holds sentences: it gets a third of the line, and the widest of the others give way.
+    while sum(sizes) + 2 * len(sizes) > limit - max(limit // 3, 16) and max(sizes) > 8:
+        sizes[sizes.index(max(sizes))] -= 1
+    left = max(limit - sum(sizes) - 2 * len(sizes), 16)
+    lines = []
+    for row in [list(headers), *body]:
+        cells = [
+            textwrap.wrap(cell, size, break_on_hyphens=False) or [""]
+            for cell, size in zip(row, [*sizes, left], strict=True)
+        ]
+        for number in range(max(len(cell) for cell in cells)):
+            parts = [
+                (cell[number] if number < len(cell) else "").ljust(size)
+                for cell, size in zip(cells, [*sizes, left], strict=True)
+            ]
+            lines.append("  ".join(parts).rstrip())
+    return "\n".join(lines)
+
+
+def _rows(findings: Iterable[Finding]) -> list[list[str]]:
+    return [
+        [
+            finding.verdict.value,
+            finding.severity.value,
+            finding.tunable,
+            finding.subject,
+            shown(finding.observed),
+            shown(_plain(finding.desired)),
+            finding.advice,
+        ]
+        for finding in findings
+    ]
+
+
+def _plain(desired: Setting) -> Setting:
+    return desired["want"] if isinstance(desired, dict) and "check" in desired else desired
+
+
+def _folded(findings: Sequence[Finding]) -> list[Finding]:
+    """Like findings of one tunable on many subjects (CPUs, vectors) become one line that counts them."""
+    groups: dict[tuple[str, ...], list[Finding]] = {}
+    for finding in findings:
+        key = (finding.verdict.value, finding.tunable, shown(finding.observed), shown(finding.desired), finding.advice)
+        groups.setdefault(key, []).append(finding)
+    found: list[Finding] = []
+    for group in groups.values():
+        if len(group) < _FOLD:
+            found += group
+        else:
+            first = group[0]
+            subject = f"{first.subject} and {len(group) - 1} more"
+            found.append(
+                Finding(
+                    tunable=first.tunable,
+                    subject=subject,
+                    verdict=first.verdict,
+                    severity=first.severity,
+                    desired=first.desired,
+                    observed=first.observed,
+                    advice=first.advice,
+                )
+            )
+    return found
+
+
+def report_text(report: Report, *, show_all: bool = False, columns: int | None = None) -> str:
+    """The whole report: open findings first, a line of counts last."""
+    findings = sorted(report.findings, key=lambda f: (_ORDER.index(f.verdict), -f.severity.rank, f.tunable, f.subject))
+    chosen = [f for f in findings if show_all or f.verdict not in (Verdict.CONVERGED, Verdict.UNSUPPORTED)]
+    host = report.host
+    parts = [
+        f"host {host.name or '?'}  kernel {host.kernel or '?'}  {host.arch or '?'}  ({host.source})",
+        f"profile {report.profile.name} {report.profile.revision}",
+    ]
+    if chosen:
+        headers = ("verdict", "severity", "tunable", "subject", "found", "wanted", "")
+        folded = chosen if show_all else _folded(chosen)
+        if columns is None and sys.stdout.isatty() and importlib.util.find_spec("rich"):
+            _print_rich(headers, folded)
+        else:
+            parts += ["", table(headers, _rows(folded), columns)]
+    counts = ", ".join(f"{count} {verdict}" for verdict, count in report.summary.items() if count)
+    hidden = len(findings) - len(chosen)
+    parts += ["", (counts or "nothing to check") + (f"; {hidden} not shown, --all shows them" if hidden else "")]
+    return "\n".join(parts)
+
+
+def _print_rich(headers: Sequence[str], findings: Sequence[Finding]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    grid = Table(box=None, pad_edge=False)
+    for header in headers:
+        grid.add_column(header, overflow="fold")
+    for finding, row in zip(findings, _rows(findings), strict=True):
+        style = _COLOURS.get(finding.verdict, "")
+        grid.add_row(Text(row[0], style=style), *(Text(clean(cell)) for cell in row[1:]))
+    Console().print(grid)
+
+
+def plan_text(plan: Plan, columns: int | None = None) -> str:
+    """Changes grouped by disruption, then what is refused and why."""
+    parts = []
+    if plan.changes:
+        rows = [
+            [
+                change.disruption.value,
+                change.tunable,
+                change.subject,
+                shown(change.prior.get("live")),
+                shown(_plain(change.desired)),
+                f"in effect {change.persistence}" if not change.persistence.startswith("/") else change.persistence,
+            ]
+            for change in plan.changes
+        ]
+        parts.append(table(("disruption", "tunable", "subject", "now", "then", "kept by"), rows, columns))
+    else:
+        parts.append("nothing to change")
+    if plan.refused:
+        rows = [[item.tunable, item.subject, item.reason] for item in plan.refused]
+        parts += ["", "refused:", table(("tunable", "subject", "reason"), rows, columns)]
+    parts += ["", f"{len(plan.changes)} changes, {len(plan.refused)} refused, digest {plan.digest}"]
+    return "\n".join(parts)
+
+
+def outcomes_text(outcomes: Sequence[Outcome], columns: int | None = None) -> str:
+    """What became of each change."""
+    if not outcomes:
+        return "nothing to change"
+    rows = [[item.result, item.tunable, item.subject, item.reason] for item in outcomes]
+    return table(("result", "tunable", "subject", ""), rows, columns)
+
+
+def undone_text(results: Sequence[Undone], columns: int | None = None) -> str:
+    """What became of each setting that was held."""
+    if not results:
+        return "nothing to undo"
+    rows = [[item.result, item.tunable, item.subject, shown(item.value), item.reason] for item in results]
+    return table(("result", "tunable", "subject", "now", ""), rows, columns)

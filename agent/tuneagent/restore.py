@@ -1,0 +1,225 @@
+"""Going back: one setting to a saved value, a crashed run to a known state, a host to its baseline."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from tuneagent.errors import ReadFailed, WriteFailed
+from tuneagent.host import Host
+from tuneagent.journal import Entry, Held, Journal, Key, Record, Step
+from tuneagent.model import Absent, Lifetime, Setting, Subject, Unreadable, Value
+from tuneagent.tunable import Facts, Tunable
+
+
+class Undone(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of one setting: `undone`, `gone`, `ended`, `conflict` or `failed`."""
+
+    tunable: str
+    subject: Subject
+    result: str
+    value: Setting = None
+    reason: str = ""
+
+    @property
+    def is_settled(self) -> bool:
+        """True where nothing is left to go back to."""
+        return self.result in ("undone", "gone", "ended")
+
+
+def restore_entries(facts: Facts, tunable: Tunable[Any], wanted: Mapping[str, str | None]) -> None:
+    """Bring entries of our drop-in to these values; None takes one out. Raises WriteFailed or ReadFailed."""
+    if not wanted or tunable.drop_in is None:
+        return
+    own = tunable.drop_in.entries(facts)
+    after = {**own, **{key: text for key, text in wanted.items() if text is not None}}
+    for key, text in wanted.items():
+        if text is None:
+            after.pop(key, None)
+    if after != own:
+        tunable.drop_in.replace(facts, after)
+
+
+def restore(
+    facts: Facts,
+    tunable: Tunable[Any],
+    subject: Subject,
+    value: Setting,
+    entries: Mapping[str, str | None],
+    *,
+    live: bool,
+) -> str | None:
+    """Write a saved value and saved entries, and read back. Returns what went wrong, None if nothing did."""
+    try:
+        if live:
+            now = tunable.read(facts, subject).live
+            if not (isinstance(now, Value) and tunable.matches(now.value, value)):
+                tunable.write(facts, subject, value)
+                after = tunable.read(Facts(facts.host), subject).live
+                if not (isinstance(after, Value) and tunable.matches(after.value, value)):
+                    return f"wrote {value!r}, reads back {after}"
+        restore_entries(facts, tunable, entries)
+    except (WriteFailed, ReadFailed) as error:
+        return str(error)
+    return None
+
+
+def _note(journal: Journal, host: Host, step: Step, held: Held, reason: str) -> None:
+    journal.append(
+        Record(
+            step=step,
+            time=host.now(),
+            plan=held.plan,
+            tunable=held.tunable,
+            lifetime=held.lifetime,
+            boot_id=held.boot_id,
+            kernel=held.kernel,
+            driver=held.driver,
+            profile=held.profile,
+            revision=held.revision,
+            reason=reason,
+            entries=(Entry(subject=held.subject),),
+        )
+    )
+
+
+def recover(host: Host, journal: Journal, registry: Mapping[str, Tunable[Any]]) -> list[Undone]:
+    """Resolve what a crash left between intention and end: all new stays, anything between goes back.
+
+    A group that is all-or-nothing goes back as a whole unless all of it is new.
+    """
+    open_items = [held for held in journal.held().values() if held.step == "intended"]
+    facts = Facts(host)
+    unfinished: set[tuple[str, str]] = set()
+    states: dict[Key, str] = {}
+    for held in open_items:
+        tunable = registry.get(held.tunable)
+        state = "unknown" if tunable is None else _state(facts, tunable, held)
+        states[(held.tunable, held.subject)] = state
+        if state != "new" and tunable is not None and tunable.all_or_nothing:
+            unfinished.add((held.tunable, held.plan))
+    resolved = []
+    for held in reversed(open_items):
+        state = states[(held.tunable, held.subject)]
+        if state == "new" and (held.tunable, held.plan) not in unfinished:
+            _note(journal, host, "done", held, "found written after a crash")
+            resolved.append(_undone(held, "undone", held.wrote, "found written, kept"))
+            continue
+        if state in ("unknown", "foreign"):
+            resolved.append(_undone(held, "conflict", None, f"after a crash its value is {state}; left alone"))
+            continue
+        tunable = registry[held.tunable]
+        live = held.live and not _boot_ended(held, facts)
+        problem = restore(facts, tunable, held.subject, held.prior, held.entries_prior, live=live)
+        if problem:
+            resolved.append(_undone(held, "failed", None, problem))
+        else:
+            _note(journal, host, "reverted", held, "taken back after a crash")
+            resolved.append(_undone(held, "undone", held.prior, "taken back after a crash"))
+    return resolved
+
+
+def _state(facts: Facts, tunable: Tunable[Any], held: Held) -> str:
+    """`new`, `old`, `mixed`, `foreign` (neither value) or `unknown` (not readable)."""
+    parts: list[str] = []
+    if held.live and not _boot_ended(held, facts):
+        live = tunable.read(facts, held.subject).live
+        if not isinstance(live, Value):
+            return "unknown"
+        if tunable.matches(live.value, held.wrote):
+            parts.append("new")
+        else:
+            parts.append("old" if tunable.matches(live.value, held.prior) else "foreign")
+    if held.entries_wrote and tunable.drop_in is not None:
+        try:
+            own = tunable.drop_in.entries(facts)
+        except ReadFailed:
+            return "unknown"
+        now = {key: own.get(key) for key in held.entries_wrote}
+        parts.append("new" if now == held.entries_wrote else "old")
+    if "foreign" in parts:
+        return "foreign"
+    if not parts:
+        return "old"
+    return parts[0] if len(set(parts)) == 1 else "mixed"
+
+
+def _boot_ended(held: Held, facts: Facts) -> bool:
+    """True where a reboot has ended the running value that we wrote."""
+    return bool(facts.boot_id) and held.boot_id != facts.boot_id
+
+
+def undo(
+    host: Host,
+    journal: Journal,
+    registry: Mapping[str, Tunable[Any]],
+    keys: set[Key] | None = None,
+    *,
+    force: bool = False,
+) -> list[Undone]:
+    """Bring settings held back to their baseline, last written first.
+
+    A value that is no longer the one we wrote is someone else's now: `conflict`, left alone without `force`.
+    """
+    results = []
+    for key, held in reversed(list(journal.held().items())):
+        if keys is not None and key not in keys:
+            continue
+        tunable = registry.get(held.tunable)
+        if tunable is None:
+            results.append(_undone(held, "failed", None, f"this tuneagent knows no tunable {held.tunable}"))
+            continue
+        result = _undo_one(Facts(host), tunable, held, force=force)
+        if result.is_settled:
+            _note(journal, host, "undone", held, result.reason or result.result)
+        results.append(result)
+    return results
+
+
+def _undo_one(facts: Facts, tunable: Tunable[Any], held: Held, *, force: bool) -> Undone:
+    ended = held.lifetime is not Lifetime.PERSISTENT and _boot_ended(held, facts)
+    rebooted = _boot_ended(held, facts)
+    live = tunable.read(facts, held.subject).live if held.live and not ended else None
+    if isinstance(live, Absent):
+        live, gone = None, True
+    else:
+        gone = False
+    if isinstance(live, Unreadable) and not force:
+        return _undone(held, "failed", None, f"not read, so not written: {live.error}")
+    if isinstance(live, Value) and not force:
+        ours = tunable.matches(live.value, held.wrote) or tunable.matches(live.value, held.baseline)
+        if not ours:
+            reason = f"wrote {held.wrote!r}, found {live.value!r}: changed by someone else; --force writes anyway"
+            return _undone(held, "conflict", live.value, reason)
+    if not force and (problem := _foreign_entries(facts, tunable, held)):
+        return _undone(held, "conflict", None, problem)
+    problem = restore(
+        facts, tunable, held.subject, held.baseline, held.entries_baseline, live=held.live and not ended and not gone
+    )
+    if problem:
+        return _undone(held, "failed", None, problem)
+    if gone:
+        return _undone(held, "gone", None, "no longer there")
+    if ended:
+        return _undone(held, "ended", None, "a reboot has ended it already")
+    reason = "set again by our file at boot, now back to the value before it" if rebooted else ""
+    return _undone(held, "undone", held.baseline, reason)
+
+
+def _foreign_entries(facts: Facts, tunable: Tunable[Any], held: Held) -> str | None:
+    if not held.entries_wrote or tunable.drop_in is None:
+        return None
+    try:
+        own = tunable.drop_in.entries(facts)
+    except ReadFailed as error:
+        return f"our file was not read: {error}"
+    for key, text in held.entries_wrote.items():
+        if own.get(key) not in (text, held.entries_baseline.get(key), None):
+            return f"/{tunable.drop_in.path}: {key} was {text!r} when written, now {own.get(key)!r}"
+    return None
+
+
+def _undone(held: Held, result: str, value: Setting, reason: str) -> Undone:
+    return Undone(tunable=held.tunable, subject=held.subject, result=result, value=value, reason=reason)

@@ -1,0 +1,250 @@
+"""One use of the engine on one host: which profile, which state folder, under the host's lock."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from typing import Any
+
+import msgspec
+
+from tuneagent import __version__, engine
+from tuneagent.errors import PathMissing, PlanMoved, ReadFailed, UsageError
+from tuneagent.host import Files, Host
+from tuneagent.host.processes import machine
+from tuneagent.journal import Held, Journal, Key
+from tuneagent.model import Disruption, HostName, Plan, Report, digest_of, summarize
+from tuneagent.restore import Undone, recover, undo
+from tuneagent.tunable import Facts, Tunable
+from tuneagent.tunables import registry as all_tunables
+from tuneagent.tunables import specs_of
+from tuneagent.tuning_profile import Profile
+
+STATE_FOLDER = "var/lib/tuneagent"
+HOLD_PATH = "etc/tuneagent/hold"
+GOVERNED = "governed-by-cluster"
+CONFIRM = "confirm.json"
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+
+
+class Pending(msgspec.Struct, frozen=True):
+    """An apply that goes back by itself unless it is confirmed before `deadline` (seconds since 1970)."""
+
+    plan: str
+    deadline: float
+    keys: tuple[tuple[str, str], ...]
+
+
+class Applied(msgspec.Struct, frozen=True, kw_only=True):
+    """What `apply -o json` prints: the plan's digest, what became of each change, and the audit after it."""
+
+    schema: str = "tuneagent.dev/applied/v1"
+    digest: str
+    results: tuple[engine.Outcome, ...]
+    recovered: tuple[Undone, ...] = ()
+    report: Report
+
+
+@dataclass(frozen=True)
+class Session:
+    """A host with its state folder and, where one is needed, a resolved profile."""
+
+    host: Host
+    state: Files
+    folder: str
+    profile: Profile
+    registry: Mapping[str, Tunable[Any]] = field(default_factory=all_tunables)
+
+    @property
+    def journal(self) -> Journal:
+        """The journal of this host."""
+        return Journal(self.state, self.folder)
+
+    def specs(self) -> dict[str, Any]:
+        """Typed specs of the profile. Raises ProfileInvalid."""
+        return specs_of(self.profile, self.registry)
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[Journal]:
+        """The host's one lock, the journal sound and open, what a crash left resolved."""
+        self.state.make_folder(self.folder)
+        with self.state.locked(f"{self.folder}/lock"):
+            journal = self.journal
+            journal.open_for_writing()
+            yield journal
+
+    def observe(self) -> tuple[Facts, list[engine.Judged]]:
+        """Read the host and compare it with the profile."""
+        facts = Facts(self.host)
+        observed = engine.observe(facts, self.specs(), self.registry)
+        today = datetime.fromtimestamp(self.host.now(), timezone.utc).date()
+        return facts, engine.diff(observed, self.profile.spec.accept, today)
+
+    def audit(self) -> Report:
+        """Every finding. Writes nothing."""
+        return self.report(self.observe()[1])
+
+    def report(self, judged: list[engine.Judged]) -> Report:
+        """Findings as the one structure that all views show."""
+        findings = tuple(item.finding for item in judged)
+        return Report(
+            tool={"name": "tuneagent", "version": __version__},
+            host=host_name(self.host),
+            profile=self.profile.identity,
+            summary=summarize(findings),
+            findings=findings,
+        )
+
+    def dropped(self, judged: list[engine.Judged]) -> list[Held]:
+        """Settings that this profile's earlier revision wrote and this one no longer names.
+
+        A subject that cannot be listed now says nothing: only tunables that were read count as no longer named.
+        """
+        named = {(item.finding.tunable, item.finding.subject) for item in judged}
+        specs = self.profile.spec.tune
+        blind = {item.finding.tunable for item in judged if item.finding.subject == "host"}
+        return [
+            held
+            for key, held in self.journal.held().items()
+            if key not in named
+            and held.profile == self.profile.name
+            and held.tunable in self.registry
+            and (held.tunable not in specs or held.tunable not in blind)
+            and held.step != "intended"
+        ]
+
+    def plan(self, only: tuple[str, ...] = ()) -> tuple[Plan, list[engine.Judged]]:
+        """What `apply` would do now. Writes nothing."""
+        _, judged = self.observe()
+        plan = engine.make_plan(judged, self.registry, self.dropped(judged))
+        return _only(plan, only, self.registry), judged
+
+    def apply(
+        self,
+        *,
+        digest: str | None = None,
+        only: tuple[str, ...] = (),
+        limit: Disruption = Disruption.LIVE,
+        replace: bool = False,
+        confirm_within_s: float | None = None,
+        stop: Callable[[], bool] = lambda: False,
+    ) -> Applied:
+        """Plan and write, under the lock. Raises PlanMoved, UsageError, JournalError, Locked."""
+        if self.host.files.exists(HOLD_PATH):
+            raise UsageError(f"/{HOLD_PATH} is there: nothing is written on this host until it is removed")
+        with self.locked() as journal:
+            recovered = recover(self.host, journal, self.registry)
+            journal.shrink()
+            self._refuse_other_profile(journal, replace)
+            plan, judged = self.plan(only)
+            if digest is not None and digest != plan.digest:
+                raise PlanMoved(f"the plan now has digest {plan.digest}, not {digest}: look at it again")
+            facts = Facts(self.host)
+            context = engine.context_of(facts, self.profile.identity, with_driver="gpu" in self.profile.spec.tune)
+            if confirm_within_s is not None and plan.changes:
+                self._await_confirmation(plan, confirm_within_s)
+            outcomes = engine.apply(
+                facts,
+                plan,
+                journal,
+                self.registry,
+                context,
+                limit=limit,
+                undo_held=lambda key: _undo_held(self, journal, key),
+                stop=stop,
+            )
+            if outcomes:
+                _, judged = self.observe()
+        return Applied(
+            digest=plan.digest, results=tuple(outcomes), recovered=tuple(recovered), report=self.report(judged)
+        )
+
+    def undo(self, keys: set[Key] | None = None, *, force: bool = False) -> list[Undone]:
+        """Back to the baseline, under the lock."""
+        with self.locked() as journal:
+            recover(self.host, journal, self.registry)
+            results = undo(self.host, journal, self.registry, keys, force=force)
+            if keys is None:
+                self.state.remove(f"{self.folder}/{CONFIRM}")
+            return results
+
+    def _refuse_other_profile(self, journal: Journal, replace: bool) -> None:
+        others = sorted({held.profile for held in journal.held().values()} - {self.profile.name})
+        if others and not replace:
+            raise UsageError(
+                f"profile {others[0]} is applied on this host; `--replace` applies {self.profile.name} over it, "
+                "`tuneagent undo` goes back first"
+            )
+
+    def _await_confirmation(self, plan: Plan, within_s: float) -> None:
+        keys = tuple((change.tunable, change.subject) for change in plan.changes)
+        pending = Pending(plan.digest, self.host.now() + within_s, keys)
+        self.state.replace(f"{self.folder}/{CONFIRM}", msgspec.json.encode(pending), mode=0o600)
+
+    def pending(self) -> Pending | None:
+        """The apply that waits for confirmation. Raises ReadFailed."""
+        try:
+            return msgspec.json.decode(self.state.read_bytes(f"{self.folder}/{CONFIRM}"), type=Pending)
+        except PathMissing:
+            return None
+        except msgspec.MsgspecError as error:
+            raise ReadFailed(f"{self.folder}/{CONFIRM}: {error}") from None
+
+    def confirm(self) -> bool:
+        """Keep what was applied. False where nothing waits."""
+        waiting = self.pending() is not None
+        self.state.remove(f"{self.folder}/{CONFIRM}")
+        return waiting
+
+    def revert_unconfirmed(self) -> list[Undone] | None:
+        """Go back if the deadline has passed. None if there is nothing to do."""
+        pending = self.pending()
+        if pending is None or self.host.now() < pending.deadline:
+            return None
+        results = self.undo(set(pending.keys))
+        self.state.remove(f"{self.folder}/{CONFIRM}")
+        return results
+
+
+def _undo_held(session: Session, journal: Journal, key: Key) -> str | None:
+    results = undo(session.host, journal, session.registry, {key})
+    problems = [result.reason or result.result for result in results if not result.is_settled]
+    return "; ".join(problems) or None
+
+
+def _only(plan: Plan, only: tuple[str, ...], registry: Mapping[str, Tunable[Any]]) -> Plan:
+    unknown = [name for name in only if name not in registry]
+    if unknown:
+        raise UsageError(f"--only {unknown[0]}: no such tunable (known: {', '.join(registry)})")
+    if not only:
+        return plan
+    changes = tuple(change for change in plan.changes if change.tunable in only)
+    refused = tuple(item for item in plan.refused if item.tunable in only)
+    return Plan(digest=digest_of(changes), changes=changes, refused=refused)
+
+
+def host_name(host: Host) -> HostName:
+    """Who the host is, as far as its files say."""
+
+    def read(path: str) -> str | None:
+        try:
+            return host.files.read(path) or None
+        except (PathMissing, ReadFailed):
+            return None
+
+    name, kernel, arch = machine() if host.source == "live" else (None, None, None)
+    return HostName(
+        name=read("proc/sys/kernel/hostname") or name,
+        kernel=read("proc/sys/kernel/osrelease") or kernel,
+        arch=arch or read("proc/sys/kernel/arch"),
+        boot_id=read("proc/sys/kernel/random/boot_id"),
+        source=host.source,
+    )
+
+
+def clean(text: str) -> str:
+    """Text from the host without control characters, so that it cannot steer a terminal."""
+    return _CONTROL.sub("?", text)

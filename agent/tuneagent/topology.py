@@ -1,0 +1,359 @@
+"""One picture of a host: CPUs, SMT, L3 groups, NUMA nodes, PCI GPUs, NICs, NVMe, interrupts.
+
+Read from sysfs under the host's root, never from the running machine by a library. What cannot be known
+is None, so that nothing is guessed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+import msgspec
+
+from tuneagent.cpulist import format_cpulist, parse_cpulist, parse_cpumask
+from tuneagent.errors import PathMissing, ReadFailed
+from tuneagent.host import Host
+
+_CPU = "sys/devices/system/cpu"
+_NODE = "sys/devices/system/node"
+_PCI = "sys/bus/pci/devices"
+DEVICE_LIMIT = 8192
+
+
+class NumaNode(msgspec.Struct, frozen=True):
+    """One NUMA node. `cpus` are online CPUs; `hugepages` is page size in KiB (as text) to pages."""
+
+    id: int
+    cpus: str
+    memory_kib: int | None
+    distances: tuple[int, ...] | None
+    hugepages: dict[str, int]
+
+    @property
+    def cpu_set(self) -> frozenset[int]:
+        """CPUs as a set."""
+        return parse_cpulist(self.cpus)
+
+
+class PciDevice(msgspec.Struct, frozen=True):
+    """A PCI function. `numa_node` is -1 where the firmware does not say (usual in virtual machines)."""
+
+    address: str
+    kind: str
+    vendor: str | None
+    device: str | None
+    numa_node: int | None
+    local_cpus: str | None
+    names: tuple[str, ...] = ()
+
+
+class Topology(msgspec.Struct, frozen=True):
+    """The picture. Lists are in kernel notation."""
+
+    arch: str | None
+    cpus_online: int | None
+    cpulist_online: str | None
+    cpulist_possible: str | None
+    packages: int | None
+    cores: int | None
+    smt: int | None
+    numa_nodes: tuple[NumaNode, ...] | None
+    l3_groups: tuple[str, ...] | None
+    pci_gpus: tuple[PciDevice, ...] | None
+    nics: tuple[PciDevice, ...] | None
+    nvme: tuple[PciDevice, ...] | None
+    cores_cpus: tuple[str, ...] | None = None
+
+    @property
+    def online(self) -> frozenset[int]:
+        """Online CPUs; empty where unknown."""
+        return parse_cpulist(self.cpulist_online or "")
+
+    @property
+    def nodes(self) -> tuple[NumaNode, ...]:
+        """NUMA nodes; empty where unknown."""
+        return self.numa_nodes or ()
+
+    def node(self, number: int) -> NumaNode | None:
+        """The node of that number."""
+        return next((node for node in self.nodes if node.id == number), None)
+
+    def pci(self, address: str) -> PciDevice | None:
+        """The GPU, NIC or NVMe drive at a PCI address."""
+        wanted = normal_address(address)
+        devices = (*(self.pci_gpus or ()), *(self.nics or ()), *(self.nvme or ()))
+        return next((device for device in devices if device.address == wanted), None)
+
+    def local_cpus(self, device: PciDevice) -> frozenset[int] | None:
+        """Online CPUs nearest to a device; None where the host does not say and has several nodes."""
+        if device.numa_node is not None and device.numa_node >= 0:
+            node = self.node(device.numa_node)
+            if node is not None and node.cpu_set:
+                return node.cpu_set
+        if device.local_cpus:
+            return parse_cpulist(device.local_cpus) & self.online
+        return self.online if len(self.nodes) <= 1 and self.online else None
+
+    def whole_cores(self, cpus: frozenset[int]) -> list[frozenset[int]]:
+        """Cores whose online SMT siblings are all in `cpus`, lowest first."""
+        cores = [parse_cpulist(text) for text in self.cores_cpus or ()]
+        return sorted((core for core in cores if core and core <= cpus), key=min)
+
+
+def normal_address(address: str) -> str:
+    """`0000:1b:00.0` for any spelling, NVML's eight-digit domain among them."""
+    domain, _, rest = address.lower().partition(":")
+    if rest.count(":") != 1:
+        return "0000:" + address.lower()
+    return f"{int(domain, 16):04x}:{rest}"
+
+
+def _read(host: Host, path: str) -> str | None:
+    try:
+        text = host.files.read(path).replace("\0", "").strip()
+    except (PathMissing, ReadFailed):
+        return None
+    return text
+
+
+def _cpulist(host: Host, path: str) -> frozenset[int] | None:
+    text = _read(host, path)
+    if text is None:
+        return None
+    try:
+        return parse_cpulist(text)
+    except ValueError:
+        return None
+
+
+def _integer(text: str | None) -> int | None:
+    try:
+        return int(text, 0) if text else None
+    except ValueError:
+        return None
+
+
+def _names(host: Host, path: str) -> list[str]:
+    try:
+        return host.files.names(path)
+    except ReadFailed:
+        return []
+
+
+def _numbered(host: Host, path: str, prefix: str) -> list[int]:
+    pattern = re.compile(rf"{prefix}(\d+)\Z")
+    return sorted(int(match.group(1)) for name in _names(host, path) if (match := pattern.match(name)))
+
+
+def _online_cpus(host: Host) -> frozenset[int] | None:
+    listed = _cpulist(host, f"{_CPU}/online")
+    if listed is not None:
+        return listed
+    # Kernels before 2.6.26 have no such list; a CPU without an `online` file cannot be switched off.
+    numbers = _numbered(host, _CPU, "cpu")
+    if not numbers:
+        return None
+    return frozenset(
+        number
+        for number in numbers
+        if _read(host, f"{_CPU}/cpu{number}/online") in (None, "1")
+        and (len(numbers) == 1 or host.files.is_dir(f"{_CPU}/cpu{number}/topology"))
+    ) or frozenset(numbers)
+
+
+def _siblings(host: Host, cpu: int, *names: str) -> frozenset[int] | None:
+    for name in names:
+        base = f"{_CPU}/cpu{cpu}/topology/{name}"
+        listed = _cpulist(host, f"{base}_list")
+        if listed:
+            return listed
+        mask = _read(host, base)
+        if mask:
+            try:
+                return parse_cpumask(mask)
+            except ValueError:
+                continue
+    return None
+
+
+def _shape(host: Host, online: frozenset[int]) -> tuple[int | None, tuple[str, ...] | None]:
+    """Package count and the cores as CPU lists, over online CPUs."""
+    cores: set[frozenset[int]] = set()
+    packages: set[str | int | frozenset[int]] = set()
+    for cpu in sorted(online):
+        core = _siblings(host, cpu, "core_cpus", "thread_siblings")
+        if core is None:
+            return None, None
+        cores.add(core & online or frozenset({cpu}))
+        number = _integer(_read(host, f"{_CPU}/cpu{cpu}/topology/physical_package_id"))
+        package = _siblings(host, cpu, "package_cpus", "core_siblings")
+        packages.add(number if number is not None and number >= 0 else (package or frozenset({cpu})) & online)
+    ordered = sorted(cores, key=min)
+    return len(packages) or None, tuple(format_cpulist(core) for core in ordered)
+
+
+def _l3_groups(host: Host, online: frozenset[int]) -> tuple[str, ...] | None:
+    groups: set[frozenset[int]] = set()
+    seen = False
+    for cpu in sorted(online):
+        for index in _numbered(host, f"{_CPU}/cpu{cpu}/cache", "index"):
+            base = f"{_CPU}/cpu{cpu}/cache/index{index}"
+            level = _read(host, f"{base}/level")
+            seen = seen or level is not None
+            if level != "3":
+                continue
+            shared = _cpulist(host, f"{base}/shared_cpu_list")
+            if not shared and (mask := _read(host, f"{base}/shared_cpu_map")):
+                try:
+                    shared = parse_cpumask(mask)
+                except ValueError:
+                    shared = None
+            if shared:
+                groups.add(shared & online)
+    if not seen:
+        return None
+    return tuple(format_cpulist(group) for group in sorted(groups, key=min))
+
+
+def _memory_kib(host: Host, number: int) -> int | None:
+    text = _read(host, f"{_NODE}/node{number}/meminfo") or ""
+    match = re.search(r"MemTotal:\s+(\d+) kB", text)
+    return int(match.group(1)) if match else None
+
+
+def _hugepages(host: Host, number: int) -> dict[str, int]:
+    base = f"{_NODE}/node{number}/hugepages"
+    pools: dict[str, int] = {}
+    for name in _names(host, base):
+        match = re.match(r"hugepages-(\d+)kB\Z", name)
+        pages = _integer(_read(host, f"{base}/{name}/nr_hugepages"))
+        if match and pages is not None:
+            pools[match.group(1)] = pages
+    return pools
+
+
+def _numa_nodes(host: Host, online: frozenset[int]) -> tuple[NumaNode, ...] | None:
+    numbers = _numbered(host, _NODE, "node")
+    listed = _cpulist(host, f"{_NODE}/online")
+    if listed is not None:
+        numbers = [number for number in numbers if number in listed]
+    if not numbers:
+        return None
+    nodes = []
+    for number in numbers:
+        cpus = _cpulist(host, f"{_NODE}/node{number}/cpulist")
+        if cpus is None and (mask := _read(host, f"{_NODE}/node{number}/cpumap")):
+            try:
+                cpus = parse_cpumask(mask)
+            except ValueError:
+                cpus = None
+        words = (_read(host, f"{_NODE}/node{number}/distance") or "").split()
+        distances = tuple(int(word) for word in words) if words and all(w.isdigit() for w in words) else None
+        nodes.append(
+            NumaNode(
+                number,
+                format_cpulist((cpus or frozenset()) & online),
+                _memory_kib(host, number),
+                distances,
+                _hugepages(host, number),
+            )
+        )
+    return tuple(nodes)
+
+
+def _pci_devices(host: Host) -> tuple[list[PciDevice], list[PciDevice], list[PciDevice]] | None:
+    addresses = _names(host, _PCI)[:DEVICE_LIMIT]
+    if not addresses:
+        return None
+    gpus: list[PciDevice] = []
+    nics: list[PciDevice] = []
+    drives: list[PciDevice] = []
+    for address in addresses:
+        kind = (_read(host, f"{_PCI}/{address}/class") or "").removeprefix("0x")[:4]
+        if kind[:2] in ("03", "12") or kind == "0b40":
+            group = gpus
+        elif kind[:2] == "02":
+            group = nics
+        elif kind == "0108":
+            group = drives
+        else:
+            continue
+        base = f"{_PCI}/{address}"
+        local = _cpulist(host, f"{base}/local_cpulist")
+        if local is None and (mask := _read(host, f"{base}/local_cpus")):
+            try:
+                local = parse_cpumask(mask)
+            except ValueError:
+                local = None
+        group.append(
+            PciDevice(
+                address,
+                kind,
+                _hex(_read(host, f"{base}/vendor")),
+                _hex(_read(host, f"{base}/device")),
+                _integer(_read(host, f"{base}/numa_node")),
+                format_cpulist(local) if local is not None else None,
+                tuple(_names(host, f"{base}/net") or _names(host, f"{base}/nvme")),
+            )
+        )
+    return gpus, nics, drives
+
+
+def _hex(text: str | None) -> str | None:
+    return text.removeprefix("0x") if text else None
+
+
+def _arch(host: Host) -> str | None:
+    if host.source == "live":
+        from tuneagent.host.processes import machine
+
+        return machine()[2]
+    text = _read(host, "proc/sys/kernel/arch")
+    if text:
+        return text
+    cpuinfo = _read(host, "proc/cpuinfo") or ""
+    for pattern, arch in _CPUINFO_ARCH:
+        if re.search(pattern, cpuinfo, re.MULTILINE):
+            return arch
+    return None
+
+
+_CPUINFO_ARCH = (
+    (r"^flags\s*:.*\blm\b", "x86_64"),
+    (r"^flags\s*:.*\bfpu\b", "i686"),
+    (r"^CPU architecture\s*:\s*(8|AArch64)", "aarch64"),
+    (r"^CPU architecture\s*:\s*7", "armv7l"),
+    (r"^vendor_id\s*:\s*IBM/S390", "s390x"),
+    (r"^isa\s*:\s*rv64", "riscv64"),
+    (r"^arch(itecture)?\s*:\s*IA-64", "ia64"),
+    (r"^type\s*:\s*sun4", "sparc64"),
+)
+
+
+def read_topology(host: Host) -> Topology:
+    """Read the whole picture. Never raises for a damaged tree: what is unclear is None."""
+    online = _online_cpus(host)
+    packages, cores = _shape(host, online) if online else (None, None)
+    pci = _pci_devices(host)
+    possible = _cpulist(host, f"{_CPU}/possible")
+    smt = max((len(parse_cpulist(core)) for core in cores), default=None) if cores else None
+    return Topology(
+        arch=_arch(host),
+        cpus_online=len(online) if online else None,
+        cpulist_online=format_cpulist(online) if online else None,
+        cpulist_possible=format_cpulist(possible) if possible is not None else None,
+        packages=packages,
+        cores=len(cores) if cores else None,
+        smt=smt,
+        numa_nodes=_numa_nodes(host, online or frozenset()),
+        l3_groups=_l3_groups(host, online) if online else None,
+        pci_gpus=_tuple(pci[0]) if pci else None,
+        nics=_tuple(pci[1]) if pci else None,
+        nvme=_tuple(pci[2]) if pci else None,
+        cores_cpus=cores,
+    )
+
+
+def _tuple(devices: Iterable[PciDevice]) -> tuple[PciDevice, ...]:
+    return tuple(sorted(devices, key=lambda device: device.address))

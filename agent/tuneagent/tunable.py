@@ -1,0 +1,122 @@
+"""What a tunable is: how one setting, or a table of like settings, is listed, read, wanted and written."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
+
+from tuneagent.gpu import GpuFacts, read_gpus
+from tuneagent.host import Host
+from tuneagent.model import About, Disruption, Lifetime, Reading, Setting, Subject
+from tuneagent.topology import Topology, read_topology
+
+S = TypeVar("S")
+# Own entries of a drop-in file: key to text, None for "no such entry".
+Entries = Mapping[str, "str | None"]
+
+
+class Facts:
+    """What one pass knows of the host. Topology and GPUs are read at most once, and only if asked for."""
+
+    def __init__(self, host: Host) -> None:
+        self.host = host
+
+    @functools.cached_property
+    def topology(self) -> Topology:
+        """CPUs, NUMA nodes and PCI devices."""
+        return read_topology(self.host)
+
+    @functools.cached_property
+    def gpus(self) -> GpuFacts:
+        """GPUs by NVML."""
+        return read_gpus(self.host)
+
+    @functools.cached_property
+    def boot_id(self) -> str:
+        """Identity of this boot; empty where unknown."""
+        return self.host.files.read_or("proc/sys/kernel/random/boot_id", "")
+
+
+class DropIn(Protocol):
+    """A file of the host's own mechanism that tuneagent owns and replaces whole."""
+
+    @property
+    def path(self) -> str:
+        """The file, relative to the host's root."""
+
+    def impossible(self, facts: Facts) -> str | None:
+        """Why nothing written there would survive a reboot; None if it would."""
+
+    def entries(self, facts: Facts) -> dict[str, str]:
+        """Entries of our own file; empty where there is none. Raises ReadFailed."""
+
+    def replace(self, facts: Facts, entries: Mapping[str, str]) -> None:
+        """Replace our file, or remove it where there are no entries. Raises WriteFailed."""
+
+
+class Tunable(Generic[S]):
+    """One file in `tunables/` defines one of these and names it TUNABLE.
+
+    `name` is the key in a profile; `spec_type` its type there. Undo writes the journalled value.
+    """
+
+    name: ClassVar[str]
+    group: ClassVar[str]
+    spec_type: ClassVar[Any]
+    about: ClassVar[About]
+    disruption: ClassVar[Disruption] = Disruption.LIVE
+    lifetime: ClassVar[Lifetime] = Lifetime.BOOT
+    # Names of tunables that are written before this one.
+    after: ClassVar[tuple[str, ...]] = ()
+    # One subject that fails takes the others of the same plan back.
+    all_or_nothing: ClassVar[bool] = False
+    report_only: ClassVar[bool] = False
+    # False where only the next boot can change: the running value is read but never written.
+    live_writable: ClassVar[bool] = True
+    drop_in: ClassVar[DropIn | None] = None
+
+    def check(self, spec: S) -> list[str]:
+        """Faults of a spec beyond its types."""
+        del spec
+        return []
+
+    def subjects(self, facts: Facts, spec: S) -> Sequence[Subject]:
+        """What the spec is about on this host."""
+        raise NotImplementedError
+
+    def read(self, facts: Facts, subject: Subject) -> Reading:
+        """One subject as found. Never raises for a host that lacks it or refuses the read."""
+        raise NotImplementedError
+
+    def desire(self, facts: Facts, spec: S, readings: Mapping[Subject, Reading]) -> Mapping[Subject, Setting]:
+        """Wanted value of each subject that should have one."""
+        raise NotImplementedError
+
+    def matches(self, observed: Setting, desired: Setting) -> bool:
+        """Whether a value found satisfies the one wanted."""
+        return bool(observed == desired)
+
+    def refuse(self, facts: Facts, subject: Subject, desired: Setting) -> str | None:
+        """Why this change cannot be made now, found before anything is written; None if it can."""
+        del facts, subject, desired
+        return None
+
+    def write(self, facts: Facts, subject: Subject, value: Setting) -> None:
+        """Make `value` effective now. Raises WriteFailed."""
+        raise NotImplementedError
+
+    def entries(self, subject: Subject, value: Setting) -> Entries:
+        """Drop-in entries that make `value` effective at the next boot."""
+        del subject, value
+        return {}
+
+    def describe(self, subject: Subject) -> About:
+        """Severity, reason and sources of one subject."""
+        del subject
+        return self.about
+
+    def explain(self, subject: Subject, desired: Setting) -> str:
+        """Advice for a finding."""
+        del desired
+        return self.describe(subject).advice

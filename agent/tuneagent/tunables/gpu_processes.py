@@ -1,0 +1,160 @@
+"""gpuProcesses: where running GPU processes may run and where their memory lies, against their GPU's NUMA node."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+import msgspec
+
+from tuneagent.cpulist import format_cpulist, parse_cpulist
+from tuneagent.errors import ReadFailed, WriteFailed
+from tuneagent.gpu import GpuSnapshot
+from tuneagent.model import About, Absent, Lifetime, Reading, Setting, Severity, Subject, Unreadable, Value
+from tuneagent.topology import Topology
+from tuneagent.tunable import Facts, Tunable
+
+_SUBJECT = re.compile(r"pid:(\d+)@(\d+)@([0-9a-f-]*)(/memory)?\Z")
+# Part of a process's memory on its GPU's node below which it counts as remote.
+LOCAL_SHARE = 0.9
+
+
+class Spec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What is compared, and whether a running process may be pinned. Never implied by `drift: repair`."""
+
+    cpus: Literal["local"] | None = None
+    memory: Literal["prefer-local"] | None = None
+    action: Literal["report", "pin"] = "report"
+
+
+class GpuProcesses(Tunable[Spec]):
+    """Affinity and memory node of running GPU processes."""
+
+    name = "gpuProcesses"
+    group = "numa"
+    spec_type = Spec
+    about = About(
+        Severity.MEDIUM,
+        "a process that feeds a GPU from the other socket pays the socket link for every copy and launch",
+        ("https://docs.kernel.org/admin-guide/mm/numa_memory_policy.html",),
+        "start it with `tuneagent run`, so that its memory is local from the first touch",
+    )
+    lifetime = Lifetime.PROCESS
+
+    def subjects(self, facts: Facts, spec: Spec) -> Sequence[Subject]:
+        """CPUs and memory of each process that NVML lists; `host` where NVML cannot be asked or lists none."""
+        found: list[Subject] = []
+        for pid in sorted(_gpus_by_pid(facts)):
+            try:
+                info = facts.host.processes.info(pid)
+            except ReadFailed:
+                # Ended meanwhile, or of another pid namespace: nothing to say of it.
+                continue
+            subject = f"pid:{pid}@{info.started}@{facts.boot_id}"
+            found += [subject] if spec.cpus else []
+            found += [f"{subject}/memory"] if spec.memory else []
+        return found or ["host"]
+
+    def read(self, facts: Facts, subject: Subject) -> Reading:
+        """Allowed CPUs over all threads, or KiB by node."""
+        match = _SUBJECT.match(subject)
+        if match is None:
+            if isinstance(facts.gpus, GpuSnapshot):
+                return Reading(Absent("no process uses a GPU now"), evidence="NVML")
+            return Reading(facts.gpus, evidence="NVML")
+        pid = int(match.group(1))
+        evidence = f"/proc/{pid}/numa_maps" if match.group(4) else f"/proc/{pid}/task/*, sched_getaffinity"
+        try:
+            if not _is_same(facts, match):
+                return Reading(Absent("that process has ended"), evidence=evidence)
+            if match.group(4):
+                return Reading(Value(_memory(facts, pid)), evidence=evidence)
+            sets = {format_cpulist(cpus) for cpus in facts.host.processes.affinity(pid)}
+            return Reading(Value(sorted(sets)), evidence=evidence)
+        except ReadFailed as error:
+            return Reading(Unreadable(str(error)), evidence=evidence)
+
+    def desire(self, facts: Facts, spec: Spec, readings: Mapping[Subject, Reading]) -> Mapping[Subject, Setting]:
+        """CPUs and memory node of the process's GPUs; nothing where the host does not say which are near."""
+        desired: dict[Subject, Setting] = {}
+        used = _gpus_by_pid(facts)
+        for subject in readings:
+            match = _SUBJECT.match(subject)
+            if match is None:
+                continue
+            cpus = _local_cpus(facts.topology, used.get(int(match.group(1)), []))
+            if not cpus:
+                continue
+            if match.group(4):
+                nodes = [node.id for node in facts.topology.nodes if node.cpu_set & cpus]
+                desired[subject] = {"nodes": nodes, "share": LOCAL_SHARE}
+            else:
+                desired[subject] = {"cpus": format_cpulist(cpus), "action": spec.action}
+        return desired
+
+    def matches(self, observed: Setting, desired: Setting) -> bool:
+        """Every thread inside the local CPUs; enough memory on the local nodes. A saved list equals itself."""
+        if isinstance(desired, list):
+            return bool(observed == desired)
+        if "nodes" in desired:
+            total = sum(observed.values())
+            local = sum(kib for node, kib in observed.items() if int(node) in desired["nodes"])
+            return bool(total == 0 or local / total >= desired["share"])
+        wanted = parse_cpulist(desired["cpus"])
+        return all(parse_cpulist(text) <= wanted for text in observed)
+
+    def refuse(self, facts: Facts, subject: Subject, desired: Setting) -> str | None:
+        """Anything but pinning that the profile asks for by name."""
+        if "nodes" in desired:
+            return "memory of a running process is reported, not moved"
+        return None if desired["action"] == "pin" else "action is report"
+
+    def write(self, facts: Facts, subject: Subject, value: Setting) -> None:
+        """Pin every thread. Undo gives all threads the widest set that any of them had."""
+        match = _SUBJECT.match(subject)
+        if match is None or not _is_same(facts, match):
+            raise WriteFailed(f"{subject}: that process has ended")
+        lists = value if isinstance(value, list) else [value["cpus"]]
+        cpus = frozenset().union(*(parse_cpulist(text) for text in lists))
+        facts.host.processes.pin(int(match.group(1)), sorted(cpus))
+
+
+def _gpus_by_pid(facts: Facts) -> dict[int, list[str]]:
+    """PCI addresses of the GPUs of each process."""
+    used: dict[int, list[str]] = {}
+    if isinstance(facts.gpus, GpuSnapshot):
+        for device in facts.gpus.devices:
+            inside = [pid for instance in device.mig.instances for pid in instance.pids] if device.mig else []
+            for pid in {*(device.pids or ()), *inside}:
+                used.setdefault(pid, []).append(device.pci or "")
+    return used
+
+
+def _local_cpus(topology: Topology, addresses: Sequence[str]) -> frozenset[int]:
+    near: frozenset[int] = frozenset()
+    for address in addresses:
+        device = topology.pci(address)
+        local = topology.local_cpus(device) if device else None
+        if local is None:
+            return frozenset()
+        near |= local
+    return near
+
+
+def _is_same(facts: Facts, match: re.Match[str]) -> bool:
+    if match.group(3) != facts.boot_id:
+        return False
+    try:
+        return facts.host.processes.info(int(match.group(1))).started == int(match.group(2))
+    except ReadFailed:
+        if not facts.host.exec.available:
+            raise
+        return False
+
+
+def _memory(facts: Facts, pid: int) -> dict[str, int]:
+    return {str(node): kib for node, kib in sorted(facts.host.processes.pages_by_node(pid).items())}
+
+
+TUNABLE = GpuProcesses()

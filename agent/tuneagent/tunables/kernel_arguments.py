@@ -1,0 +1,124 @@
+"""kernelArguments: the running command line and the next boot's, apart (admin-guide/kernel-parameters.rst)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+
+from tuneagent.errors import PathMissing, ReadFailed
+from tuneagent.model import (
+    About,
+    Absent,
+    Disruption,
+    Lifetime,
+    Observation,
+    Reading,
+    Setting,
+    Severity,
+    Subject,
+    Unreadable,
+    Value,
+)
+from tuneagent.persist.grub import GrubDropIn, next_line, values_of
+from tuneagent.tunable import Entries, Facts, Tunable
+
+# Arguments that a profile may name. Those that start another program (init=, rdinit=), load other code or
+# disarm the kernel (mitigations, module signatures, lockdown, selinux) match none of these.
+ALLOWED = re.compile(
+    r"isolcpus|nohz|nohz_full|rcu_nocbs|rcu_nocb_poll|irqaffinity|skew_tick|tsc|clocksource"
+    r"|default_hugepagesz|hugepagesz|hugepages|hugetlb_free_vmemmap|transparent_hugepage|numa_balancing"
+    r"|iommu|iommu\.(passthrough|strict)|intel_iommu|amd_iommu|intel_pstate|amd_pstate|cpufreq\.default_governor"
+    r"|intel_idle\.max_cstate|processor\.max_cstate|idle|nosmt|nmi_watchdog|nowatchdog|nosoftlockup"
+    r"|workqueue\.(unbound_cpus|power_efficient)|pcie_aspm|pci|init_on_alloc|psi|preempt|cgroup_disable|swapaccount"
+    r"|systemd\.unified_cgroup_hierarchy|systemd\.cpu_affinity|kthread_cpus|mce|nvme_core\.[a-z_]+|numa_zonelist_order"
+)
+_VALUE = re.compile(r"[A-Za-z0-9_.,:/@+^~-]{1,512}\Z")
+Spec = dict[str, str | int | bool | None]
+
+
+class KernelArguments(Tunable[Spec]):
+    """Arguments of the kernel command line. `true` is a bare word, null takes the argument away."""
+
+    name = "kernelArguments"
+    group = "kernel arguments"
+    spec_type = Spec
+    about = About(
+        Severity.HIGH,
+        "isolation, huge pages at boot and the IOMMU mode are decided once, when the kernel starts",
+        ("https://docs.kernel.org/admin-guide/kernel-parameters.html",),
+        "takes effect at the next reboot, which tuneagent does not start by itself",
+    )
+    disruption = Disruption.REBOOT
+    lifetime = Lifetime.PERSISTENT
+    live_writable = False
+    all_or_nothing = True
+    drop_in = GrubDropIn()
+
+    def check(self, spec: Spec) -> list[str]:
+        """Names outside the allow-list, values that hold more than one word."""
+        faults = []
+        for name, value in spec.items():
+            if not ALLOWED.fullmatch(name):
+                faults.append(f".{name}: not an argument that a profile may set")
+            if value is False:
+                faults.append(f".{name}: false means nothing here; null takes the argument away")
+            elif not isinstance(value, bool) and value is not None and not _VALUE.match(str(value)):
+                faults.append(f".{name}: {value!r} is not one plain word")
+        return faults
+
+    def subjects(self, facts: Facts, spec: Spec) -> Sequence[Subject]:
+        """One for each argument."""
+        return [f"arg:{name}" for name in sorted(spec)]
+
+    def read(self, facts: Facts, subject: Subject) -> Reading:
+        """Value on the running line, and on the line of the next boot."""
+        name = subject.removeprefix("arg:")
+        seen = facts.host.observe("proc/cmdline")
+        live: Observation = Value(_shown(str(seen.value), name)) if isinstance(seen, Value) else seen
+        impossible = self.drop_in.impossible(facts)
+        persisted: Observation | None
+        try:
+            persisted = Value(_shown(next_line(facts), name))
+        except PathMissing as missing:
+            persisted = Absent(str(missing))
+        except ReadFailed as error:
+            persisted = Unreadable(str(error))
+        return Reading(
+            live, evidence="/proc/cmdline", persisted=persisted, mechanism=self.drop_in.path, impossible=impossible
+        )
+
+    def desire(self, facts: Facts, spec: Spec, readings: Mapping[Subject, Reading]) -> Mapping[Subject, Setting]:
+        """The values of the spec, as text."""
+        return {f"arg:{name}": value if value is None or value is True else str(value) for name, value in spec.items()}
+
+    def refuse(self, facts: Facts, subject: Subject, desired: Setting) -> str | None:
+        """No boot loader that we can write, or CPU 0 isolated."""
+        impossible = self.drop_in.impossible(facts)
+        if impossible is not None:
+            return impossible
+        if not facts.host.exec.available:
+            return "update-grub cannot be run on a tree of files"
+        if subject == "arg:isolcpus" and desired is not None and _names_cpu_0(str(desired)):
+            return "CPU 0 must stay for housekeeping"
+        return None
+
+    def entries(self, subject: Subject, value: Setting) -> Entries:
+        """The words that our drop-in adds for the argument."""
+        name = subject.removeprefix("arg:")
+        if isinstance(value, list):
+            return {name: " ".join(name if item is True else f"{name}={item}" for item in value)}
+        if value is None:
+            return {name: ""}
+        return {name: name if value is True else f"{name}={value}"}
+
+
+def _shown(line: str, name: str) -> Setting:
+    found = values_of(line, name)
+    return None if not found else (found[0] if len(found) == 1 else found)
+
+
+def _names_cpu_0(value: str) -> bool:
+    return any(re.match(r"0+(-|:|\Z)", part) for part in value.split(","))
+
+
+TUNABLE = KernelArguments()

@@ -1,0 +1,111 @@
+"""services: daemons that tune behind our back or that GPUs need, through the host's systemd."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+from tuneagent.errors import CommandFailed, WriteFailed
+from tuneagent.model import (
+    About,
+    Absent,
+    Disruption,
+    Lifetime,
+    Reading,
+    Setting,
+    Severity,
+    Subject,
+    Unreadable,
+    Value,
+)
+from tuneagent.tunable import Facts, Tunable
+
+Spec = dict[str, Literal["running", "stopped"]]
+# Why each service is in question. A profile can name no other.
+SERVICES = {
+    "irqbalance": "moves interrupts every ten seconds, away from where they were pinned",
+    "ksm": "merges pages across processes and NUMA nodes, for CPU time",
+    "ksmtuned": "switches page merging on under memory pressure",
+    "numad": "moves processes and their memory between NUMA nodes",
+    "nvidia-persistenced": "keeps the driver loaded, so that clocks and power limits stay",
+    "power-profiles-daemon": "sets governors and energy preferences",
+    "tuned": "writes its own profile again at start and at each CPU hot plug",
+}
+_TIMEOUT_S = 30.0
+
+
+class Services(Tunable[Spec]):
+    """Running and starting at boot are one setting: a unit is `running` if both hold, `stopped` if neither."""
+
+    name = "services"
+    group = "services"
+    spec_type = Spec
+    about = About(
+        Severity.MEDIUM,
+        "two programs that write the same setting take turns, and the last one wins",
+        ("https://www.freedesktop.org/software/systemd/man/latest/systemctl.html",),
+    )
+    disruption = Disruption.SERVICE
+    lifetime = Lifetime.PERSISTENT
+
+    def check(self, spec: Spec) -> list[str]:
+        """Services that are none of this program's business."""
+        return [
+            f".{name}: not a service that a profile may touch (known: {', '.join(SERVICES)})"
+            for name in spec
+            if name not in SERVICES
+        ]
+
+    def subjects(self, facts: Facts, spec: Spec) -> Sequence[Subject]:
+        """One for each unit."""
+        return [f"unit:{name}.service" for name in sorted(spec)]
+
+    def read(self, facts: Facts, subject: Subject) -> Reading:
+        """Active and enabled, as systemd says."""
+        unit = subject.removeprefix("unit:")
+        evidence = f"systemctl show {unit}"
+        try:
+            done = facts.host.exec.run(
+                ["systemctl", "show", "--property=LoadState,ActiveState,UnitFileState", unit], _TIMEOUT_S
+            )
+        except CommandFailed as error:
+            return Reading(Unreadable(str(error)), evidence=evidence)
+        if done.code != 0:
+            return Reading(Unreadable(f"systemctl: exit {done.code}: {done.stderr.strip()[:200]}"), evidence=evidence)
+        state = dict(re.findall(r"^(\w+)=(.*)$", done.stdout, re.MULTILINE))
+        if state.get("LoadState") == "not-found":
+            return Reading(Absent(f"{unit} is not installed"), evidence=evidence)
+        if "ActiveState" not in state:
+            return Reading(Unreadable(f"systemctl answered {done.stdout.strip()[:200]!r}"), evidence=evidence)
+        live = {
+            "active": state["ActiveState"] in ("active", "activating", "reloading"),
+            "enabled": state.get("UnitFileState", "").startswith("enabled"),
+        }
+        return Reading(Value(live), evidence=evidence)
+
+    def desire(self, facts: Facts, spec: Spec, readings: Mapping[Subject, Reading]) -> Mapping[Subject, Setting]:
+        """Both or neither."""
+        return {
+            f"unit:{name}.service": {"active": state == "running", "enabled": state == "running"}
+            for name, state in spec.items()
+        }
+
+    def write(self, facts: Facts, subject: Subject, value: Setting) -> None:
+        """Enable or disable, then start or stop."""
+        unit = subject.removeprefix("unit:")
+        for verb in ("enable" if value["enabled"] else "disable", "start" if value["active"] else "stop"):
+            try:
+                done = facts.host.exec.run(["systemctl", verb, unit], _TIMEOUT_S)
+            except CommandFailed as error:
+                raise WriteFailed(str(error)) from None
+            if done.code != 0:
+                raise WriteFailed(f"systemctl {verb} {unit}: exit {done.code}: {done.stderr.strip()[:200]}")
+
+    def describe(self, subject: Subject) -> About:
+        """Why this unit."""
+        name = subject.removeprefix("unit:").removesuffix(".service")
+        return About(self.about.severity, SERVICES.get(name, self.about.why), self.about.sources)
+
+
+TUNABLE = Services()

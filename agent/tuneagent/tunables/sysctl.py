@@ -1,0 +1,211 @@
+"""sysctl: a table of rows, at run time and in /etc/sysctl.d (Documentation/admin-guide/sysctl/)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+
+import msgspec
+
+from tuneagent.errors import ReadFailed
+from tuneagent.model import About, Absent, Observation, Reading, Setting, Severity, Subject, Unreadable, Value
+from tuneagent.persist.sysctl_d import SysctlD, winners
+from tuneagent.tunable import Entries, Facts, Tunable
+
+_VM = "https://docs.kernel.org/admin-guide/sysctl/vm.html"
+_KERNEL = "https://docs.kernel.org/admin-guide/sysctl/kernel.html"
+_NET = "https://docs.kernel.org/admin-guide/sysctl/net.html"
+_IP = "https://docs.kernel.org/networking/ip-sysctl.html"
+
+
+class Row(msgspec.Struct, frozen=True):
+    """One key: how bad a wrong value is, why, where from, and the kernel's own default where it has one."""
+
+    severity: Severity
+    why: str
+    source: str
+    default: int | None = None
+
+
+# Rows with a reason of their own. Other keys that ALLOWED lets through are written with a general one.
+ROWS: dict[str, Row] = {
+    "kernel.numa_balancing": Row(
+        Severity.HIGH,
+        "automatic NUMA balancing unmaps pages to see who uses them; the faults stall threads that feed GPUs",
+        _KERNEL,
+    ),
+    "kernel.pid_max": Row(Severity.LOW, "many ranks and data loaders on one node run out of process numbers", _KERNEL),
+    "net.core.netdev_max_backlog": Row(
+        Severity.LOW, "packets beyond this backlog are dropped when a burst outruns the CPU", _NET, 1000
+    ),
+    "net.core.rmem_max": Row(
+        Severity.MEDIUM, "a socket cannot ask for a larger receive buffer; fast links stay below line rate", _NET
+    ),
+    "net.core.somaxconn": Row(
+        Severity.MEDIUM, "a listen queue that is too short drops connections when thousands of ranks start", _NET, 4096
+    ),
+    "net.core.wmem_max": Row(
+        Severity.MEDIUM, "a socket cannot ask for a larger send buffer; fast links stay below line rate", _NET
+    ),
+    "net.ipv4.tcp_rmem": Row(Severity.LOW, "limits of the automatic TCP receive buffer", _IP),
+    "net.ipv4.tcp_wmem": Row(Severity.LOW, "limits of the automatic TCP send buffer", _IP),
+    "vm.max_map_count": Row(
+        Severity.MEDIUM, "loaders and runtimes with many mappings fail with ENOMEM at this limit", _VM, 65530
+    ),
+    "vm.min_free_kbytes": Row(
+        Severity.MEDIUM, "too small a reserve makes atomic receive allocations fail in a burst", _VM
+    ),
+    "vm.overcommit_memory": Row(Severity.MEDIUM, "2 refuses the large address reservations that CUDA makes", _VM, 0),
+    "vm.swappiness": Row(Severity.LOW, "how readily anonymous memory is swapped against page cache", _VM, 60),
+    "vm.zone_reclaim_mode": Row(
+        Severity.MEDIUM, "reclaiming on the local node before using another one stalls large allocations", _VM, 0
+    ),
+}
+
+# What a profile may name at all. Keys that run programs or disarm the kernel match none of these.
+ALLOWED = re.compile(
+    r"vm\.(swappiness|zone_reclaim_mode|max_map_count|min_free_kbytes|overcommit_(memory|ratio)|stat_interval"
+    r"|vfs_cache_pressure|watermark_(boost|scale)_factor|compaction_proactiveness|compact_unevictable_allowed"
+    r"|dirty_(expire|writeback)_centisecs|page-cluster|min_unmapped_ratio|min_slab_ratio|admin_reserve_kbytes"
+    r"|user_reserve_kbytes|hugetlb_shm_group|nr_overcommit_hugepages|laptop_mode|numa_stat)"
+    r"|kernel\.(numa_balancing|numa_balancing_promote_rate_limit_MBps|pid_max|threads-max|timer_migration"
+    r"|sched_(autogroup_enabled|rt_runtime_us|rt_period_us|cfs_bandwidth_slice_us|schedstats)|nmi_watchdog"
+    r"|watchdog|watchdog_thresh|hung_task_timeout_secs|shmmax|shmall|shmmni|msgmax|msgmnb|msgmni|sem)"
+    r"|fs\.(file-max|nr_open|aio-max-nr|inotify\.max_[a-z_]+)"
+    r"|net\.core\.(somaxconn|[rw]mem_(max|default)|optmem_max|netdev_(max_backlog|budget|budget_usecs)|busy_(poll|read)"
+    r"|default_qdisc|dev_weight|rps_sock_flow_entries)"
+    r"|net\.ipv4\.(tcp_[a-z0-9_]+|udp_[rw]?mem(_min)?|ip_local_port_range|neigh\.default\.gc_thresh[123])"
+)
+ELSEWHERE = {
+    "vm.dirty_ratio": "dirtyPages",
+    "vm.dirty_bytes": "dirtyPages",
+    "vm.dirty_background_ratio": "dirtyPages",
+    "vm.dirty_background_bytes": "dirtyPages",
+    "vm.nr_hugepages": "hugepages",
+    "vm.nr_hugepages_mempolicy": "hugepages",
+}
+_VALUE = re.compile(r"[A-Za-z0-9_.+-]+([ \t]+[A-Za-z0-9_.+-]+){0,15}\Z")
+_NAMESPACES = (
+    (re.compile(r"net\."), "net"),
+    (re.compile(r"kernel\.(shm|msg|sem|auto_msgmni)|fs\.mqueue\."), "ipc"),
+)
+
+
+class AtLeast(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A lower limit: what is higher already stays as it is."""
+
+    min: int
+
+
+Spec = dict[str, int | str | AtLeast]
+
+
+def normal(value: object) -> int | str:
+    """A value as compared: an integer where it is one, else words with single blanks."""
+    text = " ".join(str(value).split())
+    return int(text) if re.match(r"-?\d{1,20}\Z", text) else text
+
+
+def namespace_of(key: str) -> str | None:
+    """The namespace that a key belongs to; None for the whole kernel."""
+    return next((kind for pattern, kind in _NAMESPACES if pattern.match(key)), None)
+
+
+def observe_key(facts: Facts, key: str) -> Observation:
+    """The running value. In a namespace that is not proven the host's, nothing is known."""
+    namespace = namespace_of(key)
+    if namespace is not None:
+        proven = facts.host.namespace_is_hosts(namespace)
+        if not proven:
+            state = "is not" if proven is False else "cannot be proven to be"
+            return Unreadable(f"{key}: this process's {namespace} namespace {state} the host's; run as root on it")
+    seen = facts.host.observe("proc/sys/" + key.replace(".", "/"))
+    return Value(normal(seen.value)) if isinstance(seen, Value) else seen
+
+
+class Sysctl(Tunable[Spec]):
+    """Kernel parameters under /proc/sys."""
+
+    name = "sysctl"
+    group = "kernel"
+    spec_type = Spec
+    about = About(Severity.LOW, "a kernel parameter that the profile sets", (_KERNEL,))
+    drop_in = SysctlD()
+
+    def check(self, spec: Spec) -> list[str]:
+        """Keys outside the allow-list, and values that are no plain words."""
+        faults = []
+        for key, value in spec.items():
+            if key in ELSEWHERE:
+                faults.append(f".{key}: belongs to the tunable {ELSEWHERE[key]!r}, which handles it with its pair")
+            elif not ALLOWED.fullmatch(key):
+                faults.append(f".{key}: not a key that a profile may set")
+            if not isinstance(value, AtLeast) and not (_VALUE.match(str(value)) and len(str(value)) <= 256):
+                faults.append(f".{key}: {value!r} is not a plain value")
+        return faults
+
+    def subjects(self, facts: Facts, spec: Spec) -> Sequence[Subject]:
+        """One for each key."""
+        return [f"key:{key}" for key in sorted(spec)]
+
+    def read(self, facts: Facts, subject: Subject) -> Reading:
+        """Running value, and what sysctl.d gives at the next boot."""
+        key = subject.removeprefix("key:")
+        live = observe_key(facts, key)
+        persisted: Observation
+        owner = None
+        try:
+            winner = winners(facts.host).get(key)
+            if winner is not None:
+                persisted = Value(normal(winner.value))
+                # Our file is read last of those shipped; only a name that sorts after it can win over us.
+                own = winner.file == f"/{self.drop_in.path}"
+                late = winner.file.rpartition("/")[2] > self.drop_in.path.rpartition("/")[2]
+                owner = winner.file if late and not own else None
+            else:
+                default = ROWS[key].default if key in ROWS else None
+                persisted = Absent("no file sets it") if default is None else Value(default)
+        except ReadFailed as error:
+            persisted = Unreadable(str(error))
+        return Reading(
+            live,
+            evidence=f"/proc/sys/{key.replace('.', '/')}",
+            persisted=persisted,
+            mechanism=self.drop_in.path,
+            impossible=self.drop_in.impossible(facts),
+            owner=owner,
+        )
+
+    def desire(self, facts: Facts, spec: Spec, readings: Mapping[Subject, Reading]) -> Mapping[Subject, Setting]:
+        """The value of the profile; for a lower limit what is there, if it is enough."""
+        desired: dict[Subject, Setting] = {}
+        for key, value in spec.items():
+            subject = f"key:{key}"
+            if not isinstance(value, AtLeast):
+                desired[subject] = normal(value)
+                continue
+            live = readings[subject].live
+            now = live.value if isinstance(live, Value) and isinstance(live.value, int) else value.min
+            desired[subject] = max(now, value.min)
+        return desired
+
+    def write(self, facts: Facts, subject: Subject, value: Setting) -> None:
+        """Write the running value."""
+        key = subject.removeprefix("key:")
+        facts.host.files.write("proc/sys/" + key.replace(".", "/"), f"{value}\n")
+
+    def entries(self, subject: Subject, value: Setting) -> Entries:
+        """One line of our sysctl.d file."""
+        return {subject.removeprefix("key:"): str(value)}
+
+    def describe(self, subject: Subject) -> About:
+        """The row of the key."""
+        row = ROWS.get(subject.removeprefix("key:"))
+        return About(row.severity, row.why, (row.source,)) if row else self.about
+
+    def explain(self, subject: Subject, desired: Setting) -> str:
+        """The command that shows it."""
+        return f"sysctl {subject.removeprefix('key:')}"
+
+
+TUNABLE = Sysctl()

@@ -1,0 +1,152 @@
+"""transparentHugepages: when the kernel uses huge pages by itself (Documentation/admin-guide/mm/transhuge.rst)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+import msgspec
+
+from tuneagent.errors import ReadFailed
+from tuneagent.model import About, Absent, Observation, Reading, Setting, Severity, Subject, Unreadable, Value
+from tuneagent.persist.tmpfiles_d import TmpfilesD, winners
+from tuneagent.tunable import Entries, Facts, Tunable
+
+BASE = "sys/kernel/mm/transparent_hugepage"
+_CHOSEN = re.compile(r"\[([^\]\s]+)\]")
+# Field of the spec -> file under khugepaged/.
+KHUGEPAGED = {
+    "defrag": "defrag",
+    "pages_to_scan": "pages_to_scan",
+    "scan_sleep_ms": "scan_sleep_millisecs",
+    "alloc_sleep_ms": "alloc_sleep_millisecs",
+    "max_ptes_none": "max_ptes_none",
+}
+
+
+class Khugepaged(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The background thread that collapses pages. `defrag` is 0 or 1, sleeps are milliseconds."""
+
+    defrag: int | None = None
+    pages_to_scan: int | None = None
+    scan_sleep_ms: int | None = None
+    alloc_sleep_ms: int | None = None
+    max_ptes_none: int | None = None
+
+
+class Spec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What is given is wanted; the rest is left alone."""
+
+    enabled: Literal["always", "madvise", "never"] | None = None
+    defrag: Literal["always", "defer", "defer+madvise", "madvise", "never"] | None = None
+    khugepaged: Khugepaged | None = None
+
+
+def _path(subject: Subject) -> str:
+    return f"{BASE}/{subject.removeprefix('thp:')}"
+
+
+class TransparentHugepages(Tunable[Spec]):
+    """Transparent huge pages."""
+
+    name = "transparentHugepages"
+    group = "hugepages"
+    spec_type = Spec
+    about = About(
+        Severity.MEDIUM,
+        "huge pages spare TLB misses on large host buffers; direct compaction at a fault stalls the thread",
+        ("https://docs.kernel.org/admin-guide/mm/transhuge.html",),
+        "memory that is mapped already keeps its pages; new mappings follow the setting",
+    )
+    drop_in = TmpfilesD()
+
+    def check(self, spec: Spec) -> list[str]:
+        """Numbers out of range."""
+        faults = []
+        for name, limit in (
+            ("defrag", 1),
+            ("pages_to_scan", 1 << 22),
+            ("scan_sleep_ms", 3_600_000),
+            ("alloc_sleep_ms", 3_600_000),
+            ("max_ptes_none", 511),
+        ):
+            value = getattr(spec.khugepaged, name, None)
+            if value is not None and not 0 <= value <= limit:
+                faults.append(f".khugepaged.{name}: {value} is not between 0 and {limit}")
+        return faults
+
+    def subjects(self, facts: Facts, spec: Spec) -> Sequence[Subject]:
+        """The files that the spec names."""
+        return sorted(self._wanted(spec))
+
+    @staticmethod
+    def _wanted(spec: Spec) -> dict[Subject, Setting]:
+        wanted: dict[Subject, Setting] = {}
+        if spec.enabled is not None:
+            wanted["thp:enabled"] = spec.enabled
+        if spec.defrag is not None:
+            wanted["thp:defrag"] = spec.defrag
+        for name, file in KHUGEPAGED.items():
+            value = getattr(spec.khugepaged, name, None)
+            if value is not None:
+                wanted[f"thp:khugepaged/{file}"] = value
+        return wanted
+
+    def read(self, facts: Facts, subject: Subject) -> Reading:
+        """Running value and the tmpfiles.d line of the next boot."""
+        path = _path(subject)
+        owner = None
+        try:
+            winner = winners(facts.host).get(path)
+            persisted: Observation = (
+                Absent("no tmpfiles.d line") if winner is None else Value(_typed(subject, winner[0]))
+            )
+            if winner is not None and winner[1].rpartition("/")[2] > self.drop_in.path.rpartition("/")[2]:
+                owner = winner[1]
+        except ReadFailed as error:
+            persisted = Unreadable(str(error))
+        return Reading(
+            _live(facts, subject, path),
+            evidence=f"/{path}",
+            persisted=persisted,
+            mechanism=self.drop_in.path,
+            impossible=self.drop_in.impossible(facts),
+            owner=owner,
+        )
+
+    def desire(self, facts: Facts, spec: Spec, readings: Mapping[Subject, Reading]) -> Mapping[Subject, Setting]:
+        """The values of the spec."""
+        return self._wanted(spec)
+
+    def write(self, facts: Facts, subject: Subject, value: Setting) -> None:
+        """Write the running value; in a tree the file shows the choice as the kernel would."""
+        path = _path(subject)
+        if subject.startswith("thp:khugepaged/") or facts.host.files.is_kernel:
+            facts.host.files.write(path, f"{value}\n")
+            return
+        words = facts.host.files.read(path).replace("[", "").replace("]", "").split()
+        facts.host.files.write(path, " ".join(f"[{word}]" if word == value else word for word in words) + "\n")
+
+    def entries(self, subject: Subject, value: Setting) -> Entries:
+        """One `w` line."""
+        return {_path(subject): str(value)}
+
+
+def _typed(subject: Subject, text: str) -> Setting:
+    return int(text) if subject.startswith("thp:khugepaged/") and text.isdigit() else text
+
+
+def _live(facts: Facts, subject: Subject, path: str) -> Observation:
+    seen = facts.host.observe(path)
+    if not isinstance(seen, Value):
+        return seen
+    if subject.startswith("thp:khugepaged/"):
+        if not str(seen.value).isdigit():
+            return Unreadable(f"/{path}: {seen.value!r} is not a number")
+        return Value(int(seen.value))
+    match = _CHOSEN.search(str(seen.value))
+    return Value(match.group(1)) if match else Unreadable(f"/{path}: no choice in brackets in {seen.value!r}")
+
+
+TUNABLE = TransparentHugepages()
