@@ -52,8 +52,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     identifiers: bool
     namespaces: dict[str, bool | None]
     unreadable: dict[str, str]
+    absent: tuple[str, ...]
     commands: dict[str, tuple[int, str, str]]
-    is_root: bool | None = None
 
 
 def take(host: Host, profiles: list[Profile], registry: Mapping[str, Tunable[Any]], *, identifiers: bool) -> bytes:
@@ -75,6 +75,7 @@ def take(host: Host, profiles: list[Profile], registry: Mapping[str, Tunable[Any
     manifest = Manifest(
         identifiers=identifiers,
         namespaces={kind: host.namespace_is_hosts(kind) for kind in ("net", "ipc")},
+        absent=tuple(sorted(files.absent)),
         unreadable={hide.text(path): hide.text(error) for path, error in files.failed.items()},
         commands={
             argv: (done.code, hide.text(done.stdout), hide.text(done.stderr)) for argv, done in programs.answers.items()
@@ -187,5 +188,6 @@ def unpack(path: str, folder: str) -> Host:
         NoProcesses(),
         source="capture",
         unreadable=manifest.unreadable,
+        absent=frozenset(manifest.absent),
         namespaces=manifest.namespaces,
     )

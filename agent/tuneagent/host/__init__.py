@@ -42,35 +42,35 @@ class Host:
     now: Callable[[], float] = time.time
     # Path -> error text of files that a capture could not read on its machine.
     unreadable: dict[str, str] = field(default_factory=dict)
+    # Files that a capture's machine did not have.
+    absent: frozenset[str] = frozenset()
     # What a capture's machine knew of its own namespaces.
     namespaces: dict[str, bool | None] = field(default_factory=dict)
 
     def observe(self, path: str) -> Observation:
-        """One kernel file as an observation: a missing file is Absent, a failed read is Unreadable.
-
-        In a tree that lacks the whole of /proc/sys or /sys nothing is known of what should lie there.
-        """
+        """One kernel file as an observation: a missing file is Absent, a failed read is Unreadable."""
         if path.lstrip("/") in self.unreadable:
             return Unreadable(self.unreadable[path.lstrip("/")])
         try:
             return Value(self.files.read(path))
-        except PathMissing as missing:
-            if self.source != "live" and not self.files.exists(_domain(path)):
-                return Unreadable(f"{path}: this {self.source} holds nothing of /{_domain(path)}")
-            return Absent(str(missing))
+        except PathMissing:
+            return self.missing(path)
         except ReadFailed as error:
             return Unreadable(str(error))
+
+    def missing(self, path: str) -> Absent | Unreadable:
+        """What a missing file means: nothing of the kind here, or, in a tree without its folder, nothing known."""
+        name = path.strip("/")
+        folder = name.rpartition("/")[0]
+        if self.source == "live" or name in self.absent or self.files.is_dir(folder):
+            return Absent(f"/{name}: no such file")
+        return Unreadable(f"/{name}: this {self.source} holds nothing of /{folder}")
 
     def namespace_is_hosts(self, kind: str) -> bool | None:
         """Whether namespaced settings read here are the host's. A tree's files are what they are."""
         if self.source != "live":
             return self.namespaces.get(kind, True)
         return namespace_is_hosts(kind, self.host_pid)
-
-
-def _domain(path: str) -> str:
-    parts = path.lstrip("/").split("/")
-    return "/".join(parts[:2]) if parts[0] == "proc" and len(parts) > 1 else parts[0]
 
 
 def live_host() -> Host:

@@ -17,7 +17,7 @@ class RecordingFiles(Files):
         super().__init__(root)
         self.content: dict[str, bytes] = {}
         self.failed: dict[str, str] = {}
-        self.links: dict[str, str] = {}
+        self.absent: set[str] = set()
         self.folders: set[str] = set()
 
     def read_bytes(self, path: str) -> bytes:
@@ -26,6 +26,7 @@ class RecordingFiles(Files):
         try:
             data = super().read_bytes(path)
         except PathMissing:
+            self.absent.add(name)
             raise
         except ReadFailed as error:
             self.failed[name] = str(error)

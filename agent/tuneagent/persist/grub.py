@@ -13,7 +13,7 @@ from tuneagent.tunable import Facts
 OWN_NAME = "zz-tuneagent.cfg"
 GRUB_CONFIGS = ("boot/grub/grub.cfg", "boot/grub2/grub.cfg")
 UPDATE_TIMEOUT_S = 300.0
-_ENTRY = re.compile(r"^#\s*tuneagent:\s*(\S+)\s*(.*)$", re.MULTILINE)
+_ENTRY = re.compile(r"^# tuneagent: (\S+) ?(.*)$", re.MULTILINE)
 
 
 def split_line(line: str) -> list[str]:

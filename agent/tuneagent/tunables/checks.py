@@ -9,7 +9,7 @@ import msgspec
 
 from tuneagent.errors import PathMissing, ProfileInvalid, ReadFailed
 from tuneagent.gpu import GpuSnapshot
-from tuneagent.model import About, Absent, Observation, Reading, Setting, Severity, Subject, Unreadable, Value
+from tuneagent.model import About, Observation, Reading, Setting, Severity, Subject, Unreadable, Value
 from tuneagent.topology import normal_address
 from tuneagent.tunable import Facts, Tunable
 from tuneagent.tuning_profile import load_yaml
@@ -82,9 +82,7 @@ def _kubelet(field: str, default: str) -> Callable[[Facts], Observation]:
         try:
             document = load_yaml(facts.host.files.read(KUBELET_CONFIG), KUBELET_CONFIG)
         except PathMissing:
-            if facts.host.source != "live" and not facts.host.files.exists("var/lib"):
-                return Unreadable(f"this {facts.host.source} holds nothing of /var/lib")
-            return Absent(f"no /{KUBELET_CONFIG}: no kubelet configured here")
+            return facts.host.missing(KUBELET_CONFIG)
         except (ReadFailed, ProfileInvalid) as error:
             return Unreadable(str(error))
         if not isinstance(document, dict):

@@ -1,0 +1,149 @@
+"""A process that dies at any step of a plan: each setting is all old or all new, and undo brings the baseline back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support import Dies, DyingFiles, read_tree, session_of, tree, write_tree
+
+from tuneagent.host import Files
+from tuneagent.journal import Journal
+from tuneagent.restore import recover
+from tuneagent.session import STATE_FOLDER
+
+# Thirty changes: eighteen sysctl keys, two pairs, seven THP files, two pools, one governor.
+SYSCTLS = [
+    "vm.swappiness", "vm.zone_reclaim_mode", "vm.max_map_count", "vm.min_free_kbytes", "vm.overcommit_memory",
+    "vm.stat_interval", "vm.vfs_cache_pressure", "vm.watermark_scale_factor", "vm.compaction_proactiveness",
+    "vm.page-cluster", "kernel.numa_balancing", "kernel.pid_max", "kernel.timer_migration", "kernel.watchdog",
+    "net.core.somaxconn", "net.core.rmem_max", "net.core.wmem_max", "net.core.netdev_max_backlog",
+]  # fmt: skip
+THP = "sys/kernel/mm/transparent_hugepage"
+POOL = "sys/devices/system/node/node{}/hugepages/hugepages-2048kB/nr_hugepages"
+FILES = {
+    **{"proc/sys/" + key.replace(".", "/"): "1\n" for key in SYSCTLS},
+    "proc/sys/vm/dirty_ratio": "20\n", "proc/sys/vm/dirty_bytes": "0\n",
+    "proc/sys/vm/dirty_background_ratio": "10\n", "proc/sys/vm/dirty_background_bytes": "0\n",
+    f"{THP}/enabled": "[always] madvise never\n", f"{THP}/defrag": "always defer defer+madvise [madvise] never\n",
+    **{f"{THP}/khugepaged/{name}": "1\n" for name in ("pages_to_scan", "scan_sleep_millisecs", "alloc_sleep_millisecs", "max_ptes_none")},
+    f"{THP}/khugepaged/defrag": "1\n",
+    "sys/devices/system/cpu/online": "0-1\n",
+    "sys/devices/system/cpu/cpu0/cpufreq/scaling_governor": "powersave\n",
+    "sys/devices/system/node/online": "0-1\n",
+    "sys/devices/system/node/node0/cpulist": "0\n", "sys/devices/system/node/node1/cpulist": "1\n",
+    POOL.format(0): "0\n", POOL.format(1): "0\n",
+    "etc/sysctl.d/10-own.conf": "vm.swappiness = 40\n",
+    "proc/sys/kernel/random/boot_id": "b0\n",
+}  # fmt: skip
+TUNE: dict[str, Any] = {
+    "sysctl": {key: 2 for key in SYSCTLS},
+    "dirtyPages": {"bytes": 8589934592, "backgroundBytes": 1073741824},
+    "transparentHugepages": {
+        "enabled": "madvise", "defrag": "never",
+        "khugepaged": {"defrag": 0, "pages_to_scan": 2, "scan_sleep_ms": 2, "alloc_sleep_ms": 2, "max_ptes_none": 2},
+    },
+    "hugepages": {"pages": [{"size": "2Mi", "perNumaNode": 8}]},
+    "cpuGovernor": {"governor": "performance"},
+}  # fmt: skip
+
+
+def _make(root: Path) -> None:
+    write_tree(root, FILES, ["etc/tmpfiles.d"])
+
+
+def _count_steps(root: Path) -> int:
+    _make(root)
+    files = DyingFiles(str(root), 0, after=False)
+    applied = session_of(tree(files), TUNE).apply()
+    assert len(applied.results) == 30
+    assert {outcome.result for outcome in applied.results} == {"verified"}
+    return files.steps
+
+
+def _settings(session: Any) -> dict[str, Any]:
+    """Running value and own entries of every subject, as the tunables read them."""
+    _, judged = session.observe()
+    return {item.finding.subject: (item.finding.observed, item.finding.next_boot) for item in judged}
+
+
+def test_death_at_every_step(tmp_path: Path) -> None:
+    steps = _count_steps(tmp_path / "count")
+    new = _settings(session_of(tree(Files(str(tmp_path / "count"))), TUNE))
+    _make(tmp_path / "old")
+    old = _settings(session_of(tree(Files(str(tmp_path / "old"))), TUNE))
+    assert steps > 40
+    for last in range(1, steps + 1):
+        for after in (False, True):
+            root = tmp_path / f"{last}-{after}"
+            _make(root)
+            before = read_tree(root)
+            with pytest.raises(Dies):
+                session_of(tree(DyingFiles(str(root), last, after=after)), TUNE).apply()
+            session = session_of(tree(Files(str(root))), TUNE)
+            with session.locked() as journal:
+                recover(session.host, journal, session.registry)
+                held = journal.held()
+            assert all(item.step != "intended" for item in held.values())
+            for subject, state in _settings(session).items():
+                assert state in (old[subject], new[subject]), (last, after, subject, state)
+                explained = any(key[1] == subject for key in held)
+                assert explained or state == old[subject], (last, after, subject)
+            results = session.undo()
+            assert all(result.is_settled for result in results), results
+            assert read_tree(root) == before, (last, after)
+
+
+def test_death_in_the_second_plan_keeps_the_first_baseline(tmp_path: Path) -> None:
+    _make(tmp_path)
+    before = read_tree(tmp_path)
+    session_of(tree(Files(str(tmp_path))), {"sysctl": {"vm.swappiness": 5}}).apply()
+    for last in range(1, 5):
+        with pytest.raises(Dies):
+            session_of(
+                tree(DyingFiles(str(tmp_path), last, after=True)), {"sysctl": {"vm.swappiness": 7 + last}}
+            ).apply()
+    session_of(tree(Files(str(tmp_path))), {"sysctl": {"vm.swappiness": 5}}).undo()
+    assert read_tree(tmp_path) == before
+
+
+def test_torn_last_line_is_dropped_and_damage_elsewhere_stops_writing(tmp_path: Path) -> None:
+    _make(tmp_path)
+    session = session_of(tree(Files(str(tmp_path))), {"sysctl": {"vm.swappiness": 5}})
+    session.apply()
+    path = tmp_path / STATE_FOLDER / "journal.jsonl"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-20])
+    with session.locked() as journal:
+        assert [record.step for record in journal.records()] == ["intended", "done"]
+    path.write_bytes(whole.replace(b'"intended"', b'"intenbed"', 1))
+    from tuneagent.errors import JournalError
+
+    with pytest.raises(JournalError, match="line 1 is damaged"):
+        session.apply()
+
+
+def test_every_cut_of_a_journal_is_read(tmp_path: Path) -> None:
+    _make(tmp_path)
+    session = session_of(tree(Files(str(tmp_path))), {"sysctl": {"vm.swappiness": 5, "vm.stat_interval": 9}})
+    session.apply()
+    path = tmp_path / STATE_FOLDER / "journal.jsonl"
+    whole = path.read_bytes()
+    for length in range(len(whole)):
+        path.write_bytes(whole[:length])
+        Journal(session.state, session.folder).held()
+
+
+def test_no_space_means_no_write(tmp_path: Path) -> None:
+    from tuneagent.errors import JournalError, WriteFailed
+
+    class Full(Files):
+        def append_synced(self, path: str, data: bytes) -> None:
+            raise WriteFailed(f"{path}: ENOSPC No space left on device")
+
+    _make(tmp_path)
+    before = read_tree(tmp_path)
+    with pytest.raises(JournalError, match="nothing is changed"):
+        session_of(tree(Full(str(tmp_path))), TUNE).apply()
+    assert read_tree(tmp_path) == before

@@ -1,0 +1,150 @@
+"""Undo keeps out of what others changed; failed writes and failed reads back go back by themselves."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from support import FailingFiles, read_tree, session_of, tree, write_tree
+
+from tuneagent.errors import Locked, PlanMoved, UsageError
+from tuneagent.host import Files
+from tuneagent.model import Verdict
+
+FILES = {"proc/sys/vm/swappiness": "60\n", "proc/sys/vm/stat_interval": "1\n", "proc/sys/kernel/random/boot_id": "b0\n"}
+TUNE = {"sysctl": {"vm.swappiness": 10, "vm.stat_interval": 10}}
+POOL = "sys/devices/system/node/node{}/hugepages/hugepages-2048kB/nr_hugepages"
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    write_tree(tmp_path, FILES, ["etc/sysctl.d"])
+    return tmp_path
+
+
+def test_a_value_that_someone_else_changed_is_left_alone(root: Path) -> None:
+    session = session_of(tree(Files(str(root))), TUNE)
+    session.apply()
+    (root / "proc/sys/vm/swappiness").write_text("33\n")
+    results = {item.subject: item for item in session.undo()}
+    assert results["key:vm.swappiness"].result == "conflict"
+    assert "33" in results["key:vm.swappiness"].reason
+    assert results["key:vm.stat_interval"].result == "undone"
+    assert (root / "proc/sys/vm/swappiness").read_text() == "33\n"
+    assert [item.result for item in session.undo(force=True)] == ["undone"]
+    assert (root / "proc/sys/vm/swappiness").read_text() == "60\n"
+    assert not (root / "etc/sysctl.d/99-zz-tuneagent.conf").exists()
+
+
+def test_our_file_changed_by_hand_is_left_alone(root: Path) -> None:
+    session = session_of(tree(Files(str(root))), TUNE)
+    session.apply()
+    own = root / "etc/sysctl.d/99-zz-tuneagent.conf"
+    own.write_text("vm.swappiness = 77\nvm.stat_interval = 10\n")
+    results = {item.subject: item.result for item in session.undo()}
+    assert results == {"key:vm.swappiness": "conflict", "key:vm.stat_interval": "undone"}
+    assert own.read_text().endswith("vm.swappiness = 77\n")
+
+
+def test_what_a_reboot_ended_is_not_written_back(root: Path) -> None:
+    (root / "etc/sysctl.d").rmdir()
+    session = session_of(tree(Files(str(root))), TUNE)
+    session.apply()
+    write_tree(root, {**FILES, "proc/sys/kernel/random/boot_id": "b1\n", "proc/sys/vm/swappiness": "10\n"})
+    assert {item.result for item in session.undo()} == {"ended"}
+    assert (root / "proc/sys/vm/swappiness").read_text() == "10\n"
+
+
+def test_a_persisted_value_set_again_by_our_file_at_boot_goes_back(root: Path) -> None:
+    session = session_of(tree(Files(str(root))), TUNE)
+    session.apply()
+    (root / "proc/sys/kernel/random/boot_id").write_text("b1\n")
+    assert {item.result for item in session.undo()} == {"undone"}
+    assert (root / "proc/sys/vm/swappiness").read_text() == "60\n"
+
+
+def test_a_refused_write_fails_alone(root: Path) -> None:
+    files = FailingFiles(str(root), {"proc/sys/vm/swappiness": "EINVAL Invalid argument"})
+    applied = session_of(tree(files), TUNE).apply()
+    results = {item.subject: item for item in applied.results}
+    assert results["key:vm.swappiness"].result == "failed"
+    assert "EINVAL" in results["key:vm.swappiness"].reason
+    assert results["key:vm.stat_interval"].result == "verified"
+    assert "swappiness" not in (root / "etc/sysctl.d/99-zz-tuneagent.conf").read_text()
+
+
+def test_a_write_that_does_not_stick_is_a_failure(root: Path) -> None:
+    session = session_of(tree(FailingFiles(str(root), deaf=["proc/sys/vm/swappiness"])), TUNE)
+    results = {item.subject: item for item in session.apply().results}
+    assert results["key:vm.swappiness"].result == "failed"
+    assert "wrote 10, reads back 60" in results["key:vm.swappiness"].reason
+    assert ("sysctl", "key:vm.swappiness") not in session.journal.held()
+
+
+def test_huge_pages_given_in_part_are_released_on_every_node(tmp_path: Path) -> None:
+    class Short(Files):
+        def write(self, path: str, text: str) -> None:
+            super().write(path, "448\n" if "node1" in path and int(text) > 448 else text)
+
+    write_tree(
+        tmp_path,
+        {
+            POOL.format(0): "0\n", POOL.format(1): "0\n", "sys/devices/system/cpu/online": "0-1\n",
+            "sys/devices/system/node/node0/cpulist": "0\n", "sys/devices/system/node/node1/cpulist": "1\n",
+        },
+    )  # fmt: skip
+    before = read_tree(tmp_path)
+    applied = session_of(tree(Short(str(tmp_path))), {"hugepages": {"pages": [{"size": "2Mi", "perNumaNode": 2000}]}}).apply()
+    assert {item.result for item in applied.results} == {"failed"}
+    assert any("2000 pages asked, 448 given" in item.reason for item in applied.results)
+    assert read_tree(tmp_path) == before
+
+
+def test_a_plan_that_moved_is_refused_and_nothing_written(root: Path) -> None:
+    session = session_of(tree(Files(str(root))), TUNE)
+    digest = session.plan()[0].digest
+    assert session.plan()[0].digest == digest
+    (root / "proc/sys/vm/swappiness").write_text("50\n")
+    before = read_tree(root)
+    with pytest.raises(PlanMoved):
+        session.apply(digest=digest)
+    assert read_tree(root) == before
+
+
+def test_what_the_profile_no_longer_names_goes_back(root: Path) -> None:
+    session_of(tree(Files(str(root))), TUNE).apply()
+    smaller = session_of(tree(Files(str(root))), {"sysctl": {"vm.swappiness": 10}})
+    plan, _ = smaller.plan()
+    assert [(change.subject, change.persistence) for change in plan.changes] == [("key:vm.stat_interval", "baseline")]
+    smaller.apply()
+    assert (root / "proc/sys/vm/stat_interval").read_text() == "1\n"
+    assert set(smaller.journal.held()) == {("sysctl", "key:vm.swappiness")}
+
+
+def test_another_profile_needs_replace(root: Path) -> None:
+    session_of(tree(Files(str(root))), TUNE).apply()
+    other = session_of(tree(Files(str(root))), {"sysctl": {"vm.swappiness": 20}}, name="other")
+    with pytest.raises(UsageError, match="--replace"):
+        other.apply()
+    other.apply(replace=True)
+    assert (root / "proc/sys/vm/swappiness").read_text() == "20\n"
+
+
+def test_one_lock_and_one_hold_file(root: Path) -> None:
+    session = session_of(tree(Files(str(root))), TUNE)
+    with session.locked(), pytest.raises(Locked, match="another tuneagent"):
+        session.apply()
+    write_tree(root, {"etc/tuneagent/hold": "ticket 1\n"})
+    with pytest.raises(UsageError, match="nothing is written"):
+        session.apply()
+
+
+def test_a_waiver_holds_until_its_day(root: Path) -> None:
+    accept = {"tunable": "sysctl", "subject": "key:vm.swappiness", "reason": "database", "until": "2030-01-01"}
+    assert _verdict(root, accept) is Verdict.ACCEPTED
+    assert _verdict(root, {**accept, "until": "2020-01-01"}) is Verdict.DRIFTED
+
+
+def _verdict(root: Path, accept: dict[str, str]) -> Verdict:
+    report = session_of(tree(Files(str(root))), TUNE, accept=[accept]).audit()
+    return next(finding.verdict for finding in report.findings if finding.subject == "key:vm.swappiness")
