@@ -109,14 +109,7 @@ def run_bounded(argv: Sequence[str], timeout_s: float, extra: Mapping[str, str] 
 
 
 def run_module(module: str, arguments: Sequence[str], timeout_s: float, extra: Mapping[str, str]) -> Completed:
-    """Run one of our own modules in a child of the same interpreter, inheriting the linker's settings."""
-    inherited = {
-        name: value
-        for name, value in os.environ.items()
-        if name.startswith(("LD_", "PYTHON", "CUDA_", "NVIDIA_", "TUNEAGENT_"))
-    }
-    return run_bounded(
-        [sys.executable, "-P" if sys.version_info >= (3, 11) else "-s", "-m", module, *arguments],
-        timeout_s,
-        {**inherited, **extra},
-    )
+    """Run one of our own modules in a child of the same interpreter, with our own whole environment."""
+    isolated = "-P" if sys.version_info >= (3, 11) else "-s"
+    argv = [sys.executable, isolated, "-m", module, *arguments]
+    return run_bounded(argv, timeout_s, {**os.environ, **extra})
