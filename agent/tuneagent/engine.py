@@ -367,11 +367,11 @@ def _entry(tunable: Tunable[Any], change: Change, own: Mapping[str, str]) -> Ent
     prior = change.prior["live"]
     wanted: dict[str, str | None] = {}
     if change.persistence.startswith("/"):
-        wanted = dict(tunable.entries(change.subject, change.desired))
+        wanted = dict(tunable.entries(change.subject, tunable.written(change.desired)))
     return Entry(
         subject=change.subject,
         prior=prior,
-        wrote=change.desired,
+        wrote=tunable.written(change.desired),
         live=tunable.live_writable and not tunable.matches(prior, change.desired),
         entries_prior={key: own.get(key) for key in wanted},
         entries_wrote=wanted,

@@ -97,6 +97,10 @@ class Tunable(Generic[S]):
         """Whether a value found satisfies the one wanted."""
         return bool(observed == desired)
 
+    def written(self, desired: Setting) -> Setting:
+        """The very value that a write makes effective, where `desired` is a condition; undo compares with it."""
+        return desired
+
     def refuse(self, facts: Facts, subject: Subject, desired: Setting) -> str | None:
         """Why this change cannot be made now, found before anything is written; None if it can."""
         del facts, subject, desired

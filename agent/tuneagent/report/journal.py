@@ -60,8 +60,9 @@ def why_text(subject: str, report: Report, held: Mapping[Key, Held], profile: Pr
         lines += [f"  source     {source}" for source in finding.sources]
     for (tunable, name), item in held.items():
         if name == wanted:
+            by = f"{tunable}, profile {item.profile} {item.revision}"
             lines += [
-                f"  written    {shown(item.wrote)} at {_time(item.time)} by {tunable}, profile {item.profile} {item.revision}",
+                f"  written    {shown(item.wrote)} at {_time(item.time)} by {by}",
                 f"  baseline   {shown(item.baseline)}, which `tuneagent undo` brings back",
             ]
     return "\n".join(lines)

@@ -104,6 +104,10 @@ class GpuProcesses(Tunable[Spec]):
         wanted = parse_cpulist(desired["cpus"])
         return all(parse_cpulist(text) <= wanted for text in observed)
 
+    def written(self, desired: Setting) -> Setting:
+        """The CPU list that every thread then has."""
+        return desired if isinstance(desired, list) else [desired["cpus"]]
+
     def refuse(self, facts: Facts, subject: Subject, desired: Setting) -> str | None:
         """Anything but pinning that the profile asks for by name."""
         if "nodes" in desired:

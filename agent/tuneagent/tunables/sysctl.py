@@ -177,17 +177,21 @@ class Sysctl(Tunable[Spec]):
         )
 
     def desire(self, facts: Facts, spec: Spec, readings: Mapping[Subject, Reading]) -> Mapping[Subject, Setting]:
-        """The value of the profile; for a lower limit what is there, if it is enough."""
-        desired: dict[Subject, Setting] = {}
-        for key, value in spec.items():
-            subject = f"key:{key}"
-            if not isinstance(value, AtLeast):
-                desired[subject] = normal(value)
-                continue
-            live = readings[subject].live
-            now = live.value if isinstance(live, Value) and isinstance(live.value, int) else value.min
-            desired[subject] = max(now, value.min)
-        return desired
+        """The value of the profile, or `{min: N}`."""
+        return {
+            f"key:{key}": {"min": value.min} if isinstance(value, AtLeast) else normal(value)
+            for key, value in spec.items()
+        }
+
+    def matches(self, observed: Setting, desired: Setting) -> bool:
+        """Equal, or not below a lower limit."""
+        if isinstance(desired, dict):
+            return isinstance(observed, int) and bool(observed >= desired["min"])
+        return bool(observed == desired)
+
+    def written(self, desired: Setting) -> Setting:
+        """The lower limit itself where that is what is wanted."""
+        return desired["min"] if isinstance(desired, dict) else desired
 
     def write(self, facts: Facts, subject: Subject, value: Setting) -> None:
         """Write the running value."""

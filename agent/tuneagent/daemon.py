@@ -1,0 +1,204 @@
+"""The loop on a bare host: wake, read the profile, run the engine, say what was found. Limits and back-off."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import random
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+from tuneagent.confirmation import DAEMON_LOCK
+from tuneagent.errors import ReadFailed, TuneError
+from tuneagent.metrics import Metrics
+from tuneagent.model import Disruption, Finding, Report, Verdict
+from tuneagent.session import HOLD_PATH, Applied, Session
+from tuneagent.tuning_profile import Profile
+
+log = logging.getLogger("tuneagent")
+# Part of the interval by which passes are spread, so that a fleet does not move in step.
+JITTER = 0.1
+BACKOFF_LIMIT_S = 300.0
+
+
+class _JsonLines(logging.Formatter):
+    """One JSON object a line; fields by `extra={"fields": {...}}`."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line = {"time": round(record.created, 3), "level": record.levelname.lower(), "message": record.getMessage()}
+        return json.dumps({**line, **getattr(record, "fields", {})}, default=str)
+
+
+def set_up_logging() -> None:
+    """JSON lines on stderr."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_JsonLines())
+    log.handlers[:] = [handler]
+    log.setLevel(logging.INFO)
+    log.propagate = False
+
+
+@contextlib.contextmanager
+def stop_event() -> Iterator[threading.Event]:
+    """An event that SIGTERM and SIGINT set: the tunable in hand is finished, nothing new begins."""
+    stop = threading.Event()
+
+    def note(number: int, frame: Any) -> None:
+        del number, frame
+        stop.set()
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@dataclass(frozen=True)
+class Pass:
+    """What one pass found and did."""
+
+    report: Report
+    applied: Applied | None = None
+
+
+def run_pass(session: Session, stop: threading.Event, metrics: Metrics, limit: Disruption = Disruption.LIVE) -> Pass:
+    """Observe, and repair if the profile says so and nothing holds. Raises TuneError."""
+    started = time.monotonic()
+    done = _pass(session, stop, limit)
+    for outcome in done.applied.results if done.applied else ():
+        metrics.changed(outcome.result)
+    metrics.passed(done.report, session.host.now(), time.monotonic() - started)
+    return done
+
+
+def _pass(session: Session, stop: threading.Event, limit: Disruption) -> Pass:
+    report = session.audit()
+    drift = session.profile.spec.drift
+    held = session.host.files.exists(HOLD_PATH)
+    if drift != "repair" or held or session.pending() is not None:
+        return Pass(report)
+    plan, judged = session.plan()
+    if not any(change.disruption.rank <= limit.rank for change in plan.changes):
+        return Pass(session.report(judged))
+    applied = session.apply(limit=limit, replace=True, stop=stop.is_set)
+    for outcome in applied.results:
+        level = logging.WARNING if outcome.result == "failed" else logging.INFO
+        finding = next(
+            (f for f in report.findings if (f.tunable, f.subject) == (outcome.tunable, outcome.subject)), None
+        )
+        log.log(level, "change", extra={"fields": _change_fields(outcome, finding)})
+    return Pass(applied.report, applied)
+
+
+def _change_fields(outcome: Any, finding: Finding | None) -> dict[str, Any]:
+    return {
+        "tunable": outcome.tunable,
+        "subject": outcome.subject,
+        "result": outcome.result,
+        "reason": outcome.reason,
+        "found": finding.observed if finding else None,
+        "wanted": finding.desired if finding else None,
+    }
+
+
+def open_findings(report: Report) -> list[Finding]:
+    """Findings that are not as wanted, worst first."""
+    chosen = [finding for finding in report.findings if finding.is_open or finding.verdict is Verdict.ACCEPTED]
+    return sorted(chosen, key=lambda finding: (-finding.severity.rank, finding.tunable, finding.subject))
+
+
+def serve_file(session: Session, load: Callable[[], Profile], interval_s: int, metrics_address: str) -> int:
+    """Check and repair against a profile file, read anew at each pass, until SIGTERM.
+
+    A profile that cannot be read changes nothing: the last good one goes on.
+    """
+    set_up_logging()
+    metrics = Metrics()
+    metrics.serve(metrics_address)
+    session.state.make_folder(session.folder)
+    current = replace(session, profile=load())
+    current.specs()
+    last = ""
+    with stop_event() as stop, session.state.locked(f"{session.folder}/{DAEMON_LOCK}"):
+        log.info("started", extra={"fields": {"profile": current.profile.name, "revision": current.profile.revision}})
+        failures = 0
+        while not stop.is_set():
+            current = _reloaded(current, load)
+            try:
+                _revert_if_due(current)
+                done = run_pass(current, stop, metrics)
+                last = _say_findings(done.report, last)
+                failures = 0
+            except TuneError as error:
+                failures += 1
+                metrics.failed()
+                log.error("pass failed", extra={"fields": {"error": str(error)}})
+            stop.wait(next_wait_s(interval_s, failures, _until_deadline(current)))
+        log.info("stopped; everything stays as it is")
+    return 0
+
+
+def next_wait_s(interval_s: float, failures: int, until_deadline_s: float | None = None) -> float:
+    """Seconds to the next pass: the interval with jitter, longer after failures, never past a deadline."""
+    wait = min(interval_s * 2**failures, BACKOFF_LIMIT_S) if failures else interval_s
+    # Jitter spreads load; nothing secret depends on it.
+    wait *= 1 + random.uniform(-JITTER, JITTER)  # noqa: S311
+    return wait if until_deadline_s is None else max(min(wait, until_deadline_s), 0.05)
+
+
+def _reloaded(session: Session, load: Callable[[], Profile]) -> Session:
+    try:
+        profile = load()
+        changed = replace(session, profile=profile)
+        if profile.revision != session.profile.revision:
+            changed.specs()
+            log.info("profile changed", extra={"fields": {"profile": profile.name, "revision": profile.revision}})
+    except TuneError as error:
+        log.error("profile not read; the last good one goes on", extra={"fields": {"error": str(error)}})
+        return session
+    return changed
+
+
+def _revert_if_due(session: Session) -> None:
+    results = session.revert_unconfirmed()
+    if results is not None:
+        log.warning("not confirmed in time, went back", extra={"fields": {"settings": len(results)}})
+
+
+def _until_deadline(session: Session) -> float | None:
+    with contextlib.suppress(ReadFailed):
+        pending = session.pending()
+        if pending is not None:
+            return pending.deadline - session.host.now()
+    return None
+
+
+def _say_findings(report: Report, last: str) -> str:
+    """Log open findings when they are others than at the last pass."""
+    chosen = open_findings(report)
+    text = ";".join(f"{finding.tunable} {finding.subject} {finding.verdict.value}" for finding in chosen)
+    if text != last:
+        fields = {"summary": report.summary, "open": text.split(";")[:50] if text else []}
+        log.info("findings", extra={"fields": fields})
+    return text
+
+
+def serve_cluster(session: Session, node: str, interval_s: int, metrics_address: str) -> int:
+    """Check and repair as this node's NodeTuning says, until SIGTERM."""
+    from tuneagent.node_agent import NodeAgent
+
+    set_up_logging()
+    metrics = Metrics()
+    metrics.serve(metrics_address)
+    session.state.make_folder(session.folder)
+    with stop_event() as stop, session.state.locked(f"{session.folder}/{DAEMON_LOCK}"):
+        NodeAgent(session, node, metrics, stop, interval_s).serve()
+    return 0
