@@ -67,6 +67,8 @@ class Pass:
 
     report: Report
     applied: Applied | None = None
+    # Findings before anything was written.
+    drifted: tuple[Finding, ...] = ()
 
 
 def run_pass(session: Session, stop: threading.Event, metrics: Metrics, limit: Disruption = Disruption.LIVE) -> Pass:
@@ -95,7 +97,8 @@ def _pass(session: Session, stop: threading.Event, limit: Disruption) -> Pass:
             (f for f in report.findings if (f.tunable, f.subject) == (outcome.tunable, outcome.subject)), None
         )
         log.log(level, "change", extra={"fields": _change_fields(outcome, finding)})
-    return Pass(applied.report, applied)
+    drifted = tuple(finding for finding in report.findings if finding.verdict is Verdict.DRIFTED)
+    return Pass(applied.report, applied, drifted)
 
 
 def _change_fields(outcome: Any, finding: Finding | None) -> dict[str, Any]:

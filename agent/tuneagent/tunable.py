@@ -120,6 +120,11 @@ class Tunable(Generic[S]):
         del subject
         return self.about
 
+    def culprit(self, facts: Facts, subject: Subject, found: Setting) -> str | None:
+        """Who may have set the value found, by what the host's files say; None where they say nothing."""
+        del facts, subject, found
+        return None
+
     def explain(self, subject: Subject, desired: Setting) -> str:
         """Advice for a finding."""
         del desired

@@ -49,12 +49,17 @@ def parse(text: str) -> dict[str, str]:
 
 def winners(host: Host) -> dict[str, Setting]:
     """For each key the setting that the boot applies last. Raises ReadFailed."""
+    return {key: settings[-1] for key, settings in all_settings(host).items()}
+
+
+def all_settings(host: Host) -> dict[str, list[Setting]]:
+    """For each key what the files say of it, in the order in which the boot applies them. Raises ReadFailed."""
     files: dict[str, str] = {}
     for folder in FOLDERS:
         for name in host.files.names(folder):
             if name.endswith(".conf"):
                 files.setdefault(name, f"{folder}/{name}")
-    found: dict[str, Setting] = {}
+    found: dict[str, list[Setting]] = {}
     for name in sorted(files):
         try:
             text = host.files.read(files[name])
@@ -66,7 +71,7 @@ def winners(host: Host) -> dict[str, Setting]:
                 continue
             raise
         for key, value in parse(text).items():
-            found[key] = Setting(value, "/" + files[name])
+            found.setdefault(key, []).append(Setting(value, "/" + files[name]))
     return found
 
 

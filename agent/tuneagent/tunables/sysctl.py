@@ -9,7 +9,7 @@ import msgspec
 
 from tuneagent.errors import ReadFailed
 from tuneagent.model import About, Absent, Observation, Reading, Setting, Severity, Subject, Unreadable, Value
-from tuneagent.persist.sysctl_d import SysctlD, winners
+from tuneagent.persist.sysctl_d import SysctlD, all_settings, winners
 from tuneagent.tunable import Entries, Facts, Tunable
 
 _VM = "https://docs.kernel.org/admin-guide/sysctl/vm.html"
@@ -201,6 +201,14 @@ class Sysctl(Tunable[Spec]):
     def entries(self, subject: Subject, value: Setting) -> Entries:
         """One line of our sysctl.d file."""
         return {subject.removeprefix("key:"): str(value)}
+
+    def culprit(self, facts: Facts, subject: Subject, found: Setting) -> str | None:
+        """A file that sets the value found, whether or not it wins at boot."""
+        key = subject.removeprefix("key:")
+        for setting in all_settings(facts.host).get(key, ()):
+            if normal(setting.value) == found:
+                return setting.file
+        return None
 
     def describe(self, subject: Subject) -> About:
         """The row of the key."""

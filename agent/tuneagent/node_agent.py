@@ -1,0 +1,353 @@
+"""The agent of a cluster node: follows its NodeTuning, applies the revision named there, says what it found.
+
+What is missing changes nothing: without an object, a revision or an API server the last good revision goes on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import queue
+import threading
+import time
+from dataclasses import replace
+from typing import Any
+
+import msgspec
+
+from tuneagent import __version__
+from tuneagent.daemon import Pass, next_wait_s, open_findings, run_pass
+from tuneagent.errors import PathMissing, ReadFailed, TuneError
+from tuneagent.kube import ApiFailed, KubeApi, credentials
+from tuneagent.metrics import Metrics
+from tuneagent.model import Change, Disruption, Finding, Plan, Verdict, digest_of
+from tuneagent.reboot import reboot_host
+from tuneagent.session import GOVERNED, HOLD_PATH, Applied, Session
+from tuneagent.tuning_profile import Profile, parse, resolve
+
+log = logging.getLogger("tuneagent")
+
+GROUP = "/apis/tuneagent.dev/v1alpha1"
+NODE_TUNINGS = f"{GROUP}/nodetunings"
+POLICY = f"{GROUP}/tuningpolicies/default"
+NAMESPACE = "tuneagent-system"
+LAST_GOOD = "revision.json"
+FINDINGS_LIMIT = 50
+FINDINGS_BYTES = 16 * 1024
+EVENTS_PER_PASS = 10
+WATCH_S = 240
+
+
+class NodeAgent:
+    """One node. All decisions are made from what was read in the same pass."""
+
+    def __init__(self, session: Session, node: str, metrics: Metrics, stop: threading.Event, interval_s: int) -> None:
+        self.session = session
+        self.node = node
+        self.metrics = metrics
+        self.stop = stop
+        self.interval_s = interval_s
+        self.api = KubeApi(credentials())
+        self.wake: queue.Queue[str] = queue.Queue(maxsize=1)
+        # First sight of each grant on the monotonic clock: a node whose wall clock is wrong cannot stretch it.
+        self.grants: dict[str, float] = {}
+        self.offered: Plan | None = None
+
+    def serve(self) -> None:
+        """Until the stop event."""
+        self.session.state.replace(f"{self.session.folder}/{GOVERNED}", f"{self.node}\n".encode())
+        threading.Thread(target=self._watch, name="watch", daemon=True).start()
+        failures = 0
+        while not self.stop.is_set():
+            try:
+                self.once()
+                failures = 0
+            except TuneError as error:
+                failures += 1
+                self.metrics.failed()
+                log.error("pass failed", extra={"fields": {"error": str(error)}})
+            self._sleep(next_wait_s(self.interval_s, failures))
+        log.info("stopped; everything stays as it is")
+
+    def _sleep(self, wait_s: float) -> None:
+        deadline = time.monotonic() + wait_s
+        while not self.stop.is_set() and (left := deadline - time.monotonic()) > 0:
+            with contextlib.suppress(queue.Empty):
+                self.wake.get(timeout=min(left, 1.0))
+                return
+
+    def _watch(self) -> None:
+        """Wake the loop at each change of our object or of the policy; the loop itself reads."""
+        version = "0"
+        while not self.stop.is_set():
+            try:
+                for event in self.api.watch(NODE_TUNINGS, self.node, version, WATCH_S):
+                    version = event["object"]["metadata"]["resourceVersion"]
+                    if event["type"] != "BOOKMARK":
+                        self._nudge()
+            except (ApiFailed, KeyError) as error:
+                version = "0"
+                after = error.retry_after_s if isinstance(error, ApiFailed) else None
+                self.stop.wait(after or next_wait_s(2.0, 1))
+
+    def _nudge(self) -> None:
+        with contextlib.suppress(queue.Full):
+            self.wake.put_nowait("changed")
+
+    def once(self) -> None:
+        """Read what is wanted, do it, report it."""
+        try:
+            wanted = self.api.get(f"{NODE_TUNINGS}/{self.node}")
+            policy = self.api.get(POLICY) or {}
+        except ApiFailed as error:
+            log.warning("no API server; the last good revision goes on", extra={"fields": {"error": str(error)}})
+            wanted, policy = None, {}
+        paused = (policy.get("spec") or {}).get("pause") == "all" or self.session.host.files.exists(HOLD_PATH)
+        spec = (wanted or {}).get("spec") or {}
+        if wanted is not None and spec.get("desired") == "Baseline":
+            self._to_baseline(wanted, paused=paused)
+            return
+        problem = ""
+        profile, revision = self._last_good()
+        if spec.get("revision") and spec["revision"] != revision:
+            try:
+                profile = self._revision(spec["revision"])
+                revision = spec["revision"]
+                self._keep(profile, revision)
+            except (ApiFailed, TuneError) as error:
+                problem = f"revision {spec['revision']}: {error}"
+                log.error("revision not taken", extra={"fields": {"error": problem}})
+        if profile is None:
+            self._report(wanted, {"revision": "", "error": problem or "no revision yet", **self._about()})
+            return
+        self.session = replace(self.session, profile=profile)
+        done = self._pass(spec, paused=paused)
+        self._report(wanted, self._status(done, revision, problem, paused=paused))
+
+    def _pass(self, spec: dict[str, Any], *, paused: bool) -> Pass:
+        if paused:
+            self.offered = None
+            return Pass(self.session.audit())
+        granted = self._granted(spec.get("grant"))
+        done = run_pass(self.session, self.stop, self.metrics, granted or Disruption.LIVE)
+        self._events(done)
+        if granted is Disruption.REBOOT and self._waits_for_reboot(done):
+            reboot_host(self.session, spec["grant"]["digest"])
+        return done
+
+    def _granted(self, grant: dict[str, Any] | None) -> Disruption | None:
+        """Disruption that the operator has granted for what we would do now; None for live changes only.
+
+        The plan may have shrunk since it was offered; anything new in it needs a new grant.
+        """
+        if not grant or self.session.profile.spec.drift != "repair":
+            return None
+        digest = grant.get("digest", "")
+        seen = self.grants.setdefault(digest, time.monotonic())
+        if time.monotonic() - seen > float(grant.get("lifetime_s", 0)):
+            log.warning("grant has run out", extra={"fields": {"digest": digest}})
+            return None
+        offered = self.offered or self._kept_offer()
+        if offered is None or offered.digest != digest:
+            return None
+        now = {_aim(change) for change in heavy(self.session.plan()[0])}
+        if not now <= {_aim(change) for change in offered.changes}:
+            return None
+        return Disruption(grant.get("disruption", "live"))
+
+    def _waits_for_reboot(self, done: Pass) -> bool:
+        return any(
+            finding.verdict is Verdict.PENDING and finding.disruption is Disruption.REBOOT
+            for finding in done.report.findings
+        )
+
+    def _to_baseline(self, wanted: dict[str, Any], *, paused: bool) -> None:
+        held = self.session.journal.held()
+        problems: list[str] = []
+        if held and not paused:
+            results = self.session.undo()
+            problems = [f"{item.subject}: {item.reason}" for item in results if not item.is_settled]
+            held = self.session.journal.held()
+        self.session.state.remove(f"{self.session.folder}/{LAST_GOOD}")
+        status = {
+            **self._about(),
+            "revision": "",
+            "baseline": not held,
+            "observedGeneration": wanted["metadata"].get("generation", 0),
+            "error": "; ".join(problems)[:1000],
+            "pending": None,
+            "findings": None,
+            "summary": None,
+        }
+        self._report(wanted, status)
+
+    def _revision(self, name: str) -> Profile:
+        found = self.api.get(f"/apis/apps/v1/namespaces/{NAMESPACE}/controllerrevisions/{name}")
+        if found is None:
+            raise ReadFailed(f"ControllerRevision {name} does not exist")
+        profile = resolve(parse(found.get("data"), f"ControllerRevision {name}"))
+        if not name.endswith(profile.revision):
+            raise ReadFailed(f"its content has revision {profile.revision}: cut, or of a newer version")
+        replace(self.session, profile=profile).specs()
+        return profile
+
+    def _keep(self, profile: Profile, revision: str) -> None:
+        document = {"revision": revision, "profile": msgspec.to_builtins(profile)}
+        self.session.state.replace(f"{self.session.folder}/{LAST_GOOD}", msgspec.json.encode(document), mode=0o600)
+
+    def _last_good(self) -> tuple[Profile | None, str]:
+        try:
+            raw = self.session.state.read_bytes(f"{self.session.folder}/{LAST_GOOD}")
+            document = msgspec.json.decode(raw)
+            return msgspec.convert(document["profile"], Profile), str(document["revision"])
+        except PathMissing:
+            return None, ""
+        except (ReadFailed, msgspec.MsgspecError, KeyError, TypeError) as error:
+            log.error("kept revision not read", extra={"fields": {"error": str(error)}})
+            return None, ""
+
+    def _about(self) -> dict[str, Any]:
+        boot_id = self.session.host.files.read_or("proc/sys/kernel/random/boot_id", "")
+        return {"version": __version__, "bootId": boot_id, "tunables": sorted(self.session.registry)}
+
+    def _status(self, done: Pass, revision: str, problem: str, *, paused: bool) -> dict[str, Any]:
+        plan, _ = self.session.plan()
+        offered = heavy(plan)
+        self.offered = Plan(digest=digest_of(offered), changes=tuple(offered)) if offered else None
+        self._keep_offer()
+        failures = failed_changes(done.applied)
+        return {
+            **self._about(),
+            "revision": revision,
+            "baseline": False,
+            "summary": done.report.summary,
+            "findings": status_findings(open_findings(done.report)),
+            "pending": offer(self.offered) if self.session.profile.spec.drift == "repair" else None,
+            "error": "; ".join(part for part in (problem, *failures) if part)[:1000],
+            "paused": paused,
+        }
+
+    def _keep_offer(self) -> None:
+        path = f"{self.session.folder}/offer.json"
+        if self.offered is None:
+            self.session.state.remove(path)
+        else:
+            self.session.state.replace(path, msgspec.json.encode(self.offered), mode=0o600)
+
+    def _kept_offer(self) -> Plan | None:
+        with contextlib.suppress(PathMissing, ReadFailed, msgspec.MsgspecError):
+            return msgspec.json.decode(self.session.state.read_bytes(f"{self.session.folder}/offer.json"), type=Plan)
+        return None
+
+    def _report(self, wanted: dict[str, Any] | None, status: dict[str, Any]) -> None:
+        """Write `status.node` where it differs from what the server has. No object, no write."""
+        if wanted is None:
+            return
+        current = (wanted.get("status") or {}).get("node") or {}
+        status = {"observedGeneration": wanted["metadata"].get("generation", 0), **status}
+        changed = {key: value for key, value in status.items() if current.get(key) != value}
+        if not changed:
+            return
+        try:
+            self.api.patch(f"{NODE_TUNINGS}/{self.node}/status", {"status": {"node": changed}})
+        except ApiFailed as error:
+            log.warning("status not written", extra={"fields": {"error": str(error)}})
+
+    def _events(self, done: Pass) -> None:
+        """An Event for each drift repaired: value wanted, value found, who may have changed it."""
+        repaired = {
+            (outcome.tunable, outcome.subject): outcome
+            for outcome in (done.applied.results if done.applied else ())
+            if outcome.result in ("verified", "failed")
+        }
+        held = self.session.journal.held()
+        for finding in done.drifted[:EVENTS_PER_PASS]:
+            outcome = repaired.get((finding.tunable, finding.subject))
+            if outcome is None or (finding.tunable, finding.subject) not in held:
+                continue
+            reason = "DriftRepaired" if outcome.result == "verified" else "RepairFailed"
+            message = drift_message(finding, self.session) + (f"; {outcome.reason}" if outcome.reason else "")
+            with contextlib.suppress(ApiFailed):
+                self.api.call("POST", "/api/v1/namespaces/default/events", event_of(self.node, reason, message))
+
+
+def _aim(change: Change) -> tuple[str, str, bytes]:
+    return change.tunable, change.subject, msgspec.json.encode(change.desired, order="sorted")
+
+
+def heavy(plan: Plan) -> list[Change]:
+    """Changes that need a grant."""
+    return [change for change in plan.changes if change.disruption is not Disruption.LIVE]
+
+
+def failed_changes(applied: Applied | None) -> list[str]:
+    """One sentence for each change that failed."""
+    if applied is None:
+        return []
+    return [f"{one.subject}: {one.reason}" for one in applied.results if one.result == "failed"]
+
+
+def offer(plan: Plan | None) -> dict[str, Any] | None:
+    """What `status.node.pending` says of a plan."""
+    if plan is None or plan.disruption is None:
+        return None
+    return {"digest": plan.digest, "disruption": plan.disruption.value, "changes": len(plan.changes)}
+
+
+def status_findings(findings: list[Finding]) -> list[dict[str, Any]]:
+    """At most 50 findings and 16 KiB of them; a last one says how many more there are."""
+    chosen: list[dict[str, Any]] = []
+    size = 0
+    for number, finding in enumerate(findings):
+        item = {
+            "tunable": finding.tunable,
+            "subject": finding.subject,
+            "verdict": finding.verdict.value,
+            "severity": finding.severity.value,
+            "found": _short(finding.observed),
+            "wanted": _short(finding.desired),
+            "reason": finding.advice[:200],
+        }
+        size += len(msgspec.json.encode(item))
+        if number >= FINDINGS_LIMIT - 1 or size > FINDINGS_BYTES - 256:
+            left = len(findings) - number
+            chosen.append({"tunable": "", "subject": f"and {left} more", "verdict": "unknown", "severity": "info"})
+            break
+        chosen.append(item)
+    return chosen
+
+
+def _short(value: Any) -> str:
+    text = value if isinstance(value, str) else msgspec.json.encode(value).decode()
+    return text[:120]
+
+
+def drift_message(finding: Finding, session: Session) -> str:
+    """Setting, value wanted, value found, and who may have changed it."""
+    from tuneagent.tunable import Facts
+
+    culprit = session.registry[finding.tunable].culprit(Facts(session.host), finding.subject, finding.observed)
+    return (
+        f"{finding.tunable} {finding.subject}: wanted {_short(finding.desired)}, found {_short(finding.observed)}; "
+        f"changed by {culprit or 'hand or a program that keeps no file: nothing on this host sets that value'}"
+    )
+
+
+def event_of(node: str, reason: str, message: str) -> dict[str, Any]:
+    """A core/v1 Event about the NodeTuning."""
+    stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    return {
+        "apiVersion": "v1",
+        "kind": "Event",
+        "metadata": {"generateName": f"{node}.", "namespace": "default"},
+        "involvedObject": {"apiVersion": "tuneagent.dev/v1alpha1", "kind": "NodeTuning", "name": node},
+        "reason": reason,
+        "message": message[:1000],
+        "type": "Warning",
+        "source": {"component": "tuneagent", "host": node},
+        "reportingComponent": "tuneagent.dev/agent",
+        "reportingInstance": node,
+        "firstTimestamp": stamp,
+        "lastTimestamp": stamp,
+        "count": 1,
+    }
