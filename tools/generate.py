@@ -9,7 +9,6 @@ from typing import Any
 
 import msgspec
 import yaml
-
 from tuneagent.crd_schema import structural, tune_schema
 from tuneagent.model import Plan, Report
 from tuneagent.report.reference import reference_markdown
@@ -128,6 +127,7 @@ def node_tuning() -> dict[str, Any]:
             "revision": _text(),
             "baseline": {"type": "boolean"},
             "paused": {"type": "boolean"},
+            "left": {"type": "integer"},
             "version": _text(),
             "bootId": _text(),
             "error": {"type": "string", "maxLength": 1000},

@@ -112,8 +112,8 @@ class KubeApi:
         with closing(self._connection(TIMEOUT_S)) as connection:
             try:
                 connection.request(method, path, body=data, headers=headers)
-                answer = connection.getresponse()
-                raw = answer.read(BODY_LIMIT_BYTES + 1)
+                with closing(connection.getresponse()) as answer:
+                    raw = answer.read(BODY_LIMIT_BYTES + 1)
             except (OSError, http.client.HTTPException) as error:
                 raise ApiFailed(0, str(error)) from None
         if len(raw) > BODY_LIMIT_BYTES:
@@ -146,17 +146,21 @@ class KubeApi:
         with closing(self._connection(timeout_s + 15)) as connection:
             try:
                 connection.request("GET", f"{path}?{query}", headers=self._credentials.headers())
-                answer = connection.getresponse()
-                if answer.status >= 300:
-                    raise ApiFailed(answer.status, _message(answer.read(65536)))
-                while line := answer.readline(LINE_LIMIT_BYTES):
-                    event = json.loads(line)
-                    if event.get("type") == "ERROR":
-                        status = event.get("object", {})
-                        raise ApiFailed(int(status.get("code", 0)), str(status.get("message", "watch error")))
-                    yield event
+                with closing(connection.getresponse()) as answer:
+                    if answer.status >= 300:
+                        raise ApiFailed(answer.status, _message(answer.read(65536)))
+                    while line := answer.readline(LINE_LIMIT_BYTES):
+                        yield _event(line)
             except (OSError, ValueError, http.client.HTTPException) as error:
                 raise ApiFailed(0, str(error)) from None
+
+
+def _event(line: bytes) -> dict[str, Any]:
+    event: dict[str, Any] = json.loads(line)
+    if event.get("type") == "ERROR":
+        status = event.get("object", {})
+        raise ApiFailed(int(status.get("code", 0)), str(status.get("message", "watch error")))
+    return event
 
 
 def _message(raw: bytes) -> str:

@@ -176,6 +176,7 @@ class NodeAgent:
             "observedGeneration": wanted["metadata"].get("generation", 0),
             "error": "; ".join(problems)[:1000],
             "pending": None,
+            "left": 0,
             "findings": None,
             "summary": None,
         }
@@ -225,6 +226,7 @@ class NodeAgent:
             "pending": offer(self.offered) if self.session.profile.spec.drift == "repair" else None,
             "error": "; ".join(part for part in (problem, *failures) if part)[:1000],
             "paused": paused,
+            "left": len(plan.changes) - len(offered) if self.session.profile.spec.drift == "repair" else 0,
         }
 
     def _keep_offer(self) -> None:

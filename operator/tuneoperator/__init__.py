@@ -1,0 +1,1 @@
+"""Cluster side of tuneagent: decides who may change when. It never touches a host."""

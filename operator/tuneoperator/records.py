@@ -1,0 +1,167 @@
+"""Slim records of cluster objects: decoded straight from the wire, everything else dropped."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+
+class Meta(msgspec.Struct, frozen=True, rename="camel"):
+    """Parts of metadata that decisions need."""
+
+    name: str
+    uid: str = ""
+    resource_version: str = ""
+    generation: int = 0
+    labels: dict[str, str] = {}
+    annotations: dict[str, str] = {}
+    deletion_timestamp: str | None = None
+
+
+class Condition(msgspec.Struct, frozen=True):
+    """A condition of a Node."""
+
+    type: str
+    status: str
+
+
+class NodeInfo(msgspec.Struct, frozen=True, rename="camel"):
+    """What the kubelet says of the machine."""
+
+    boot_id: str = msgspec.field(default="", name="bootID")
+    machine_id: str = msgspec.field(default="", name="machineID")
+
+
+class NodeSpec(msgspec.Struct, frozen=True):
+    """Scheduling state."""
+
+    unschedulable: bool = False
+
+
+class NodeStatus(msgspec.Struct, frozen=True, rename="camel"):
+    """Health and identity."""
+
+    conditions: list[Condition] = []
+    node_info: NodeInfo = NodeInfo()
+
+
+class Node(msgspec.Struct, frozen=True):
+    """A Node."""
+
+    metadata: Meta
+    spec: NodeSpec = NodeSpec()
+    status: NodeStatus = NodeStatus()
+
+    @property
+    def ready(self) -> bool:
+        """Whether the kubelet is known to be ready."""
+        return any(one.type == "Ready" and one.status == "True" for one in self.status.conditions)
+
+
+class TuningProfile(msgspec.Struct, frozen=True):
+    """A TuningProfile; its spec is checked by `tuneagent.tuning_profile`."""
+
+    metadata: Meta
+    spec: dict[str, Any] = {}
+    status: dict[str, Any] = {}
+
+
+class Grant(msgspec.Struct, frozen=True):
+    """Leave to make one plan's changes."""
+
+    digest: str
+    disruption: str
+    lifetime_s: int
+
+
+class NodeTuningSpec(msgspec.Struct, frozen=True, rename="camel"):
+    """What the operator wants of a node."""
+
+    profile: str = ""
+    revision: str = ""
+    desired: str = "Profile"
+    machine_id: str = ""
+    grant: Grant | None = None
+
+
+class Pending(msgspec.Struct, frozen=True):
+    """What the agent would do if it were granted."""
+
+    digest: str = ""
+    disruption: str = ""
+    changes: int = 0
+
+
+class AgentStatus(msgspec.Struct, frozen=True, rename="camel"):
+    """`status.node`, which the agent alone writes."""
+
+    observed_generation: int = 0
+    revision: str = ""
+    baseline: bool = False
+    version: str = ""
+    boot_id: str = ""
+    error: str = ""
+    tunables: list[str] = []
+    # Live changes that its profile wants and that are not made.
+    left: int = 0
+    pending: Pending | None = None
+
+
+class Rollout(msgspec.Struct, frozen=True, rename="camel"):
+    """`status.rollout`, which the operator alone writes. `target` is the revision that the phase is about."""
+
+    phase: str = "Waiting"
+    since: float = 0.0
+    attempts: int = 0
+    reason: str = ""
+    target: str = ""
+    previous: str = ""
+    boot_id: str = ""
+    cordoned_by_us: bool = False
+
+
+class NodeTuningStatus(msgspec.Struct, frozen=True):
+    """Two owners, two parts."""
+
+    node: AgentStatus = AgentStatus()
+    rollout: Rollout = Rollout()
+
+
+class NodeTuning(msgspec.Struct, frozen=True):
+    """A NodeTuning."""
+
+    metadata: Meta
+    spec: NodeTuningSpec = NodeTuningSpec()
+    status: NodeTuningStatus = NodeTuningStatus()
+
+
+class Holder(msgspec.Struct, frozen=True):
+    """A place in the ledger."""
+
+    node: str
+    profile: str = ""
+    since: float = 0.0
+
+
+class PolicySpec(msgspec.Struct, frozen=True, rename="camel"):
+    """Cluster-wide limits. `pause`: none, rollouts (nothing new begins), all (agents write nothing)."""
+
+    max_unavailable: int | str = 1
+    pause: str = "none"
+    approve: list[str] = []
+
+
+class PolicyStatus(msgspec.Struct, frozen=True, rename="camel"):
+    """The ledger."""
+
+    holders: list[Holder] = []
+    awaiting_approval: list[str] = []
+
+
+class TuningPolicy(msgspec.Struct, frozen=True):
+    """TuningPolicy `default`."""
+
+    metadata: Meta
+    spec: PolicySpec = PolicySpec()
+    status: PolicyStatus = PolicyStatus()

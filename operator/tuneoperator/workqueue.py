@@ -1,0 +1,68 @@
+"""A queue of names: each once, some later, failures with back-off. One worker takes from it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+FIRST_BACKOFF_S, LAST_BACKOFF_S = 0.5, 60.0
+
+
+class WorkQueue:
+    """Names to look at. Adding a name that waits already changes nothing."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._changed = threading.Condition()
+        self._ready: dict[str, None] = {}
+        self._later: dict[str, float] = {}
+        self._failures: dict[str, int] = {}
+        self._closed = False
+
+    def add(self, name: str, after_s: float = 0.0) -> None:
+        """Look at `name` now, or in `after_s` seconds."""
+        with self._changed:
+            if after_s <= 0:
+                self._ready[name] = None
+            else:
+                due = self._clock() + after_s
+                self._later[name] = min(due, self._later.get(name, due))
+            self._changed.notify()
+
+    def failed(self, name: str) -> float:
+        """Look again with exponential back-off; returns the seconds."""
+        count = self._failures.get(name, 0)
+        self._failures[name] = count + 1
+        delay = min(FIRST_BACKOFF_S * 2.0**count, LAST_BACKOFF_S)
+        self.add(name, delay)
+        return delay
+
+    def succeeded(self, name: str) -> None:
+        """Forget earlier failures."""
+        self._failures.pop(name, None)
+
+    def take(self, timeout_s: float) -> str | None:
+        """The next name; None after `timeout_s`, or when closed."""
+        deadline = self._clock() + timeout_s
+        with self._changed:
+            while not self._closed:
+                now = self._clock()
+                for name in [name for name, due in self._later.items() if due <= now]:
+                    del self._later[name]
+                    self._ready[name] = None
+                if self._ready:
+                    name = next(iter(self._ready))
+                    del self._ready[name]
+                    return name
+                if now >= deadline:
+                    return None
+                until = min(deadline, *self._later.values()) if self._later else deadline
+                self._changed.wait(max(until - now, 0.01))
+            return None
+
+    def close(self) -> None:
+        """Wake the worker for good."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
