@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-
 from tuneagent.errors import CommandFailed, WriteFailed
 from tuneagent.host import Completed, Files, Host, NoProcesses
 from tuneagent.session import STATE_FOLDER, Session
@@ -140,7 +139,11 @@ def tree(files: Files, programs: Any = None, unreadable: dict[str, str] | None =
     from tuneagent.host import NoExec
 
     return Host(
-        files, programs or NoExec(), NoProcesses(), source="tree", now=lambda: 1_800_000_000.0,
+        files,
+        programs or NoExec(),
+        NoProcesses(),
+        source="tree",
+        now=lambda: 1_800_000_000.0,
         unreadable=unreadable or {},
     )
 

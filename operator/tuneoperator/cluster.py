@@ -90,7 +90,7 @@ class Cluster:
         )
         self.pods: Store[AgentPod] = Store(
             api, f"/api/v1/namespaces/{NAMESPACE}/pods", AgentPod, lambda name: changed("pod", name),
-            {"labelSelector": "app%3Dtuneagent-agent"},
+            {"labelSelector": "app=tuneagent-agent"},
         )  # fmt: skip
         self.stores: tuple[Store[Any], ...] = (self.nodes, self.tunings, self.profiles, self.policies, self.pods)
 

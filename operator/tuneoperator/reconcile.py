@@ -194,14 +194,11 @@ class Reconciler:
 
     def _approved(self, group: list[NodeTuning]) -> list[NodeTuning]:
         """Nodes that may lose their profile now; more than a quarter at once waits for people."""
-        losing = sorted(tuning.metadata.name for tuning in group if tuning.spec.desired != "Baseline")
+        losing = {tuning.metadata.name: tuning.spec.revision for tuning in group if tuning.spec.desired != "Baseline"}
         governed = sum(1 for tuning in self.cluster.tunings.all() if tuning.spec.profile)
-        token = needs_approval(losing, governed, self.cluster.policy())
-        self.cluster.await_approval([token] if token else [])
-        if token is None:
-            return group
-        log.warning("waits for approval", extra={"fields": {"approve": token, "nodes": len(losing)}})
-        return [tuning for tuning in group if tuning.spec.desired == "Baseline"]
+        waiting = needs_approval(losing, governed, self.cluster.policy())
+        self.cluster.await_approval(sorted(set(waiting.values())))
+        return [tuning for tuning in group if tuning.metadata.name not in waiting]
 
     def _report(self, name: str, one: Accepted, step: Step) -> None:
         found = self.cluster.profiles.get(name)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -92,14 +91,12 @@ def is_evictable(pod: Mapping[str, Any]) -> bool:
     return "DaemonSet" not in owners and "kubernetes.io/config.mirror" not in (meta.get("annotations") or {})
 
 
-def loss_token(names: Iterable[str]) -> str:
-    """What `spec.approve` must hold before these nodes lose their profile."""
-    return "baseline-" + hashlib.sha256("\n".join(sorted(names)).encode()).hexdigest()[:10]
+def needs_approval(losing: Mapping[str, str], governed: int, policy: TuningPolicy | None) -> dict[str, str]:
+    """Nodes that may not lose their profile yet, with the revision to be approved for each.
 
-
-def needs_approval(losing: Sequence[str], governed: int, policy: TuningPolicy | None) -> str | None:
-    """The token that is missing, None if the nodes may lose their profile now."""
-    if len(losing) <= max(FREE_LOSSES, int(governed * LOSS_SHARE)):
-        return None
-    token = loss_token(losing)
-    return None if policy is not None and token in policy.spec.approve else token
+    `losing` is node to the revision that it has. Revisions in `spec.approve` may go; of the others at most a
+    quarter of all governed nodes at once.
+    """
+    approved = set(policy.spec.approve) if policy is not None else set()
+    waiting = {node: revision for node, revision in losing.items() if revision not in approved}
+    return waiting if len(waiting) > max(FREE_LOSSES, int(governed * LOSS_SHARE)) else {}

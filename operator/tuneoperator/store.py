@@ -6,6 +6,7 @@ import logging
 import threading
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
+from urllib.parse import urlencode
 
 import msgspec
 
@@ -17,22 +18,22 @@ PAGE = 500
 WATCH_S = 300
 
 
-class _ListMeta(msgspec.Struct, rename="camel"):
+class _ListMeta(msgspec.Struct, frozen=True, rename="camel"):
     resource_version: str = ""
     continue_: str = msgspec.field(default="", name="continue")
 
 
-class _Page(msgspec.Struct):
+class _Page(msgspec.Struct, frozen=True):
     metadata: _ListMeta
     items: list[msgspec.Raw]
 
 
-class _Event(msgspec.Struct):
+class _Event(msgspec.Struct, frozen=True):
     type: str
     object: msgspec.Raw
 
 
-class _Version(msgspec.Struct):
+class _Version(msgspec.Struct, frozen=True):
     metadata: _ListMeta = _ListMeta()
     code: int = 0
     message: str = ""
@@ -97,9 +98,8 @@ class Store(Generic[T]):
         found: dict[str, T] = {}
         following = ""
         while True:
-            query = "&".join(f"{key}={value}" for key, value in self._query.items())
-            text = f"{self._path}?limit={PAGE}&continue={following}&{query}"
-            page = msgspec.json.decode(self._api.call("GET", text), type=_Page)
+            query = urlencode({**self._query, "limit": str(PAGE), "continue": following})
+            page = msgspec.json.decode(self._api.call("GET", f"{self._path}?{query}"), type=_Page)
             for raw in page.items:
                 one = self._decoder.decode(raw)
                 found[one.metadata.name] = one

@@ -30,11 +30,14 @@ class Started:
         self.logs = logs
         self.processes: list[tuple[str, subprocess.Popen[bytes]]] = []
 
-    def start(self, name: str, argv: Sequence[str], environment: dict[str, str] | None = None) -> subprocess.Popen[bytes]:
+    def start(
+        self, name: str, argv: Sequence[str], environment: dict[str, str] | None = None
+    ) -> subprocess.Popen[bytes]:
         self.logs.mkdir(parents=True, exist_ok=True)
         with (self.logs / f"{name}.log").open("ab") as log:
             process = subprocess.Popen(
-                [str(word) for word in argv], stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True,
+                # The kernel ends them with us, however we end.
+                ["setpriv", "--pdeathsig", "KILL", *map(str, argv)], stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True,
                 env={**os.environ, **(environment or {})},
             )  # fmt: skip
         self.processes.append((name, process))
@@ -124,8 +127,12 @@ class ControlPlane:
             ("kubelet", f"/O=system:nodes/CN=system:node:{NODE}"),
         ):
             self._certificate(name, subject, "clientAuth")
-            self.write_kubeconfig(name, {"client-certificate": f"{self.pki}/{name}.crt", "client-key": f"{self.pki}/{name}.key"})
-        self._certificate("kubelet-server", f"/O=system:nodes/CN=system:node:{NODE}", "serverAuth", f"{local},DNS:{NODE}")
+            self.write_kubeconfig(
+                name, {"client-certificate": f"{self.pki}/{name}.crt", "client-key": f"{self.pki}/{name}.key"}
+            )
+        self._certificate(
+            "kubelet-server", f"/O=system:nodes/CN=system:node:{NODE}", "serverAuth", f"{local},DNS:{NODE}"
+        )
         self._openssl("genrsa", "-out", "sa.key", "2048")
         self._openssl("rsa", "-in", "sa.key", "-pubout", "-out", "sa.pub")
         (self.pki / "tokens.csv").write_text(f'{secrets.token_hex(16)},tester,uid-tester,"system:masters"\n')
@@ -152,7 +159,9 @@ class ControlPlane:
             "--advertise-client-urls", client, "--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer,
             "--initial-cluster", f"default={peer}", "--unsafe-no-fsync", "--log-level", "warn",
         ])  # fmt: skip
-        wait_for("etcd", lambda: urllib.request.urlopen(f"{client}/health", timeout=2).status == 200, started=self.started)
+        wait_for(
+            "etcd", lambda: urllib.request.urlopen(f"{client}/health", timeout=2).status == 200, started=self.started
+        )
         p = self.pki
         self.started.start("kube-apiserver", [
             self.bin / "kube-apiserver", f"--etcd-servers={client}", "--bind-address=127.0.0.1",
@@ -169,7 +178,12 @@ class ControlPlane:
         ])  # fmt: skip
         context = ssl.create_default_context(cafile=str(p / "ca.crt"))
         url = f"https://127.0.0.1:{API_PORT}/readyz"
-        wait_for("kube-apiserver", lambda: urllib.request.urlopen(url, context=context, timeout=2).status == 200, 120, started=self.started)
+        wait_for(
+            "kube-apiserver",
+            lambda: urllib.request.urlopen(url, context=context, timeout=2).status == 200,
+            120,
+            started=self.started,
+        )
         for name, binary, more in (
             ("kcm", "kube-controller-manager", [
                 "--kube-api-qps=200", "--kube-api-burst=400", "--use-service-account-credentials=true",

@@ -160,5 +160,3 @@ def pack(root: Path, name: str, out: Path, config: dict[str, Any]) -> None:
 
 def _digest(data: bytes) -> str:
     return f"sha256:{hashlib.sha256(data).hexdigest()}"
-
-

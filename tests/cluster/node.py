@@ -51,7 +51,9 @@ class RealNode:
         self._make_cgroups()
         self._write_configuration()
         path = {"PATH": f"{self.bin}:{os.environ['PATH']}"}
-        started.start("containerd", self._inside(self.bin / "containerd", "--config", self.folder / "containerd.toml"), path)
+        started.start(
+            "containerd", self._inside(self.bin / "containerd", "--config", self.folder / "containerd.toml"), path
+        )
         wait_for("containerd", lambda: self.ctr("version"), started=started)
         self._import_pause()
         p = self.plane.pki
@@ -64,7 +66,9 @@ class RealNode:
             ),
             path,
         )  # fmt: skip
-        wait_for("kubelet", lambda: urllib.request.urlopen("http://127.0.0.1:10248/healthz", timeout=2), 90, started=started)
+        wait_for(
+            "kubelet", lambda: urllib.request.urlopen("http://127.0.0.1:10248/healthz", timeout=2), 90, started=started
+        )
         wait_for("node object", lambda: self.plane.kubectl("get", "node", NODE))
         # With an external cloud provider the addresses and this taint are ours to settle.
         addresses = [{"type": "InternalIP", "address": "127.0.0.1"}, {"type": "Hostname", "address": NODE}]
@@ -204,7 +208,9 @@ disabled_plugins = ["io.containerd.snapshotter.v1.btrfs", "io.containerd.snapsho
                     os.kill(int(entry), signal.SIGKILL)
 
     def _unmount(self) -> None:
-        mounts = subprocess.run(self._inside("cat", "/proc/self/mountinfo"), capture_output=True, text=True, check=False)
+        mounts = subprocess.run(
+            self._inside("cat", "/proc/self/mountinfo"), capture_output=True, text=True, check=False
+        )
         points = [line.split()[4] for line in mounts.stdout.splitlines()]
         for point in sorted((one for one in points if one.startswith(f"{self.folder}/")), reverse=True):
             subprocess.run(self._inside("umount", "-l", point), check=False, capture_output=True)

@@ -19,7 +19,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from controlplane import API_PORT, ControlPlane
-
 from tuneagent.kube import ApiFailed, Credentials, KubeApi
 
 TUNINGS = "/apis/tuneagent.dev/v1alpha1/nodetunings"
@@ -36,8 +35,7 @@ def node_object(name: str, labels: Mapping[str, str]) -> dict[str, Any]:
         "spec": {"taints": [{"key": "simulated", "effect": "NoSchedule"}]},
         "status": {
             "conditions": [{"type": "Ready", "status": "True", "reason": "Played", "message": ""}],
-            "nodeInfo": {key: "x" for key in ("bootID", "machineID", "systemUUID", "kernelVersion", "osImage",
-                         "containerRuntimeVersion", "kubeletVersion", "kubeProxyVersion", "operatingSystem", "architecture")},
+            "nodeInfo": dict.fromkeys(("bootID", "machineID", "systemUUID", "kernelVersion", "osImage", "containerRuntimeVersion", "kubeletVersion", "kubeProxyVersion", "operatingSystem", "architecture"), "x"),
         },
     }  # fmt: skip
 
@@ -215,7 +213,9 @@ class WatchLog:
     def _follow(self, kind: str, path: str) -> None:
         from http.client import HTTPSConnection
 
-        connection = HTTPSConnection(self._credentials.host, self._credentials.port, context=self._credentials.context, timeout=600)
+        connection = HTTPSConnection(
+            self._credentials.host, self._credentials.port, context=self._credentials.context, timeout=600
+        )
         connection.request("GET", f"{path}?watch=1&timeoutSeconds=590")
         answer = connection.getresponse()
         while not self._stop.is_set():

@@ -7,7 +7,6 @@ import json
 import pytest
 from controlplane import ControlPlane
 from simulated import TUNINGS, make_node
-
 from tuneagent.kube import ApiFailed, KubeApi
 
 
@@ -56,7 +55,9 @@ def test_everything_else_is_forbidden(agent: KubeApi, path: str, body: dict[str,
     assert caught.value.status == 403 or "denied" in str(caught.value) or "belong" in str(caught.value)
 
 
-@pytest.mark.parametrize("path", ["/api/v1/nodes", "/api/v1/secrets", "/api/v1/pods", "/apis/tuneagent.dev/v1alpha1/tuningprofiles"])
+@pytest.mark.parametrize(
+    "path", ["/api/v1/nodes", "/api/v1/secrets", "/api/v1/pods", "/apis/tuneagent.dev/v1alpha1/tuningprofiles"]
+)
 def test_nothing_else_may_be_read(agent: KubeApi, path: str) -> None:
     with pytest.raises(ApiFailed) as caught:
         agent.get(path)

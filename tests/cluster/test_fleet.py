@@ -15,7 +15,6 @@ from typing import Any
 import pytest
 from controlplane import ControlPlane, Started, wait_for
 from simulated import Fleet, SimulatedAgent, WatchLog, make_node
-
 from tuneagent.kube import KubeApi
 
 LABELS = {"tier": "fleet"}
@@ -26,7 +25,9 @@ class Operator:
     """The real operator as a process, with its own service account's token."""
 
     def __init__(self, plane: ControlPlane, folder: Path) -> None:
-        token = plane.kubectl("create", "token", "tuneagent-operator", "-n", "tuneagent-system", "--duration=2h").strip()
+        token = plane.kubectl(
+            "create", "token", "tuneagent-operator", "-n", "tuneagent-system", "--duration=2h"
+        ).strip()
         self.kubeconfig = plane.write_kubeconfig("operator", {"token": token})
         self.started = Started(folder)
         self.process: subprocess.Popen[bytes] | None = None
@@ -66,9 +67,21 @@ def profile(name: str, tune: dict[str, Any], **rollout: Any) -> str:
     spec = {
         "nodeSelector": {"matchLabels": LABELS},
         "tune": tune,
-        "rollout": {"canary": 1, "soak_s": 1, "maxParallelLive": 4, "maxUnavailable": 2, "failureThreshold": 10, **rollout},
+        "rollout": {
+            "canary": 1,
+            "soak_s": 1,
+            "maxParallelLive": 4,
+            "maxUnavailable": 2,
+            "failureThreshold": 10,
+            **rollout,
+        },
     }
-    document = {"apiVersion": "tuneagent.dev/v1alpha1", "kind": "TuningProfile", "metadata": {"name": name}, "spec": spec}
+    document = {
+        "apiVersion": "tuneagent.dev/v1alpha1",
+        "kind": "TuningProfile",
+        "metadata": {"name": name},
+        "spec": spec,
+    }
     return json.dumps(document)
 
 
@@ -106,14 +119,21 @@ def check_log(log: WatchLog, *, max_unavailable: int) -> None:
     assert not holders, "a place was left taken"
 
 
-def test_live_rollout_then_a_failing_node_halts(plane: ControlPlane, operator: Operator, agents: list[SimulatedAgent]) -> None:
+def test_live_rollout_then_a_failing_node_halts(
+    plane: ControlPlane, operator: Operator, agents: list[SimulatedAgent]
+) -> None:
     with WatchLog(plane) as log, Fleet(agents):
         time.sleep(1)
         plane.kubectl("patch", "tuningpolicy", "default", "--type=merge", "-p", '{"spec":{"maxUnavailable":2}}') if (
             "default" in plane.kubectl("get", "tuningpolicy", "-o", "name", check=False)
         ) else None
         plane.kubectl("apply", "-f", "-", stdin=profile("fleet", {"sysctl": {"vm.swappiness": 10}}, failureThreshold=1))
-        wait_for("halt", lambda: condition(plane, "fleet", "RolledOut").get("reason") == "FailureThreshold", 120)
+        wait_for(
+            "halt",
+            lambda: condition(plane, "fleet", "RolledOut").get("reason") == "FailureThreshold",
+            120,
+            started=operator.started,
+        )
         operator.check()
         message = condition(plane, "fleet", "RolledOut")["message"]
         assert "fleet-07" in message or "fleet-13" in message
@@ -141,17 +161,21 @@ def test_reboot_rollout_with_the_operator_killed(
         tune = {"sysctl": {"vm.swappiness": 10}, "kernelArguments": {"nohz_full": "1"}}
         plane.kubectl("apply", "-f", "-", stdin=profile("fleet", tune, maxParallelLive=6))
         ends = time.monotonic() + 400
+        # At three points of progress, each a random moment later.
+        moments = [2, 7, 13]
         kills = 0
         while time.monotonic() < ends:
             found = nodes(plane, "fleet")
             if found.get("done", 0) + found.get("failed", 0) == 20 and not found.get("inFlight"):
                 break
-            if kills < 3 and random.random() < 0.2:
+            if moments and found.get("done", 0) >= moments[0]:
+                time.sleep(random.uniform(0, 1))
+                moments.pop(0)
                 kills += 1
                 operator.kill()
                 plane.kubectl("delete", "lease", "tuneagent-operator", "-n", "tuneagent-system", "--ignore-not-found")
                 operator.start()
-            time.sleep(2)
+            time.sleep(0.3)
         operator.check()
         found = nodes(plane, "fleet")
         assert found["done"] == 19 and found["failed"] == 1, found
@@ -172,23 +196,32 @@ def test_removal_waits_for_approval_and_then_goes_to_baseline(
     with WatchLog(plane) as log, Fleet(agents):
         plane.kubectl("delete", "tuningprofile", "fleet")
         waiting = wait_for(
-            "approval", lambda: plane.get("tuningpolicy", "default").get("status", {}).get("awaitingApproval"), 60
+            "approval",
+            lambda: plane.get("tuningpolicy", "default").get("status", {}).get("awaitingApproval"),
+            60,
+            started=operator.started,
         )
         time.sleep(3)
         assert not any(agent.baseline for agent in agents), "baseline before it was approved"
         patch = json.dumps({"spec": {"approve": waiting}})
         plane.kubectl("patch", "tuningpolicy", "default", "--type=merge", "-p", patch)
-        wait_for("baseline", lambda: all(agent.baseline for agent in agents), 120)
+        wait_for("baseline", lambda: all(agent.baseline for agent in agents), 120, started=operator.started)
         operator.check()
     check_log(log, max_unavailable=2)
 
 
-def test_nothing_is_written_when_nothing_changes(plane: ControlPlane, operator: Operator, agents: list[SimulatedAgent]) -> None:
+def test_nothing_is_written_when_nothing_changes(
+    plane: ControlPlane, operator: Operator, agents: list[SimulatedAgent]
+) -> None:
     with Fleet(agents):
         time.sleep(6)
-        before = {item["metadata"]["name"]: item["metadata"]["resourceVersion"] for item in plane.get("nodetunings")["items"]}
+        before = {
+            item["metadata"]["name"]: item["metadata"]["resourceVersion"] for item in plane.get("nodetunings")["items"]
+        }
         writes = sum(agent.writes for agent in agents)
         time.sleep(15)
-        after = {item["metadata"]["name"]: item["metadata"]["resourceVersion"] for item in plane.get("nodetunings")["items"]}
+        after = {
+            item["metadata"]["name"]: item["metadata"]["resourceVersion"] for item in plane.get("nodetunings")["items"]
+        }
         assert before == after
         assert sum(agent.writes for agent in agents) == writes

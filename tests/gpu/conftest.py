@@ -32,7 +32,8 @@ class Card:
 def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
     target = tmp_path_factory.mktemp("nvml") / "libnvidia-ml.so.1"
     subprocess.run(
-        ["gcc", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", "-O1", "-o", target, HERE / "fake_nvml.c"], check=True
+        ["gcc", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", "-O1", "-o", target, HERE / "fake_nvml.c"],
+        check=True,
     )
     return target
 

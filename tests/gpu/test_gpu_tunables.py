@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 from support import session_of
-
 from tuneagent.gpu import GpuSnapshot, read_gpus
 from tuneagent.host import Files, Host, LocalExec, LocalProcesses
 from tuneagent.model import Disruption, Unreadable
@@ -26,7 +25,9 @@ def host(tmp_path: Path) -> Host:
 
 
 def _apply(session: Session) -> dict[str, str]:
-    return {item.subject: f"{item.result} {item.reason}".strip() for item in session.apply(limit=Disruption.GPU).results}
+    return {
+        item.subject: f"{item.result} {item.reason}".strip() for item in session.apply(limit=Disruption.GPU).results
+    }
 
 
 def _layout(host: Host) -> list[tuple[str, int, int]]:

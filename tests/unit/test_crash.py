@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 from support import Dies, DyingFiles, read_tree, session_of, tree, write_tree
-
 from tuneagent.host import Files
 from tuneagent.journal import Journal
 from tuneagent.restore import recover
@@ -38,7 +37,7 @@ FILES = {
     "proc/sys/kernel/random/boot_id": "b0\n",
 }  # fmt: skip
 TUNE: dict[str, Any] = {
-    "sysctl": {key: 2 for key in SYSCTLS},
+    "sysctl": dict.fromkeys(SYSCTLS, 2),
     "dirtyPages": {"bytes": 8589934592, "backgroundBytes": 1073741824},
     "transparentHugepages": {
         "enabled": "madvise", "defrag": "never",

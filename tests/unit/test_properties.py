@@ -5,7 +5,6 @@ from __future__ import annotations
 import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
-
 from tuneagent.cpulist import format_cpulist, format_cpumask, parse_cpulist, parse_cpumask
 from tuneagent.gpu import MigProfile
 from tuneagent.journal import Entry, Record, compact, decode, encode, fold
@@ -40,7 +39,7 @@ def test_parsers_answer_or_raise_value_error(text: str) -> None:
             continue
 
 
-@given(st.text(max_size=200), st.text(alphabet="abcxyz_-.=\" ", max_size=20))
+@given(st.text(max_size=200), st.text(alphabet='abcxyz_-.=" ', max_size=20))
 def test_line_parsers_never_raise(text: str, name: str) -> None:
     sysctl_d.parse(text)
     tmpfiles_d.parse(text)
@@ -53,7 +52,9 @@ def test_own_sysctl_file_reads_back(entries: dict[str, str]) -> None:
 
 
 @given(
-    st.lists(st.tuples(st.sampled_from([p.name for p in H100]), st.integers(1, 7)), max_size=4, unique_by=lambda w: w[0]),
+    st.lists(
+        st.tuples(st.sampled_from([p.name for p in H100]), st.integers(1, 7)), max_size=4, unique_by=lambda w: w[0]
+    ),
     st.lists(st.tuples(st.sampled_from([p.name for p in H100]), st.integers(0, 6), st.booleans()), max_size=7),
 )
 def test_mig_layout_is_legal_and_stable(wanted: list[tuple[str, int]], present: list[tuple[str, int, bool]]) -> None:
@@ -71,7 +72,7 @@ def test_mig_layout_is_legal_and_stable(wanted: list[tuple[str, int]], present: 
         taken |= slots
     assert counts == dict(wanted)
     # What is there already and satisfies the request stays as it is.
-    again = place(H100, requests, {item: True for item in placed})
+    again = place(H100, requests, dict.fromkeys(placed, True))
     assert again == placed
 
 

@@ -9,7 +9,6 @@ import msgspec
 import pytest
 import yaml
 from support import FIXTURES, PlayedPrograms, read_tree, session_of, tree, write_tree
-
 from tuneagent.host import Files
 from tuneagent.model import Disruption, Verdict
 from tuneagent.session import Session
@@ -50,7 +49,9 @@ def test_findings_and_plan(path: Path, tmp_path: Path) -> None:
     found = {item.finding.subject: msgspec.to_builtins(item.finding) for item in judged}
     for wanted in case["findings"]:
         finding = found[wanted["subject"]]
-        assert {key: finding[key] for key in wanted if key != "says"} == {k: v for k, v in wanted.items() if k != "says"}
+        assert {key: finding[key] for key in wanted if key != "says"} == {
+            k: v for k, v in wanted.items() if k != "says"
+        }
         assert wanted.get("says", "") in finding["advice"]
     assert len(found) == len(case["findings"]), sorted(found)
     changes = [msgspec.to_builtins(change) for change in plan.changes]
@@ -99,7 +100,9 @@ def _by_file() -> list[tuple[Path, str, str]]:
     return found
 
 
-@pytest.mark.parametrize(("path", "name", "_"), _by_file(), ids=lambda value: _id(value) if isinstance(value, Path) else value)
+@pytest.mark.parametrize(
+    ("path", "name", "_"), _by_file(), ids=lambda value: _id(value) if isinstance(value, Path) else value
+)
 def test_file_of_a_setting_gone_garbled_or_refused(path: Path, name: str, _: str, tmp_path: Path) -> None:
     case = _load(path)
 
@@ -107,9 +110,7 @@ def test_file_of_a_setting_gone_garbled_or_refused(path: Path, name: str, _: str
         root = tmp_path / folder
         session = _session(case, path, root, unreadable)
         change(root / name)
-        return {
-            finding.verdict for finding in session.audit().findings if f"/{name}" in finding.evidence.split(", ")
-        }
+        return {finding.verdict for finding in session.audit().findings if f"/{name}" in finding.evidence.split(", ")}
 
     assert verdicts("gone", lambda file: file.unlink()) == {Verdict.UNSUPPORTED}
     assert verdicts("garbled", lambda file: file.write_bytes(b"\xff\xfe\x00")) == {Verdict.UNKNOWN}

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 from support import FailingFiles, read_tree, session_of, tree, write_tree
-
 from tuneagent.errors import Locked, PlanMoved, UsageError
 from tuneagent.host import Files
 from tuneagent.model import Verdict
@@ -94,7 +93,9 @@ def test_huge_pages_given_in_part_are_released_on_every_node(tmp_path: Path) -> 
         },
     )  # fmt: skip
     before = read_tree(tmp_path)
-    applied = session_of(tree(Short(str(tmp_path))), {"hugepages": {"pages": [{"size": "2Mi", "perNumaNode": 2000}]}}).apply()
+    applied = session_of(
+        tree(Short(str(tmp_path))), {"hugepages": {"pages": [{"size": "2Mi", "perNumaNode": 2000}]}}
+    ).apply()
     assert {item.result for item in applied.results} == {"failed"}
     assert any("2000 pages asked, 448 given" in item.reason for item in applied.results)
     assert read_tree(tmp_path) == before

@@ -1,0 +1,46 @@
+# `make audit` audits this machine, `make test` runs every tier that this machine can carry.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: audit test check generate bench wheelhouse clean
+
+audit: $(STAMP)
+	@$(BIN)/tuneagent audit; code=$$?; [ $$code -eq 3 ] || [ $$code -eq 4 ] || exit $$code
+
+$(STAMP): pyproject.toml requirements/dev.lock
+	@$(PYTHON) -m venv $(VENV) || { echo "python3-venv is missing: apt-get install python3-venv" >&2; exit 1; }
+	@$(BIN)/pip install --quiet --require-hashes -r requirements/dev.lock
+	@$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $(STAMP)
+
+test: $(STAMP)
+	@$(BIN)/python tools/run_tiers.py
+
+check: $(STAMP)
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python tools/generate.py --check
+
+generate: $(STAMP)
+	$(BIN)/python tools/generate.py
+
+bench: $(STAMP)
+	$(BIN)/python tests/bench/bench.py
+
+# Wheels for the image's Python (Debian bookworm, 3.11), so that the image itself needs no index.
+WHEELS := --only-binary=:all: --python-version 3.11 --implementation cp --require-hashes --no-deps --quiet \
+  --platform manylinux_2_28_x86_64 --platform manylinux_2_17_x86_64 --platform manylinux2014_x86_64 \
+  --platform manylinux1_x86_64
+wheelhouse: $(STAMP)
+	@rm -rf wheelhouse && mkdir -p wheelhouse/agent wheelhouse/operator
+	@$(BIN)/pip wheel --quiet --no-deps --no-build-isolation --wheel-dir wheelhouse/agent .
+	@cp wheelhouse/agent/*.whl wheelhouse/operator/
+	@$(BIN)/pip download $(WHEELS) --dest wheelhouse/agent --requirement requirements/agent.lock
+	@$(BIN)/pip download $(WHEELS) --dest wheelhouse/operator --requirement requirements/operator.lock
+
+clean:
+	rm -rf $(VENV) wheelhouse dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -1,0 +1,201 @@
+"""Invariants of roll-outs over random fleets, faults and operator deaths; and the pure pieces beside it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import hypothesis.strategies as st
+from hypothesis import settings
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from tuneoperator.assign import Candidate, assign, matches
+from tuneoperator.records import Meta, PolicySpec, TuningPolicy
+from tuneoperator.rollout import IN_FLIGHT, Action, Limits, NodeState, decide, resolve_limit
+from tuneoperator.state import holds_gpu, needs_approval
+
+LIMITS = Limits(
+    max_unavailable=2,
+    max_parallel_live=3,
+    max_unhealthy=2,
+    canary=1,
+    soak_s=30,
+    failure_threshold=2,
+    drain_timeout_s=500,
+)
+HEAVY = ("", "gpu", "reboot")
+
+
+class Fleet(RuleBasedStateMachine):
+    """Nodes, their agents, and an operator that may die between any two actions."""
+
+    @initialize(heavy=st.lists(st.sampled_from(HEAVY), min_size=3, max_size=8), bad=st.integers(0, 255))
+    def start(self, heavy: list[str], bad: int) -> None:
+        self.now = 0.0
+        self.paused = False
+        self.revision = 1
+        self.heavy = {f"n{number}": kind for number, kind in enumerate(heavy)}
+        self.bad = {name: bool(bad >> number & 1) and number % 2 == 1 for number, name in enumerate(self.heavy)}
+        self.nodes = {name: NodeState(name, "r1", idle=True) for name in self.heavy}
+        self.others_cordon: set[str] = set()
+        self.granted_now: set[str] = set()
+
+    def _perform(self, action: Action) -> None:
+        node = self.nodes[action.node]
+        if action.kind in ("name", "baseline"):
+            node = replace(node, named=node.target, phase="Applying", phase_target=node.target, since=self.now,
+                           attempts=0, previous=node.named, seen=False, granted_digest="")  # fmt: skip
+        elif action.kind == "phase":
+            node = replace(node, phase=action.phase, since=self.now)
+        elif action.kind == "take":
+            assert sum(one.holds_place for one in self.nodes.values()) < LIMITS.max_unavailable
+            node = replace(node, holds_place=True)
+        elif action.kind == "free":
+            node = replace(node, holds_place=False)
+        elif action.kind == "cordon":
+            node = replace(node, cordoned_by_us=True, unschedulable=True)
+        elif action.kind == "uncordon":
+            node = replace(node, cordoned_by_us=False, unschedulable=action.node in self.others_cordon)
+        elif action.kind == "grant":
+            assert node.holds_place and node.cordoned_by_us, "a grant without a place or a cordon"
+            assert action.digest == node.pending_digest
+            node = replace(node, granted_digest=action.digest, attempts=node.attempts + 1, boot_id_before=node.boot_id)
+        elif action.kind == "ungrant":
+            node = replace(node, granted_digest="")
+        self.nodes[action.node] = node
+
+    @rule(cut=st.integers(0, 12))
+    def operator_looks(self, cut: int) -> None:
+        held = sum(node.holds_place for node in self.nodes.values())
+        step = decide(list(self.nodes.values()), LIMITS, places_free=2 - held, now=self.now, paused=self.paused)
+        # It may die after any action; what follows is decided anew from what is there.
+        for action in step.actions[: cut if cut < 10 else None]:
+            self._perform(action)
+
+    @rule(pick=st.integers(0, 7))
+    def agent_answers(self, pick: int) -> None:
+        name = sorted(self.nodes)[pick % len(self.nodes)]
+        node = self.nodes[name]
+        if not (node.ready and node.agent_ready):
+            return
+        if node.named and node.at_revision != node.named:
+            digest = f"d-{name}-{node.named}" if self.heavy[name] else ""
+            error = "EINVAL" if self.bad[name] else ""
+            node = replace(node, at_revision=node.named, seen=True, pending_digest=digest,
+                           pending_disruption=self.heavy[name], error=error)  # fmt: skip
+        elif node.granted_digest and node.granted_digest == node.pending_digest:
+            assert node.phase in ("Draining", "Granted", "Finishing", "Failed"), node
+            boot = f"{node.boot_id}x" if node.pending_disruption == "reboot" else node.boot_id
+            node = replace(node, pending_digest="", boot_id=boot, seen=True)
+        else:
+            node = replace(node, seen=True)
+        self.nodes[name] = node
+
+    @rule(pick=st.integers(0, 7), ready=st.booleans(), idle=st.booleans())
+    def the_world_moves(self, pick: int, ready: bool, idle: bool) -> None:
+        name = sorted(self.nodes)[pick % len(self.nodes)]
+        self.nodes[name] = replace(self.nodes[name], ready=ready, idle=idle)
+
+    @rule(pick=st.integers(0, 7))
+    def someone_else_cordons(self, pick: int) -> None:
+        name = sorted(self.nodes)[pick % len(self.nodes)]
+        if not self.nodes[name].cordoned_by_us:
+            self.others_cordon.add(name)
+            self.nodes[name] = replace(self.nodes[name], unschedulable=True)
+
+    @rule(seconds=st.sampled_from([1.0, 40.0, 700.0, 2000.0]))
+    def time_passes(self, seconds: float) -> None:
+        self.now += seconds
+
+    @rule()
+    def a_new_revision(self) -> None:
+        self.revision += 1
+        for name, node in self.nodes.items():
+            self.nodes[name] = replace(node, target=f"r{self.revision}")
+
+    @rule(paused=st.booleans())
+    def pause(self, paused: bool) -> None:
+        self.paused = paused
+
+    @invariant()
+    def never_above_budget(self) -> None:
+        nodes = getattr(self, "nodes", {})
+        assert sum(node.holds_place for node in nodes.values()) <= LIMITS.max_unavailable
+        assert sum(node.cordoned_by_us for node in nodes.values()) <= LIMITS.max_unavailable
+        assert sum(node.phase in IN_FLIGHT for node in nodes.values()) <= LIMITS.max_parallel_live
+
+    @invariant()
+    def no_cordon_without_a_place(self) -> None:
+        for node in getattr(self, "nodes", {}).values():
+            assert not node.cordoned_by_us or node.holds_place, node
+            assert not node.granted_digest or node.holds_place or node.phase in ("Failed",), node
+
+    def teardown(self) -> None:
+        """With a quiet world every roll-out ends or halts with a named cause, and nothing stays cordoned."""
+        if not hasattr(self, "nodes"):
+            return
+        self.paused = False
+        self.others_cordon.clear()
+        for name, node in self.nodes.items():
+            self.nodes[name] = replace(node, ready=True, idle=True, unschedulable=node.cordoned_by_us)
+        step = None
+        for _ in range(400):
+            held = sum(node.holds_place for node in self.nodes.values())
+            step = decide(list(self.nodes.values()), LIMITS, places_free=2 - held, now=self.now)
+            for action in step.actions:
+                self._perform(action)
+            for pick in range(len(self.nodes)):
+                self.agent_answers(pick)
+            self.now += 20
+            if not step.actions and (step.finished or step.halted) and not self._busy():
+                break
+        assert step is not None and (step.finished or step.halted), (step, self.nodes)
+        assert not step.halted or "Failure" in step.halted, step.halted
+        assert not any(node.cordoned_by_us or node.holds_place for node in self.nodes.values()), self.nodes
+
+    def _busy(self) -> bool:
+        return any(node.phase in IN_FLIGHT for node in self.nodes.values())
+
+
+TestFleet = Fleet.TestCase
+TestFleet.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+
+
+def test_limits_are_counts_or_per_cents_rounded_up() -> None:
+    assert [resolve_limit(value, 25) for value in (0, 3, "10%", "0%", "100%")] == [0, 3, 3, 0, 25]
+
+
+def test_highest_priority_wins_and_a_tie_keeps_the_present_one() -> None:
+    both = [Candidate("b", {}, 5), Candidate("a", {}, 5), Candidate("c", {}, 1)]
+    assert assign({}, both, None).profile == "a"
+    assert assign({}, both, "b").profile == "b"
+    assert assign({}, both, "b").conflict == ("a", "b")
+    assert assign({}, list(reversed(both)), "b") == assign({}, both, "b")
+
+
+def test_selectors() -> None:
+    labels = {"gpu": "h100", "zone": "a"}
+    assert matches({"matchLabels": {"gpu": "h100"}}, labels)
+    assert not matches({"matchLabels": {"gpu": "h200"}}, labels)
+    expressions = [{"key": "zone", "operator": "In", "values": ["a", "b"]}, {"key": "x", "operator": "DoesNotExist"}]
+    assert matches({"matchExpressions": expressions}, labels)
+    assert not matches({"matchExpressions": [{"key": "zone", "operator": "Near"}]}, labels)
+
+
+def test_only_running_pods_hold_gpus() -> None:
+    pod = {"spec": {"containers": [{"resources": {"limits": {"nvidia.com/gpu": "1"}}}]}, "status": {"phase": "Running"}}
+    assert holds_gpu(pod)
+    assert not holds_gpu({**pod, "status": {"phase": "Succeeded"}})
+    assert holds_gpu({"spec": {"resourceClaims": [{}]}})
+    assert not holds_gpu({"spec": {"containers": [{"resources": {"limits": {"cpu": "1"}}}]}})
+
+
+def test_many_nodes_losing_their_profile_wait_for_people() -> None:
+    losing = {f"n{number}": "old-1" if number < 5 else "new-2" for number in range(8)}
+    assert needs_approval({"n0": "old-1"}, 1, None) == {}
+    assert needs_approval(losing, 32, None) == {}
+    assert needs_approval(losing, 20, None) == losing
+    policy = TuningPolicy(Meta("default"), PolicySpec(approve=["old-1"]))
+    assert needs_approval(losing, 20, policy) == {}
+    more = {f"m{number}": "new-2" for number in range(9)}
+    assert needs_approval({**losing, **more}, 20, policy) == {
+        node: revision for node, revision in {**losing, **more}.items() if revision == "new-2"
+    }

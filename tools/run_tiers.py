@@ -1,0 +1,82 @@
+"""Runs every tier of tests, times each, and says last what could not be run and why.
+
+On a user's machine a tier that cannot be provided is skipped with its reason; with CI=true that is an error.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+PYTEST = [sys.executable, "-m", "pytest", "-q"]
+
+
+@dataclass(frozen=True)
+class Tier:
+    """One tier: its tests, the programs it needs with the Debian package of each, whether it needs root."""
+
+    name: str
+    argv: tuple[str, ...]
+    needs: tuple[tuple[str, str], ...] = ()
+    root: bool = False
+
+
+TIERS = (
+    Tier("unit", ("tests/unit", "-n", "auto")),
+    Tier("gpu", ("tests/gpu", "-n", "auto"), (("gcc", "gcc"), ("taskset", "util-linux"))),
+    Tier("host", ("tests/host", "-W", "default"), (("strace", "strace"),), root=True),
+    Tier(
+        "cluster",
+        ("tests/cluster", "-W", "default", "-x"),
+        (
+            ("go", "golang, 1.26 or later"), ("gcc", "gcc"), ("openssl", "openssl"), ("runc", "runc"),
+            ("mmdebstrap", "mmdebstrap"), ("nsenter", "util-linux"), ("setpriv", "util-linux"), ("flock", "util-linux"),
+        ),
+        root=True,
+    ),
+)  # fmt: skip
+
+
+def missing(tier: Tier) -> list[str]:
+    """What this machine lacks for a tier."""
+    found = [f"{program} (package {package})" for program, package in tier.needs if shutil.which(program) is None]
+    if tier.root and os.geteuid() != 0:
+        found.append("root")
+    if tier.name == "cluster" and platform.system() != "Linux":
+        found.append("Linux")
+    return found
+
+
+def main() -> int:
+    """Run the tiers named, or all."""
+    chosen = [tier for tier in TIERS if not sys.argv[1:] or tier.name in sys.argv[1:]]
+    in_ci = os.environ.get("CI") == "true"
+    results: list[str] = []
+    failed = False
+    for tier in chosen:
+        lacking = missing(tier)
+        if lacking:
+            results.append(f"{tier.name}: SKIPPED, this machine lacks {', '.join(lacking)}")
+            failed = failed or in_ci
+            continue
+        started = time.monotonic()
+        code = subprocess.run([*PYTEST, *tier.argv], cwd=ROOT, check=False).returncode
+        failed = failed or code != 0
+        results.append(
+            f"{tier.name}: {'passed' if code == 0 else f'FAILED ({code})'} in {time.monotonic() - started:.0f} s"
+        )
+    print("\ntiers")
+    for line in results:
+        print(f"  {line}")
+    return int(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
