@@ -1,0 +1,156 @@
+"""The command line as others script against it: exit codes, documents, messages for wrong input."""
+
+from __future__ import annotations
+
+import importlib.resources
+import json
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+from click.testing import CliRunner, Result
+from support import write_tree
+
+from tuneagent.cli import cli
+
+HEAD = "apiVersion: tuneagent.dev/v1alpha1\nkind: TuningProfile\nmetadata: {name: t}\n"
+
+
+def call(*argv: str) -> Result:
+    return CliRunner().invoke(cli, list(argv))
+
+
+def schema(name: str) -> Any:
+    return json.loads((importlib.resources.files("tuneagent") / "schemas" / f"{name}.schema.json").read_text())
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    write_tree(tmp_path / "tree", {"proc/sys/vm/swappiness": "60\n"}, ["etc/sysctl.d"])
+    return tmp_path / "tree"
+
+
+def profile(tmp_path: Path, tune: str, more: str = "") -> str:
+    path = tmp_path / "p.yaml"
+    path.write_text(f"{HEAD}spec:\n  tune: {tune}\n{more}")
+    return str(path)
+
+
+def test_documents_keep_to_their_schemas(root: Path, tmp_path: Path) -> None:
+    file = profile(tmp_path, "{sysctl: {vm.swappiness: 10}}")
+    plan = call("--root", str(root), "plan", "-f", file, "-o", "json")
+    assert plan.exit_code == 3
+    jsonschema.validate(json.loads(plan.stdout), schema("plan"))
+    audit = call("--root", str(root), "audit", "-f", file, "-o", "json")
+    assert audit.exit_code == 3
+    jsonschema.validate(json.loads(audit.stdout), schema("report"))
+    applied = call("--root", str(root), "apply", "-f", file, "--yes", "-o", "json")
+    assert applied.exit_code == 0
+    jsonschema.validate(json.loads(applied.stdout), schema("applied"))
+    finding = json.loads(audit.stdout)["findings"][0]
+    assert set(finding) == {
+        "tunable", "subject", "verdict", "severity", "desired", "observed", "persisted", "next_boot", "owner", "evidence",
+        "disruption", "why", "advice", "sources",
+    }  # fmt: skip
+
+
+def test_exit_codes(root: Path, tmp_path: Path) -> None:
+    drifted = profile(tmp_path, "{sysctl: {vm.swappiness: 10}}")
+    assert call("--root", str(root), "audit", "-f", drifted).exit_code == 3
+    assert call("--root", str(root), "audit", "-f", drifted, "--fail-on", "high").exit_code == 0
+    converged = profile(tmp_path, "{sysctl: {vm.swappiness: 60}}")
+    assert call("--root", str(root), "audit", "-f", converged).exit_code == 0
+    unknown = profile(tmp_path, "{gpu: {persistence: true}}")
+    assert call("--root", str(root), "audit", "-f", unknown).exit_code == 4
+    assert call("--root", "/no/such", "audit").exit_code == 2
+    assert call("audit", "-p", "trainin").exit_code == 2
+    assert "did you mean 'training'" in call("audit", "-p", "trainin").stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("", "not a mapping"),
+        ("a: [", "expected"),
+        ("\x00\x01", "special characters"),
+        ("a: &a [1]\nb: [*a, *a]\n", "aliases are not allowed"),
+        (HEAD + "spec: {tune: {}, tune: {}}\n", "given twice"),
+        ("[" * 3000 + "]" * 3000, "nested too deep"),
+        (HEAD + "spec: {tunes: {}}\n", "did you mean 'tune'?"),
+        (HEAD + "spec: {tune: {sysctls: {}}}\n", "did you mean 'sysctl'?"),
+        (HEAD + "spec: {tune: {sysctl: {kernel.core_pattern: '|/bin/sh'}}}\n", "not a key that a profile may set"),
+        (HEAD + "spec: {tune: {sysctl: {kernel.modprobe: /tmp/x}}}\n", "not a key that a profile may set"),
+        (HEAD + "spec: {tune: {sysctl: {'vm.../../etc/passwd': 1}}}\n", "not a key that a profile may set"),
+        (HEAD + "spec: {tune: {sysctl: {vm.swappiness: \"1\\nkernel.panic = 1\"}}}\n", "is not a plain value"),
+        (HEAD + "spec: {tune: {sysctl: {vm.dirty_ratio: 5}}}\n", "belongs to the tunable 'dirtyPages'"),
+        (HEAD + "spec: {tune: {dirtyPages: {ratio: 5, bytes: 9999999}}}\n", "two names of one setting"),
+        (HEAD + "spec: {tune: {kernelArguments: {init: /bin/sh}}}\n", "not an argument that a profile may set"),
+        (HEAD + "spec: {tune: {kernelArguments: {mitigations: off}}}\n", "not an argument that a profile may set"),
+        (HEAD + "spec: {tune: {kernelArguments: {isolcpus: '1 init=/bin/sh'}}}\n", "is not one plain word"),
+        (HEAD + "spec: {tune: {kernelArguments: {isolcpus: '1\"'}}}\n", "is not one plain word"),
+        (HEAD + "spec: {tune: {services: {sshd: stopped}}}\n", "not a service that a profile may touch"),
+        (HEAD + "spec: {tune: {hugepages: {pages: [{size: 3Mi, perNumaNode: 1}]}}}\n", "is none of"),
+        (HEAD + "spec: {extends: [nothing]}\n", "does not exist"),
+        (HEAD + "spec: {tune: {}, rollout: {maxUnavailable: 200%}}\n", "neither a count nor a percentage"),
+        ("kind: Pod\n", "wanted 'TuningProfile'"),
+    ],
+)
+def test_a_wrong_profile_is_refused_with_its_fault(text: str, says: str, tmp_path: Path) -> None:
+    path = tmp_path / "p.yaml"
+    path.write_text(text)
+    for argv in (("audit", "-f", str(path)), ("profile", "check", str(path))):
+        result = call(*argv)
+        assert result.exit_code == 2, result.output
+        assert says in result.stderr
+        assert "Traceback" not in result.output
+
+
+def test_every_fault_is_reported_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "p.yaml"
+    path.write_text(HEAD.replace("t}", "T_}") + "spec: {priority: high, drift: maybe, tune: {}, rollout: {canary: -1}}\n")
+    text = call("profile", "check", str(path)).stderr
+    assert all(part in text for part in ("metadata.name", "spec.priority", "spec.drift", "spec.rollout.canary"))
+
+
+def test_unreadable_profiles(tmp_path: Path) -> None:
+    (tmp_path / "huge.yaml").symlink_to("/dev/zero")
+    (tmp_path / "loop.yaml").symlink_to("loop.yaml")
+    (tmp_path / "latin.yaml").write_bytes(b"\xff\xfe\xe9")
+    for name in ("huge.yaml", "loop.yaml", "latin.yaml", "missing.yaml"):
+        result = call("audit", "-f", str(tmp_path / name))
+        assert result.exit_code == 2, (name, result.output)
+
+
+def test_damaged_captures(tmp_path: Path) -> None:
+    import io
+    import tarfile
+
+    path = tmp_path / "c.tar.gz"
+    for data in (b"", b"\x1f\x8b broken", b"plain text"):
+        path.write_bytes(data)
+        result = call("--capture", str(path), "audit")
+        assert result.exit_code == 1 and "no sound capture" in result.stderr
+    with tarfile.open(path, "w:gz") as archive:
+        archive.addfile(tarfile.TarInfo("../../escape"), io.BytesIO())
+    assert "leaves the capture" in call("--capture", str(path), "audit").stderr
+    assert call("--capture", str(path), "apply", "--yes").exit_code == 2
+
+
+def test_profile_show_says_where_settings_come_from() -> None:
+    text = call("profile", "show", "training", "--resolved").stdout
+    assert "# from generic, training" in text and "vm.swappiness: 10" in text
+
+
+def test_explain_and_topology(root: Path) -> None:
+    assert "dirtyPages" in call("explain").stdout
+    assert "undo" not in call("explain", "mig").stderr
+    assert call("explain", "migs").exit_code == 2
+    assert json.loads(call("--root", str(root), "topology", "-o", "json").stdout)["cpus_online"] is None
+
+
+@pytest.mark.parametrize("content", ["", "-1", "99999999999999999999999", "60 60", "0x3c", "sixty"])
+def test_absurd_numbers_never_pass(content: str, root: Path, tmp_path: Path) -> None:
+    (root / "proc/sys/vm/swappiness").write_text(content)
+    result = call("--root", str(root), "audit", "-f", profile(tmp_path, "{sysctl: {vm.swappiness: 60}}"))
+    assert result.exit_code in (3, 4)
