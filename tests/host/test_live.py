@@ -11,7 +11,7 @@ import urllib.request
 from pathlib import Path
 
 import pytest
-from conftest import DEFRAG, PROFILE, TUNEAGENT, run, snapshot, sysctl_path
+from machine import DEFRAG, PROFILE, TUNEAGENT, run, snapshot, sysctl_path
 
 
 def test_apply_audit_undo(machine: dict[str, str], profile: Path, tmp_path: Path) -> None:
@@ -36,11 +36,15 @@ def test_apply_audit_undo(machine: dict[str, str], profile: Path, tmp_path: Path
     assert snapshot() == machine
 
 
-def test_digest_is_stable_under_load_and_refuses_a_moved_plan(machine: dict[str, str], profile: Path, tmp_path: Path) -> None:
+def test_digest_is_stable_under_load_and_refuses_a_moved_plan(
+    machine: dict[str, str], profile: Path, tmp_path: Path
+) -> None:
     state = ("--state-dir", str(tmp_path / "state"))
     with subprocess.Popen(["sh", "-c", "while :; do :; done"]) as load:
         try:
-            digests = {json.loads(run(*state, "plan", "-f", str(profile), "-o", "json").stdout)["digest"] for _ in range(3)}
+            digests = {
+                json.loads(run(*state, "plan", "-f", str(profile), "-o", "json").stdout)["digest"] for _ in range(3)
+            }
         finally:
             load.kill()
     assert len(digests) == 1

@@ -82,7 +82,7 @@ def test_exit_codes(root: Path, tmp_path: Path) -> None:
         (HEAD + "spec: {tune: {sysctl: {kernel.core_pattern: '|/bin/sh'}}}\n", "not a key that a profile may set"),
         (HEAD + "spec: {tune: {sysctl: {kernel.modprobe: /tmp/x}}}\n", "not a key that a profile may set"),
         (HEAD + "spec: {tune: {sysctl: {'vm.../../etc/passwd': 1}}}\n", "not a key that a profile may set"),
-        (HEAD + "spec: {tune: {sysctl: {vm.swappiness: \"1\\nkernel.panic = 1\"}}}\n", "is not a plain value"),
+        (HEAD + 'spec: {tune: {sysctl: {vm.swappiness: "1\\nkernel.panic = 1"}}}\n', "is not a plain value"),
         (HEAD + "spec: {tune: {sysctl: {vm.dirty_ratio: 5}}}\n", "belongs to the tunable 'dirtyPages'"),
         (HEAD + "spec: {tune: {dirtyPages: {ratio: 5, bytes: 9999999}}}\n", "two names of one setting"),
         (HEAD + "spec: {tune: {kernelArguments: {init: /bin/sh}}}\n", "not an argument that a profile may set"),
@@ -108,7 +108,9 @@ def test_a_wrong_profile_is_refused_with_its_fault(text: str, says: str, tmp_pat
 
 def test_every_fault_is_reported_at_once(tmp_path: Path) -> None:
     path = tmp_path / "p.yaml"
-    path.write_text(HEAD.replace("t}", "T_}") + "spec: {priority: high, drift: maybe, tune: {}, rollout: {canary: -1}}\n")
+    path.write_text(
+        HEAD.replace("t}", "T_}") + "spec: {priority: high, drift: maybe, tune: {}, rollout: {canary: -1}}\n"
+    )
     text = call("profile", "check", str(path)).stderr
     assert all(part in text for part in ("metadata.name", "spec.priority", "spec.drift", "spec.rollout.canary"))
 

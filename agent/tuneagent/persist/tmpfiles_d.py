@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
-from tuneagent.errors import PathMissing
+from tuneagent.errors import PathMissing, ReadFailed
 from tuneagent.host import Host
+from tuneagent.model import Absent, Observation, Reading, Setting, Unreadable, Value
 from tuneagent.persist import HEADER, folder_impossible
 from tuneagent.tunable import Facts
 
@@ -61,3 +62,37 @@ class TmpfilesD:
             return
         body = "".join(f"w /{path} - - - - {value}\n" for path, value in sorted(entries.items()))
         facts.host.files.replace(self.path, (HEADER + body).encode())
+
+
+def reading(
+    facts: Facts,
+    path: str,
+    live: Observation,
+    convert: Callable[[str], Setting] = str,
+    default: Observation | None = None,
+) -> Reading:
+    """A running value together with what tmpfiles.d writes at the next boot.
+
+    `default` is what the kernel starts with where no line writes the file; `convert` makes a line's argument
+    comparable with the running value and raises ValueError for nonsense.
+    """
+    drop_in = TmpfilesD()
+    owner = None
+    try:
+        winner = winners(facts.host).get(path)
+        if winner is None:
+            persisted: Observation = default or Absent("no tmpfiles.d line")
+        else:
+            persisted = Value(convert(winner[0]))
+            # Lines of a file whose name sorts after ours are written after ours.
+            owner = winner[1] if winner[1].rpartition("/")[2] > OWN_NAME else None
+    except (ReadFailed, ValueError) as error:
+        persisted = Unreadable(str(error))
+    return Reading(
+        live,
+        evidence=f"/{path}",
+        persisted=persisted,
+        mechanism=drop_in.path,
+        impossible=drop_in.impossible(facts),
+        owner=owner,
+    )

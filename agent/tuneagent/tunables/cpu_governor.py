@@ -7,9 +7,8 @@ from typing import Literal
 
 import msgspec
 
-from tuneagent.errors import ReadFailed
-from tuneagent.model import About, Absent, Observation, Reading, Setting, Severity, Subject, Unreadable, Value
-from tuneagent.persist.tmpfiles_d import TmpfilesD, winners
+from tuneagent.model import About, Absent, Reading, Setting, Severity, Subject, Unreadable, Value
+from tuneagent.persist.tmpfiles_d import TmpfilesD, reading
 from tuneagent.tunable import Entries, Facts, Tunable
 
 BASE = "sys/devices/system/cpu"
@@ -60,18 +59,7 @@ class CpuGovernor(Tunable[Spec]):
         live = facts.host.observe(path)
         if isinstance(live, Value) and not str(live.value).replace("_", "").isalpha():
             live = Unreadable(f"/{path}: {live.value!r} is no governor")
-        try:
-            winner = winners(facts.host).get(path)
-            persisted: Observation = Absent("no tmpfiles.d line") if winner is None else Value(winner[0])
-        except ReadFailed as error:
-            persisted = Unreadable(str(error))
-        return Reading(
-            live,
-            evidence=f"/{path}",
-            persisted=persisted,
-            mechanism=self.drop_in.path,
-            impossible=self.drop_in.impossible(facts),
-        )
+        return reading(facts, path, live)
 
     def desire(self, facts: Facts, spec: Spec, readings: Mapping[Subject, Reading]) -> Mapping[Subject, Setting]:
         """The governor; for drivers that choose themselves a dynamic one is called `powersave`."""

@@ -13,7 +13,7 @@ import msgspec
 
 from tuneagent.errors import ReadFailed, WriteFailed
 from tuneagent.model import About, Absent, Observation, Reading, Setting, Severity, Subject, Unreadable, Value
-from tuneagent.persist.tmpfiles_d import TmpfilesD, winners
+from tuneagent.persist.tmpfiles_d import TmpfilesD, reading
 from tuneagent.tunable import Entries, Facts, Tunable
 
 BASE = "sys/devices/system/node"
@@ -107,23 +107,7 @@ class Hugepages(Tunable[Spec]):
         if isinstance(seen, Value):
             known = re.match(r"\d{1,12}\Z", str(seen.value))
             live = Value(int(seen.value)) if known else Unreadable(f"/{path}: {seen.value!r} is not a count")
-        try:
-            winner = winners(facts.host).get(path)
-            if winner is None:
-                persisted: Observation = Value(0)
-            elif winner[0].isdigit():
-                persisted = Value(int(winner[0]))
-            else:
-                persisted = Unreadable(f"{winner[1]}: {winner[0]!r} is not a count")
-        except ReadFailed as error:
-            persisted = Unreadable(str(error))
-        return Reading(
-            live,
-            evidence=f"/{path}",
-            persisted=persisted,
-            mechanism=self.drop_in.path,
-            impossible=self.drop_in.impossible(facts),
-        )
+        return reading(facts, path, live, int, default=Value(0))
 
     def desire(self, facts: Facts, spec: Spec, readings: Mapping[Subject, Reading]) -> Mapping[Subject, Setting]:
         """Pages of each pool."""

@@ -8,9 +8,8 @@ from typing import Literal
 
 import msgspec
 
-from tuneagent.errors import ReadFailed
-from tuneagent.model import About, Absent, Observation, Reading, Setting, Severity, Subject, Unreadable, Value
-from tuneagent.persist.tmpfiles_d import TmpfilesD, winners
+from tuneagent.model import About, Observation, Reading, Setting, Severity, Subject, Unreadable, Value
+from tuneagent.persist.tmpfiles_d import TmpfilesD, reading
 from tuneagent.tunable import Entries, Facts, Tunable
 
 BASE = "sys/kernel/mm/transparent_hugepage"
@@ -96,24 +95,8 @@ class TransparentHugepages(Tunable[Spec]):
     def read(self, facts: Facts, subject: Subject) -> Reading:
         """Running value and the tmpfiles.d line of the next boot."""
         path = _path(subject)
-        owner = None
-        try:
-            winner = winners(facts.host).get(path)
-            persisted: Observation = (
-                Absent("no tmpfiles.d line") if winner is None else Value(_typed(subject, winner[0]))
-            )
-            if winner is not None and winner[1].rpartition("/")[2] > self.drop_in.path.rpartition("/")[2]:
-                owner = winner[1]
-        except ReadFailed as error:
-            persisted = Unreadable(str(error))
-        return Reading(
-            _live(facts, subject, path),
-            evidence=f"/{path}",
-            persisted=persisted,
-            mechanism=self.drop_in.path,
-            impossible=self.drop_in.impossible(facts),
-            owner=owner,
-        )
+        convert = int if subject.startswith("thp:khugepaged/") else str
+        return reading(facts, path, _live(facts, subject, path), convert)
 
     def desire(self, facts: Facts, spec: Spec, readings: Mapping[Subject, Reading]) -> Mapping[Subject, Setting]:
         """The values of the spec."""
@@ -131,10 +114,6 @@ class TransparentHugepages(Tunable[Spec]):
     def entries(self, subject: Subject, value: Setting) -> Entries:
         """One `w` line."""
         return {_path(subject): str(value)}
-
-
-def _typed(subject: Subject, text: str) -> Setting:
-    return int(text) if subject.startswith("thp:khugepaged/") and text.isdigit() else text
 
 
 def _live(facts: Facts, subject: Subject, path: str) -> Observation:
