@@ -56,6 +56,9 @@ ROWS: dict[str, Row] = {
         Severity.MEDIUM, "too small a reserve makes atomic receive allocations fail in a burst", _VM
     ),
     "vm.overcommit_memory": Row(Severity.MEDIUM, "2 refuses the large address reservations that CUDA makes", _VM, 0),
+    "vm.stat_interval": Row(
+        Severity.LOW, "the statistics tick of each CPU wakes threads that poll a GPU or a NIC", _VM, 1
+    ),
     "vm.swappiness": Row(Severity.LOW, "how readily anonymous memory is swapped against page cache", _VM, 60),
     "vm.zone_reclaim_mode": Row(
         Severity.MEDIUM, "reclaiming on the local node before using another one stalls large allocations", _VM, 0
