@@ -55,7 +55,13 @@ def _crd(
         "spec": {
             "group": GROUP,
             "scope": "Cluster",
-            "names": {"kind": kind, "listKind": f"{kind}List", "plural": plural, "singular": kind.lower(), "shortNames": [short]},
+            "names": {
+                "kind": kind,
+                "listKind": f"{kind}List",
+                "plural": plural,
+                "singular": kind.lower(),
+                "shortNames": [short],
+            },
             "versions": [
                 {
                     "name": VERSION,

@@ -75,7 +75,7 @@ def take(host: Host, profiles: list[Profile], registry: Mapping[str, Tunable[Any
     manifest = Manifest(
         identifiers=identifiers,
         namespaces={kind: host.namespace_is_hosts(kind) for kind in ("net", "ipc")},
-        absent=tuple(sorted(files.absent)),
+        absent=tuple(sorted(files.absent | host.absent)),
         unreadable={hide.text(path): hide.text(error) for path, error in files.failed.items()},
         commands={
             argv: (done.code, hide.text(done.stdout), hide.text(done.stderr)) for argv, done in programs.answers.items()

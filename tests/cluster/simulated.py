@@ -12,7 +12,6 @@ import json
 import random
 import ssl
 import threading
-import time
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -185,10 +184,10 @@ class Fleet:
 
 
 class WatchLog:
-    """Every state of NodeTunings, Nodes and the ledger, in the order in which the server showed it."""
+    """Every state of NodeTunings, Nodes and the ledger that the server showed."""
 
     def __init__(self, plane: ControlPlane) -> None:
-        self.events: list[tuple[float, str, dict[str, Any]]] = []
+        self._events: list[tuple[int, str, dict[str, Any]]] = []
         self._stop = threading.Event()
         admin = plane.pki / "admin.crt", plane.pki / "admin.key"
         context = ssl.create_default_context(cafile=str(plane.pki / "ca.crt"))
@@ -210,6 +209,11 @@ class WatchLog:
     def __exit__(self, *_: object) -> None:
         self._stop.set()
 
+    def in_order(self) -> list[tuple[str, dict[str, Any]]]:
+        """Every state in the order of the store's revisions, which is one order over all kinds."""
+        with self._lock:
+            return [(kind, seen) for _, kind, seen in sorted(self._events, key=lambda one: one[0])]
+
     def _follow(self, kind: str, path: str) -> None:
         from http.client import HTTPSConnection
 
@@ -223,5 +227,6 @@ class WatchLog:
             if not line:
                 return
             event = json.loads(line)
+            version = int(event["object"]["metadata"]["resourceVersion"])
             with self._lock:
-                self.events.append((time.monotonic(), kind, event["object"]))
+                self._events.append((version, kind, event["object"]))

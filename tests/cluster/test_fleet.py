@@ -101,7 +101,7 @@ def check_log(log: WatchLog, *, max_unavailable: int) -> None:
     cordoned: dict[str, bool] = {}
     holders: set[str] = set()
     tunings: dict[str, dict[str, Any]] = {}
-    for _, kind, seen in log.events:
+    for kind, seen in log.in_order():
         name = seen.get("metadata", {}).get("name", "")
         if kind == "node" and name.startswith("fleet-"):
             cordoned[name] = bool(seen["spec"].get("unschedulable"))
@@ -140,7 +140,7 @@ def test_live_rollout_then_a_failing_node_halts(
         done = nodes(plane, "fleet")
         assert done["failed"] >= 1 and done["waiting"] > 0, done
     in_flight: set[str] = set()
-    for _, kind, seen in log.events:
+    for kind, seen in log.in_order():
         if kind == "tuning" and seen["metadata"]["name"].startswith("fleet-"):
             busy = seen.get("status", {}).get("rollout", {}).get("phase") in ("Applying", "Soaking")
             (in_flight.add if busy else in_flight.discard)(seen["metadata"]["name"])

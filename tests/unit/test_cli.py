@@ -11,7 +11,6 @@ import jsonschema
 import pytest
 from click.testing import CliRunner, Result
 from support import write_tree
-
 from tuneagent.cli import cli
 
 HEAD = "apiVersion: tuneagent.dev/v1alpha1\nkind: TuningProfile\nmetadata: {name: t}\n"

@@ -26,7 +26,9 @@ class RecordingFiles(Files):
         try:
             data = super().read_bytes(path)
         except PathMissing:
-            self.absent.add(name)
+            # In a tree without the folder nothing is known of the file.
+            if self.root == "/" or super().is_dir(name.rpartition("/")[0]):
+                self.absent.add(name)
             raise
         except ReadFailed as error:
             self.failed[name] = str(error)
