@@ -86,7 +86,7 @@ def tuning_profile() -> dict[str, Any]:
             "observedGeneration": {"type": "integer", "format": "int64"},
             "revision": _text(),
             "nodes": _object(
-                {name: {"type": "integer"} for name in ("selected", "done", "inFlight", "failed", "waiting")}
+                {name: {"type": "integer"} for name in ("selected", "done", "inFlight", "failed", "waiting", "unknown")}
             ),
             "conditions": CONDITIONS,
         }
@@ -96,6 +96,7 @@ def tuning_profile() -> dict[str, Any]:
         ("Selected", "integer", ".status.nodes.selected"),
         ("Done", "integer", ".status.nodes.done"),
         ("Failed", "integer", ".status.nodes.failed"),
+        ("Unknown", "integer", ".status.nodes.unknown"),
         ("Rollout", "string", '.status.conditions[?(@.type=="RolledOut")].reason'),
     ]
     return _crd(

@@ -20,6 +20,7 @@ class Metrics:
         self._last = Gauge("tuneagent_last_pass_timestamp_seconds", "When the last pass ended.", registry=one)
         self._duration = Gauge("tuneagent_last_pass_duration_seconds", "How long the last pass took.", registry=one)
         self._changes = Counter("tuneagent_changes", "Changes by result.", ["result"], registry=one)
+        self._writes = Counter("tuneagent_api_writes", "Writes to the API server.", ["kind"], registry=one)
         self._failures = Counter("tuneagent_pass_failures", "Passes that ended with an error.", registry=one)
 
     def passed(self, report: Report, ended: float, duration_s: float) -> None:
@@ -32,6 +33,10 @@ class Metrics:
     def changed(self, result: str) -> None:
         """One change with its result."""
         self._changes.labels(result).inc()
+
+    def wrote(self, kind: str) -> None:
+        """A write to the API server."""
+        self._writes.labels(kind).inc()
 
     def failed(self) -> None:
         """A pass that raised."""

@@ -250,6 +250,7 @@ class NodeAgent:
         changed = {key: value for key, value in status.items() if current.get(key) != value}
         if not changed:
             return
+        self.metrics.wrote("status")
         try:
             self.api.patch(f"{NODE_TUNINGS}/{self.node}/status", {"status": {"node": changed}})
         except ApiFailed as error:
@@ -269,6 +270,7 @@ class NodeAgent:
                 continue
             reason = "DriftRepaired" if outcome.result == "verified" else "RepairFailed"
             message = drift_message(finding, self.session) + (f"; {outcome.reason}" if outcome.reason else "")
+            self.metrics.wrote("event")
             with contextlib.suppress(ApiFailed):
                 self.api.call("POST", "/api/v1/namespaces/default/events", event_of(self.node, reason, message))
 

@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from tuneagent import __version__, engine
+from tuneagent.apply import Outcome, apply, context_of
 from tuneagent.errors import PathMissing, PlanMoved, ReadFailed, UsageError
 from tuneagent.host import Files, Host
 from tuneagent.host.processes import machine
@@ -43,7 +44,7 @@ class Applied(msgspec.Struct, frozen=True, kw_only=True):
 
     schema: str = "tuneagent.dev/applied/v1"
     digest: str
-    results: tuple[engine.Outcome, ...]
+    results: tuple[Outcome, ...]
     recovered: tuple[Undone, ...] = ()
     report: Report
 
@@ -143,10 +144,10 @@ class Session:
             if digest is not None and digest != plan.digest:
                 raise PlanMoved(f"the plan now has digest {plan.digest}, not {digest}: look at it again")
             facts = Facts(self.host)
-            context = engine.context_of(facts, self.profile.identity, with_driver="gpu" in self.profile.spec.tune)
+            context = context_of(facts, self.profile.identity, with_driver="gpu" in self.profile.spec.tune)
             if confirm_within_s is not None and plan.changes:
                 self._await_confirmation(plan, confirm_within_s)
-            outcomes = engine.apply(
+            outcomes = apply(
                 facts,
                 plan,
                 journal,

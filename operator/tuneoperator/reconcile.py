@@ -160,6 +160,7 @@ class Reconciler:
         policy = self.cluster.policy()
         holders = [holder.node for holder in policy.status.holders] if policy else []
         states = [self._state(tuning, target, one, holders) for tuning in group]
+        old = [tuning.metadata.name for tuning in group if self._too_old(tuning, one)]
         total = len(self.cluster.nodes.all())
         free = resolve_limit(policy.spec.max_unavailable, total) - len(holders) if policy else 0
         paused = policy is None or policy.spec.pause != "none"
@@ -167,7 +168,7 @@ class Reconciler:
         for action in step.actions:
             self.actions.perform(action, name, target)
         if one is not None:
-            self._report(name, one, step)
+            self._report(name, one, step, old)
         if step.next_check_s is not None:
             self.queue.add(f"profile/{name}", step.next_check_s)
         if any(state.phase in ("Pending", "Draining") for state in states):
@@ -176,8 +177,6 @@ class Reconciler:
 
     def _state(self, tuning: NodeTuning, target: str, one: Accepted | None, holders: list[str]) -> NodeState:
         name = tuning.metadata.name
-        known = tuning.status.node.tunables
-        too_old = sorted(set(one.profile.spec.tune) - set(known)) if one and known else []
         waits = tuning.status.rollout.phase in ("Pending", "Draining")
         mode = one.rollout.drain.mode if one else "whenIdle"
         pending = tuning.status.node.pending
@@ -187,10 +186,16 @@ class Reconciler:
             self.cluster.nodes.get(name),
             target,
             agent_ready=self.cluster.agent_ready(name),
-            too_old=too_old,
+            too_old=self._too_old(tuning, one),
             holders=holders,
             idle=not self.cluster.busy_pods(name, everything=everything) if waits else None,
         )
+
+    @staticmethod
+    def _too_old(tuning: NodeTuning, one: Accepted | None) -> list[str]:
+        """Tunables of the profile that the node's agent does not know; none while it has not said what it knows."""
+        known = tuning.status.node.tunables
+        return sorted(set(one.profile.spec.tune) - set(known)) if one and known else []
 
     def _approved(self, group: list[NodeTuning]) -> list[NodeTuning]:
         """Nodes that may lose their profile now; more than a quarter at once waits for people."""
@@ -200,7 +205,7 @@ class Reconciler:
         self.cluster.await_approval(sorted(set(waiting.values())))
         return [tuning for tuning in group if tuning.metadata.name not in waiting]
 
-    def _report(self, name: str, one: Accepted, step: Step) -> None:
+    def _report(self, name: str, one: Accepted, step: Step, old: list[str]) -> None:
         found = self.cluster.profiles.get(name)
         if found is None:
             return
@@ -215,6 +220,9 @@ class Reconciler:
         self.cluster.profile_status(found, {"revision": one.revision, "nodes": step.counts})
         found = self.cluster.profiles.get(name) or found
         self.cluster.condition(found, "RolledOut", status, reason, message)
+        found = self.cluster.profiles.get(name) or found
+        text = f"agents that do not know all its tunables: {', '.join(old[:5])}, {len(old)} in all" if old else ""
+        self.cluster.condition(found, "AgentTooOld", "True" if old else "False", "Withheld" if old else "None", text)
         text = f"several profiles of equal priority select {', '.join(conflicts[:5])}" if conflicts else ""
         found = self.cluster.profiles.get(name) or found
         self.cluster.condition(

@@ -136,8 +136,10 @@ def _is_settled(node: NodeState) -> bool:
 
 
 def _counts(nodes: Sequence[NodeState]) -> dict[str, int]:
-    counts = {"selected": len(nodes), "done": 0, "inFlight": 0, "failed": 0, "waiting": 0}
+    counts = {"selected": len(nodes), "done": 0, "inFlight": 0, "failed": 0, "waiting": 0, "unknown": 0}
     for node in nodes:
+        # Of a node that is not ready, or whose agent is not, nothing is known now, whatever its last status says.
+        counts["unknown"] += not (node.ready and node.agent_ready)
         if node.phase in IN_FLIGHT:
             counts["inFlight"] += 1
         elif _is_current(node) and node.phase in ("Done", "Baseline"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 
 import hypothesis.strategies as st
@@ -156,7 +157,8 @@ class Fleet(RuleBasedStateMachine):
 
 
 TestFleet = Fleet.TestCase
-TestFleet.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+SOAK = bool(os.environ.get("TUNEAGENT_SOAK"))
+TestFleet.settings = settings(max_examples=5000 if SOAK else 150, stateful_step_count=40, deadline=None)
 
 
 def test_limits_are_counts_or_per_cents_rounded_up() -> None:

@@ -9,7 +9,7 @@ import sys
 import textwrap
 from collections.abc import Iterable, Sequence
 
-from tuneagent.engine import Outcome
+from tuneagent.apply import Outcome
 from tuneagent.model import Finding, Plan, Report, Setting, Verdict
 from tuneagent.restore import Undone
 from tuneagent.session import clean
@@ -47,8 +47,9 @@ def table(headers: Sequence[str], rows: Iterable[Sequence[str]], columns: int | 
     limit = columns or width()
     sizes = [max([len(header), *(len(row[number]) for row in body)]) for number, header in enumerate(headers)]
     sizes = sizes[:-1]
-    # The last column holds sentences: it gets a third of the line, and the widest of the others give way.
-    while sum(sizes) + 2 * len(sizes) > limit - max(limit // 3, 16) and max(sizes) > 8:
+    # The last column holds sentences: it gets what it needs up to a third of the line, the widest others give way.
+    wanted = max([len(headers[-1]), *(len(row[-1]) for row in body)])
+    while sum(sizes) + 2 * len(sizes) > limit - min(wanted, max(limit // 3, 16)) and max(sizes) > 8:
         sizes[sizes.index(max(sizes))] -= 1
     left = max(limit - sum(sizes) - 2 * len(sizes), 16)
     lines = []
@@ -82,7 +83,12 @@ def _rows(findings: Iterable[Finding]) -> list[list[str]]:
 
 
 def _plain(desired: Setting) -> Setting:
-    return desired["want"] if isinstance(desired, dict) and "check" in desired else desired
+    """What is wanted in the words of a person: the wrapping of checks and lower limits is for programs."""
+    if isinstance(desired, dict) and "check" in desired:
+        return desired["want"]
+    if isinstance(desired, dict) and set(desired) == {"min"}:
+        return f">= {desired['min']}"
+    return desired
 
 
 def _folded(findings: Sequence[Finding]) -> list[Finding]:

@@ -1,0 +1,271 @@
+"""Figures beside a peer, alternated in one run: `make bench`. Nothing here is a test.
+
+audit against `tuned-adm verify`, apply against TuneD's start-to-applied, both daemons idle, API writes of an agent.
+Needs root, Debian's `tuned` and `dbus`; the last part also the binaries of the cluster tier. All settings are put back.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import platform
+import re
+import shutil
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+HERE = Path(__file__).parent
+sys.path += [str(HERE.parent), str(HERE.parent / "cluster")]
+TUNEAGENT = str(Path(sys.executable).parent / "tuneagent")
+PEER = "throughput-performance"
+PAIRS = int(os.environ.get("BENCH_PAIRS", "15"))
+APPLIES = int(os.environ.get("BENCH_APPLIES", "5"))
+IDLE_S = float(os.environ.get("BENCH_IDLE_S", "300"))
+# The settings of the peer's profile that this machine has.
+PROFILE = """
+apiVersion: tuneagent.dev/v1alpha1
+kind: TuningProfile
+metadata: {name: bench}
+spec:
+  tune:
+    dirtyPages: {ratio: 40, backgroundRatio: 10}
+    sysctl: {vm.swappiness: 10, net.core.somaxconn: {min: 2048}}
+    cpuGovernor: {governor: performance}
+"""
+SAVED = ("vm/dirty_ratio", "vm/dirty_background_ratio", "vm/swappiness", "net/core/somaxconn")
+
+
+@dataclass(frozen=True)
+class Cost:
+    """One run of a command."""
+
+    wall_s: float
+    cpu_s: float
+    rss_mib: float
+
+
+def measure(argv: list[str], environment: dict[str, str]) -> Cost:
+    """Run to the end; the exit code says drift, not failure."""
+    started = time.perf_counter()
+    process = subprocess.Popen(argv, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    wall = time.perf_counter() - started
+    process.returncode = os.waitstatus_to_exitcode(status)
+    return Cost(wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
+
+
+def median(values: list[float]) -> float:
+    return statistics.median(values)
+
+
+def row(name: str, ours: list[float], theirs: list[float], unit: str) -> None:
+    ratios = [one / other for one, other in zip(ours, theirs, strict=True)]
+    print(
+        f"{name:<28} {median(ours):>9.3f} {median(theirs):>9.3f} {unit:<4} {median(ratios):>6.2f}x  ({len(ours)} pairs)",
+        flush=True,
+    )
+
+
+@contextlib.contextmanager
+def settings_kept() -> Iterator[None]:
+    """Put back what either program may have changed."""
+    before = {name: Path("/proc/sys", name).read_text() for name in SAVED}
+    ahead = {path: path.read_text() for path in Path("/sys/block").glob("*/queue/read_ahead_kb")}
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            Path("/proc/sys", name).write_text(value)
+        for path, value in ahead.items():
+            if path.read_text() != value:
+                path.write_text(value)
+
+
+@contextlib.contextmanager
+def peer_bus(folder: Path) -> Iterator[dict[str, str]]:
+    """A message bus of our own for the peer, on a socket in `folder`."""
+    address = f"unix:path={folder}/bus"
+    bus = subprocess.Popen(["dbus-daemon", "--session", "--nofork", "--nopidfile", f"--address={address}"])
+    try:
+        time.sleep(0.5)
+        yield {**os.environ, "DBUS_SYSTEM_BUS_ADDRESS": address}
+    finally:
+        bus.terminate()
+        bus.wait()
+
+
+def start_peer(environment: dict[str, str]) -> tuple[subprocess.Popen[str], float]:
+    """The peer's daemon, and the seconds until it says that its profile is applied."""
+    started = time.perf_counter()
+    argv = ["tuned", "-P", "/tmp/tuneagent-bench-tuned.pid", "-p", PEER]
+    process = subprocess.Popen(argv, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    for line in process.stderr:
+        if "applied" in line:
+            return process, time.perf_counter() - started
+    raise RuntimeError("the peer ended before its profile was applied")
+
+
+def stop(process: subprocess.Popen[str]) -> None:
+    process.send_signal(signal.SIGTERM)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.communicate(timeout=20)
+    if process.poll() is None:
+        process.kill()
+        process.wait()
+
+
+def bench_audit(environment: dict[str, str], profile: str, state: str) -> None:
+    peer, _ = start_peer(environment)
+    ours: list[Cost] = []
+    theirs: list[Cost] = []
+    try:
+        for _ in range(PAIRS):
+            ours.append(measure([TUNEAGENT, "--state-dir", state, "audit", "-f", profile], environment))
+            theirs.append(measure(["tuned-adm", "verify"], environment))
+    finally:
+        stop(peer)
+    row("audit | verify: wall", [c.wall_s for c in ours], [c.wall_s for c in theirs], "s")
+    row("audit | verify: CPU", [c.cpu_s for c in ours], [c.cpu_s for c in theirs], "s")
+    row("audit | verify: peak RSS", [c.rss_mib for c in ours], [c.rss_mib for c in theirs], "MiB")
+
+
+def bench_apply(environment: dict[str, str], profile: str, state: str) -> None:
+    ours: list[float] = []
+    theirs: list[float] = []
+    for _ in range(APPLIES):
+        ours.append(measure([TUNEAGENT, "--state-dir", state, "apply", "--yes", "-f", profile], environment).wall_s)
+        subprocess.run([TUNEAGENT, "--state-dir", state, "undo"], check=True, stdout=subprocess.DEVNULL)
+        peer, seconds = start_peer(environment)
+        theirs.append(seconds)
+        stop(peer)
+    row("apply | start to applied", ours, theirs, "s")
+
+
+def _cpu_and_rss(pid: int) -> tuple[float, float]:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    cpu = (int(fields[11]) + int(fields[12]) + int(fields[13]) + int(fields[14])) / os.sysconf("SC_CLK_TCK")
+    rss = re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())
+    return cpu, int(rss.group(1)) / 1024 if rss else 0.0
+
+
+def bench_idle(environment: dict[str, str], profile: str, state: str) -> None:
+    argv = [TUNEAGENT, "--state-dir", state, "daemon", "-f", profile, "--metrics", "127.0.0.1:19639"]
+    peer, _ = start_peer(environment)
+    agent = subprocess.Popen(argv, env=environment, stderr=subprocess.DEVNULL, text=True)
+    try:
+        time.sleep(5)
+        before = [_cpu_and_rss(process.pid) for process in (agent, peer)]
+        time.sleep(IDLE_S)
+        after = [_cpu_and_rss(process.pid) for process in (agent, peer)]
+    finally:
+        stop(agent)
+        stop(peer)
+    subprocess.run([TUNEAGENT, "--state-dir", state, "undo"], check=False, stdout=subprocess.DEVNULL)
+    row(f"idle {IDLE_S:.0f} s: CPU", [after[0][0] - before[0][0]], [max(after[1][0] - before[1][0], 1e-3)], "s")
+    row(f"idle {IDLE_S:.0f} s: RSS", [after[0][1]], [after[1][1]], "MiB")
+
+
+def bench_writes(folder: Path) -> None:
+    """Status writes of one real daemon on a tree, for a change and while nothing changes."""
+    from controlplane import ControlPlane, Started, wait_for
+    from simulated import make_node
+    from support import write_tree
+
+    cache = Path(subprocess.check_output([HERE.parent / "cluster" / "binaries.sh"], text=True).strip())
+    plane = ControlPlane(cache, folder / "plane")
+    started = Started(folder / "logs")
+    manifests = HERE.parents[1] / "manifests"
+    try:
+        plane.up()
+        for name in ("namespace.yaml", "crds/", "rbac.yaml", "admission.yaml"):
+            plane.kubectl("apply", "-f", str(manifests / name))
+        token = plane.kubectl("create", "token", "tuneagent-operator", "-n", "tuneagent-system").strip()
+        operator = {"KUBECONFIG": str(plane.write_kubeconfig("operator", {"token": token}))}
+        started.start("operator", [sys.executable, "-m", "tuneoperator", "--metrics", "off"], operator)
+        write_tree(folder / "tree", {"proc/sys/vm/swappiness": "60\n"}, ["etc/sysctl.d"])
+        credentials = make_node(plane, "bench", {})
+        own = {"KUBECONFIG": str(plane.write_kubeconfig("bench", {"token": credentials.token or ""}))}
+        argv = [
+            TUNEAGENT,
+            "--root",
+            f"{folder}/tree",
+            "daemon",
+            "--node",
+            "bench",
+            "--interval",
+            "5",
+            "--metrics",
+            "127.0.0.1:19640",
+        ]
+        started.start("agent", argv, own)
+        spec = {"tune": {"sysctl": {"vm.swappiness": 10}}, "rollout": {"canary": 0, "soak_s": 1}}
+        head = {"apiVersion": "tuneagent.dev/v1alpha1", "kind": "TuningProfile", "metadata": {"name": "bench"}}
+
+        def change(value: int) -> float:
+            spec["tune"] = {"sysctl": {"vm.swappiness": value}}
+            before = _writes()
+            plane.kubectl("apply", "-f", "-", stdin=json.dumps({**head, "spec": spec}))
+            wait_for("value", lambda: (folder / "tree/proc/sys/vm/swappiness").read_text().strip() == str(value), 90)
+            wait_for("Done", lambda: plane.get("nodetuning", "bench")["status"]["rollout"]["phase"] == "Done", 60)
+            time.sleep(8)
+            return _writes() - before
+
+        change(10)
+        print(f"API writes for a change      {change(11):.0f} (agent, without a grant)")
+        before = _writes()
+        time.sleep(IDLE_S)
+        print(f"API writes in {IDLE_S:.0f} s idle     {_writes() - before:.0f} (agent)")
+    finally:
+        started.stop()
+        plane.down()
+
+
+def _writes() -> float:
+    text = urllib.request.urlopen("http://127.0.0.1:19640/metrics", timeout=5).read().decode()
+    return sum(float(line.split()[-1]) for line in text.splitlines() if line.startswith("tuneagent_api_writes_total"))
+
+
+def facts() -> str:
+    model = next(
+        (line.partition(": ")[2] for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line),
+        "?",
+    )
+    memory = int(Path("/proc/meminfo").read_text().split()[1]) // (1 << 20)
+    return f"{os.cpu_count()} x {model}, {memory} GiB, kernel {platform.release()}, Python {platform.python_version()}"
+
+
+def main() -> int:
+    if os.geteuid() != 0:
+        print("bench: needs root")
+        return 1
+    lacking = [name for name in ("tuned", "tuned-adm", "dbus-daemon") if shutil.which(name) is None]
+    print(facts(), "load", os.getloadavg()[0])
+    parts: list[Callable[[dict[str, str], str, str], None]] = [bench_audit, bench_apply, bench_idle]
+    with tempfile.TemporaryDirectory(prefix="tuneagent-bench-") as name, settings_kept():
+        folder = Path(name)
+        profile = folder / "profile.yaml"
+        profile.write_text(PROFILE)
+        if lacking:
+            print(f"no figures beside the peer: {', '.join(lacking)} is missing (packages tuned, dbus)")
+        else:
+            print(f"{'':<28} {'tuneagent':>9} {'TuneD':>9}      ratio")
+            with peer_bus(folder) as environment:
+                for part in parts:
+                    part(environment, str(profile), str(folder / "state"))
+        if shutil.which("go"):
+            bench_writes(folder)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,51 @@
+"""The source tree keeps the shape that Python and the packaging need."""
+
+from __future__ import annotations
+
+import operator
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_source_roots_are_no_packages() -> None:
+    # An operator/__init__.py would shadow the standard library and break collections, enum and json.
+    assert not (ROOT / "agent/__init__.py").exists()
+    assert not (ROOT / "operator/__init__.py").exists()
+    assert str(operator.__file__).startswith(sysconfig.get_paths()["stdlib"])
+
+
+def test_the_operator_loads_without_the_host_side() -> None:
+    code = (
+        "import sys, tuneoperator.__main__; "
+        "print([m for m in sys.modules if m in ('psutil', 'pynvml', 'tuneagent.host', 'tuneagent.tunables')])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd="/")
+    assert done.stdout.strip() == "[]"
+
+
+def test_the_daemon_loads_neither_the_terminal_nor_the_kubernetes_client() -> None:
+    code = (
+        "import sys, tuneagent.daemon, tuneagent.node_agent; "
+        "print([m for m in sys.modules if m in ('click', 'rich', 'kubernetes', 'pynvml')])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd="/")
+    assert done.stdout.strip() == "[]"
+
+
+def test_no_module_shares_a_name_with_the_standard_library() -> None:
+    names = {path.stem for folder in ("agent", "operator") for path in (ROOT / folder).rglob("*.py")}
+    assert names & set(sys.stdlib_module_names) <= {"__init__", "__main__"}, names & set(sys.stdlib_module_names)
+
+
+def test_every_module_is_of_one_size() -> None:
+    long = {
+        str(path.relative_to(ROOT)): count
+        for folder in ("agent", "operator")
+        for path in (ROOT / folder).rglob("*.py")
+        if (count := len(path.read_text().splitlines())) > 520
+    }
+    assert long == {}
