@@ -146,7 +146,7 @@ def _judge(one: Observed, subject: Subject, reading: Reading) -> Judged:
     if isinstance(live, Absent):
         return Judged(say(Verdict.UNSUPPORTED, live.why))
     if subject not in one.desired:
-        return Judged(say(Verdict.CONVERGED, "read; the profile wants nothing of it"))
+        return Judged(say(Verdict.UNKNOWN, "read, but what is wanted here cannot be told on this host"))
     live_ok = tunable.matches(live.value, wanted)
     has_entries = tunable.drop_in is not None and reading.impossible is None
     entries_ok = not has_entries or (

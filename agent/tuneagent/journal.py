@@ -57,7 +57,10 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Held(msgspec.Struct, frozen=True, kw_only=True):
-    """A setting that we changed and have not undone. `baseline` is its value before our first write."""
+    """A setting that we changed and have not undone. `baseline` is its value before our first write.
+
+    `last` is the entry of the newest intention alone, for recovery.
+    """
 
     tunable: str
     subject: Subject
@@ -66,8 +69,8 @@ class Held(msgspec.Struct, frozen=True, kw_only=True):
     prior: Setting
     live: bool
     entries_baseline: dict[str, str | None]
-    entries_prior: dict[str, str | None]
     entries_wrote: dict[str, str | None]
+    last: Entry
     lifetime: Lifetime
     boot_id: str
     kernel: str
@@ -146,23 +149,29 @@ def fold(records: Iterable[Record]) -> dict[Key, Held]:
 
 
 def _hold(record: Record, entry: Entry, before: Held | None) -> Held:
-    baseline, entries_baseline = entry.prior, dict(entry.entries_prior)
+    baseline, live, lifetime = entry.prior, entry.live, record.lifetime
+    entries_baseline, entries_wrote = dict(entry.entries_prior), dict(entry.entries_wrote)
     if before is not None:
         # What a reboot or driver reload took away is no longer ours: the value found then is the new baseline.
         ended = before.lifetime is not Lifetime.PERSISTENT and before.boot_id != record.boot_id
         baseline = entry.prior if ended else before.baseline
+        # A later repair may touch the running value alone, or our file alone: what stands of earlier writes is held.
+        live = entry.live or (before.live and not ended)
         entries_baseline = {**entries_baseline, **before.entries_baseline}
+        entries_wrote = {**before.entries_wrote, **entries_wrote}
+        if entries_wrote:
+            lifetime = Lifetime.PERSISTENT
     return Held(
         tunable=record.tunable,
         subject=entry.subject,
         baseline=baseline,
         wrote=entry.wrote,
         prior=entry.prior,
-        live=entry.live,
+        live=live,
         entries_baseline=entries_baseline,
-        entries_prior=dict(entry.entries_prior),
-        entries_wrote=dict(entry.entries_wrote),
-        lifetime=record.lifetime,
+        entries_wrote=entries_wrote,
+        last=entry,
+        lifetime=lifetime,
         boot_id=record.boot_id,
         kernel=record.kernel,
         driver=record.driver,

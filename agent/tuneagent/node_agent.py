@@ -17,10 +17,12 @@ import msgspec
 
 from tuneagent import __version__
 from tuneagent.daemon import Pass, next_wait_s, open_findings, run_pass
+from tuneagent.engine import Judged
 from tuneagent.errors import PathMissing, ReadFailed, TuneError
+from tuneagent.journal import Held, Key
 from tuneagent.kube import ApiFailed, KubeApi, credentials
 from tuneagent.metrics import Metrics
-from tuneagent.model import Change, Disruption, Finding, Plan, Verdict, digest_of
+from tuneagent.model import Change, Disruption, Finding, Lifetime, Plan, Verdict, digest_of
 from tuneagent.reboot import reboot_host
 from tuneagent.session import GOVERNED, HOLD_PATH, Applied, Session
 from tuneagent.tuning_profile import Profile, parse, resolve
@@ -38,6 +40,17 @@ EVENTS_PER_PASS = 10
 WATCH_S = 240
 
 
+Aim = tuple[str, str, bytes]
+
+
+class Offer(msgspec.Struct, frozen=True):
+    """What the node would do if it were granted. Its digest is what a grant names."""
+
+    digest: str
+    disruption: Disruption
+    changes: tuple[Change, ...] = ()
+
+
 class NodeAgent:
     """One node. All decisions are made from what was read in the same pass."""
 
@@ -51,7 +64,8 @@ class NodeAgent:
         self.wake: queue.Queue[str] = queue.Queue(maxsize=1)
         # First sight of each grant on the monotonic clock: a node whose wall clock is wrong cannot stretch it.
         self.grants: dict[str, float] = {}
-        self.offered: Plan | None = None
+        self.generation = 0
+        self.offered: Offer | None = None
 
     def serve(self) -> None:
         """Until the stop event."""
@@ -104,6 +118,7 @@ class NodeAgent:
             wanted, policy = None, {}
         paused = (policy.get("spec") or {}).get("pause") == "all" or self.session.host.files.exists(HOLD_PATH)
         spec = (wanted or {}).get("spec") or {}
+        self.generation = int(((wanted or {}).get("metadata") or {}).get("generation", 0))
         if wanted is not None and spec.get("desired") == "Baseline":
             self._to_baseline(wanted, paused=paused)
             return
@@ -128,14 +143,17 @@ class NodeAgent:
         if paused:
             self.offered = None
             return Pass(self.session.audit())
-        granted = self._granted(spec.get("grant"))
+        granted = self._granted(spec.get("grant"), self._aims())
         done = run_pass(self.session, self.stop, self.metrics, granted or Disruption.LIVE)
         self._events(done)
-        if granted is Disruption.REBOOT and self._waits_for_reboot(done):
+        if granted is Disruption.REBOOT and waits_for_reboot(done):
             reboot_host(self.session, spec["grant"]["digest"])
         return done
 
-    def _granted(self, grant: dict[str, Any] | None) -> Disruption | None:
+    def _aims(self) -> set[Aim]:
+        return {_aim(change) for change in heavy(self.session.plan()[0])}
+
+    def _granted(self, grant: dict[str, Any] | None, now: set[Aim]) -> Disruption | None:
         """Disruption that the operator has granted for what we would do now; None for live changes only.
 
         The plan may have shrunk since it was offered; anything new in it needs a new grant.
@@ -143,44 +161,58 @@ class NodeAgent:
         if not grant or self.session.profile.spec.drift != "repair":
             return None
         digest = grant.get("digest", "")
-        seen = self.grants.setdefault(digest, time.monotonic())
+        # The same plan may be granted again later: each grant is a generation of its own.
+        seen = self.grants.setdefault(f"{self.generation}/{digest}", time.monotonic())
         if time.monotonic() - seen > float(grant.get("lifetime_s", 0)):
             log.warning("grant has run out", extra={"fields": {"digest": digest}})
             return None
         offered = self.offered or self._kept_offer()
-        if offered is None or offered.digest != digest:
-            return None
-        now = {_aim(change) for change in heavy(self.session.plan()[0])}
-        if not now <= {_aim(change) for change in offered.changes}:
+        if offered is None or offered.digest != digest or not now <= {_aim(change) for change in offered.changes}:
             return None
         return Disruption(grant.get("disruption", "live"))
 
-    def _waits_for_reboot(self, done: Pass) -> bool:
-        return any(
-            finding.verdict is Verdict.PENDING and finding.disruption is Disruption.REBOOT
-            for finding in done.report.findings
-        )
-
     def _to_baseline(self, wanted: dict[str, Any], *, paused: bool) -> None:
-        held = self.session.journal.held()
+        """Undo what is live at once; what is heavier is offered, and undone when it is granted."""
         problems: list[str] = []
-        if held and not paused:
-            results = self.session.undo()
-            problems = [f"{item.subject}: {item.reason}" for item in results if not item.is_settled]
-            held = self.session.journal.held()
-        self.session.state.remove(f"{self.session.folder}/{LAST_GOOD}")
+        if not paused:
+            heavy_held = self._heavy_held()
+            problems = self._undo({key for key in self.session.journal.held() if key not in heavy_held})
+            back = [undo_change(held, self.session) for held in heavy_held.values()]
+            granted = self._granted(wanted["spec"].get("grant"), {_aim(change) for change in back})
+            if granted is not None and back:
+                problems += self._undo(set(heavy_held))
+                if granted is Disruption.REBOOT:
+                    reboot_host(self.session, wanted["spec"]["grant"]["digest"])
+        left = [undo_change(held, self.session) for held in self._heavy_held().values()]
+        self.offered = offer_of(left)
+        self._keep_offer()
+        if not self.session.journal.held():
+            self.session.state.remove(f"{self.session.folder}/{LAST_GOOD}")
         status = {
             **self._about(),
             "revision": "",
-            "baseline": not held,
+            "baseline": not self.session.journal.held(),
             "observedGeneration": wanted["metadata"].get("generation", 0),
             "error": "; ".join(problems)[:1000],
-            "pending": None,
+            "pending": pending_of(self.offered),
             "left": 0,
             "findings": None,
             "summary": None,
         }
         self._report(wanted, status)
+
+    def _heavy_held(self) -> dict[Key, Held]:
+        registry = self.session.registry
+        return {
+            key: held
+            for key, held in self.session.journal.held().items()
+            if key[0] in registry and registry[key[0]].disruption is not Disruption.LIVE
+        }
+
+    def _undo(self, keys: set[Key]) -> list[str]:
+        if not keys:
+            return []
+        return [f"{item.subject}: {item.reason}" for item in self.session.undo(keys) if not item.is_settled]
 
     def _revision(self, name: str) -> Profile:
         found = self.api.get(f"/apis/apps/v1/namespaces/{NAMESPACE}/controllerrevisions/{name}")
@@ -212,22 +244,41 @@ class NodeAgent:
         return {"version": __version__, "bootId": boot_id, "tunables": sorted(self.session.registry)}
 
     def _status(self, done: Pass, revision: str, problem: str, *, paused: bool) -> dict[str, Any]:
-        plan, _ = self.session.plan()
-        offered = heavy(plan)
-        self.offered = Plan(digest=digest_of(offered), changes=tuple(offered)) if offered else None
+        plan, judged = self.session.plan()
+        before = self.offered or self._kept_offer()
+        self.offered = offer_of(heavy(plan))
+        if self.offered is None and waits_for_reboot(done):
+            # All is written and the reboot is to come: the offer stands until the boot has changed.
+            same = before is not None and before.disruption is Disruption.REBOOT
+            self.offered = before if same else Offer(digest_of(()), Disruption.REBOOT)
         self._keep_offer()
         failures = failed_changes(done.applied)
+        repairs = self.session.profile.spec.drift == "repair"
         return {
             **self._about(),
             "revision": revision,
             "baseline": False,
             "summary": done.report.summary,
             "findings": status_findings(open_findings(done.report)),
-            "pending": offer(self.offered) if self.session.profile.spec.drift == "repair" else None,
+            "pending": pending_of(self.offered) if repairs else None,
             "error": "; ".join(part for part in (problem, *failures) if part)[:1000],
             "paused": paused,
-            "left": len(plan.changes) - len(offered) if self.session.profile.spec.drift == "repair" else 0,
+            "left": self._left(plan, judged) if repairs else 0,
         }
+
+    def _left(self, plan: Plan, judged: list[Judged]) -> int:
+        """Settings that are not as wanted, or not known to be, and that wait for no grant.
+
+        Reports do not count, nor do processes, which come and go.
+        """
+        offered = {(change.tunable, change.subject) for change in heavy(plan)}
+        left = {(change.tunable, change.subject) for change in plan.changes} - offered
+        for item in judged:
+            finding, tunable = item.finding, self.session.registry[item.finding.tunable]
+            counts = not tunable.report_only and tunable.lifetime is not Lifetime.PROCESS
+            if counts and finding.verdict in (Verdict.DRIFTED, Verdict.CONFLICT, Verdict.UNKNOWN):
+                left.add((finding.tunable, finding.subject))
+        return len(left - offered)
 
     def _keep_offer(self) -> None:
         path = f"{self.session.folder}/offer.json"
@@ -236,9 +287,9 @@ class NodeAgent:
         else:
             self.session.state.replace(path, msgspec.json.encode(self.offered), mode=0o600)
 
-    def _kept_offer(self) -> Plan | None:
+    def _kept_offer(self) -> Offer | None:
         with contextlib.suppress(PathMissing, ReadFailed, msgspec.MsgspecError):
-            return msgspec.json.decode(self.session.state.read_bytes(f"{self.session.folder}/offer.json"), type=Plan)
+            return msgspec.json.decode(self.session.state.read_bytes(f"{self.session.folder}/offer.json"), type=Offer)
         return None
 
     def _report(self, wanted: dict[str, Any] | None, status: dict[str, Any]) -> None:
@@ -275,13 +326,41 @@ class NodeAgent:
                 self.api.call("POST", "/api/v1/namespaces/default/events", event_of(self.node, reason, message))
 
 
-def _aim(change: Change) -> tuple[str, str, bytes]:
+def _aim(change: Change) -> Aim:
     return change.tunable, change.subject, msgspec.json.encode(change.desired, order="sorted")
 
 
 def heavy(plan: Plan) -> list[Change]:
     """Changes that need a grant."""
     return [change for change in plan.changes if change.disruption is not Disruption.LIVE]
+
+
+def undo_change(held: Held, session: Session) -> Change:
+    """What undoing a setting would be, as a change that can be offered."""
+    return Change(
+        tunable=held.tunable,
+        subject=held.subject,
+        prior={"live": held.wrote, "persisted": None},
+        desired=held.baseline,
+        disruption=session.registry[held.tunable].disruption,
+        persistence="baseline",
+    )
+
+
+def offer_of(changes: list[Change]) -> Offer | None:
+    """An offer of these changes; None for none."""
+    if not changes:
+        return None
+    heaviest = max((change.disruption for change in changes), key=lambda one: one.rank)
+    return Offer(digest_of(changes), heaviest, tuple(changes))
+
+
+def waits_for_reboot(done: Pass) -> bool:
+    """Whether something is written that only a reboot brings about."""
+    return any(
+        finding.verdict is Verdict.PENDING and finding.disruption is Disruption.REBOOT
+        for finding in done.report.findings
+    )
 
 
 def failed_changes(applied: Applied | None) -> list[str]:
@@ -291,11 +370,11 @@ def failed_changes(applied: Applied | None) -> list[str]:
     return [f"{one.subject}: {one.reason}" for one in applied.results if one.result == "failed"]
 
 
-def offer(plan: Plan | None) -> dict[str, Any] | None:
-    """What `status.node.pending` says of a plan."""
-    if plan is None or plan.disruption is None:
+def pending_of(offer: Offer | None) -> dict[str, Any] | None:
+    """What `status.node.pending` says of an offer."""
+    if offer is None:
         return None
-    return {"digest": plan.digest, "disruption": plan.disruption.value, "changes": len(plan.changes)}
+    return {"digest": offer.digest, "disruption": offer.disruption.value, "changes": len(offer.changes)}
 
 
 def status_findings(findings: list[Finding]) -> list[dict[str, Any]]:

@@ -5,6 +5,7 @@ The only module that imports pynvml. Calls and structures: nvml.h of driver 580,
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import sys
@@ -267,17 +268,27 @@ def _set_mode(handle: Any, enabled: bool) -> None:
     status = pynvml.nvmlDeviceSetMigMode(handle, int(enabled))
     if status != pynvml.NVML_SUCCESS:
         # The call itself succeeds; only this status tells that the mode waits for a reset or is held.
+        _cancel_mode(handle, enabled)
         raise NvmlWriteFailed(f"MIG mode {'on' if enabled else 'off'}: {pynvml.NVMLError(status)}")
     after, _ = pynvml.nvmlDeviceGetMigMode(handle)
     if bool(after) != enabled:
+        _cancel_mode(handle, enabled)
         raise NvmlWriteFailed("MIG mode is pending: the GPU must be reset, which tuneagent does not do")
+
+
+def _cancel_mode(handle: Any, enabled: bool) -> None:
+    """Take a mode back that only waits: else a reset for another reason would bring it about."""
+    with contextlib.suppress(pynvml.NVMLError):
+        pynvml.nvmlDeviceSetMigMode(handle, int(not enabled))
 
 
 def _change_instances(handle: Any, wanted: set[tuple[str, int]]) -> None:
     profiles = {profile.name: profile for profile in _profiles(handle)}
     present = _placed(handle, list(profiles.values()))
-    extra = [key for key in present if key not in wanted]
-    missing = sorted(wanted - set(present), key=lambda key: (-profiles[key[0]].size, key[1]))
+    # An instance without its compute instance is what a death between the two calls leaves: made anew.
+    broken = {key for key in present if not _compute_handles(present[key])}
+    extra = [key for key in present if key not in wanted or key in broken]
+    missing = sorted(wanted - (set(present) - broken), key=lambda key: (-profiles[key[0]].size, key[1]))
     busy = _pids_by_instance(handle)
     for key in extra:
         holders = busy.get(pynvml.nvmlGpuInstanceGetInfo(present[key]).id)

@@ -38,7 +38,8 @@ def restore_entries(facts: Facts, tunable: Tunable[Any], wanted: Mapping[str, st
     for key, text in wanted.items():
         if text is None:
             after.pop(key, None)
-    if after != own:
+    # What is generated from our file may lag behind it after a crash, so there equal entries prove nothing.
+    if after != own or tunable.drop_in.generates:
         tunable.drop_in.replace(facts, after)
 
 
@@ -55,10 +56,11 @@ def restore(
     try:
         if live:
             now = tunable.read(facts, subject).live
-            if not (isinstance(now, Value) and tunable.matches(now.value, value)):
+            # A saved value is that value: `matches` may accept others as good enough.
+            if now != Value(value):
                 tunable.write(facts, subject, value)
                 after = tunable.read(Facts(facts.host), subject).live
-                if not (isinstance(after, Value) and tunable.matches(after.value, value)):
+                if after != Value(value):
                     return f"wrote {value!r}, reads back {after}"
         restore_entries(facts, tunable, entries)
     except (WriteFailed, ReadFailed) as error:
@@ -111,8 +113,8 @@ def recover(host: Host, journal: Journal, registry: Mapping[str, Tunable[Any]]) 
             resolved.append(_undone(held, "conflict", None, f"after a crash its value is {state}; left alone"))
             continue
         tunable = registry[held.tunable]
-        live = held.live and not _boot_ended(held, facts)
-        problem = restore(facts, tunable, held.subject, held.prior, held.entries_prior, live=live)
+        live = held.last.live and not _boot_ended(held, facts)
+        problem = restore(facts, tunable, held.subject, held.prior, held.last.entries_prior, live=live)
         if problem:
             resolved.append(_undone(held, "failed", None, problem))
         else:
@@ -124,21 +126,24 @@ def recover(host: Host, journal: Journal, registry: Mapping[str, Tunable[Any]]) 
 def _state(facts: Facts, tunable: Tunable[Any], held: Held) -> str:
     """`new`, `old`, `mixed`, `foreign` (neither value) or `unknown` (not readable)."""
     parts: list[str] = []
-    if held.live and not _boot_ended(held, facts):
-        live = tunable.read(facts, held.subject).live
-        if not isinstance(live, Value):
+    reading = tunable.read(facts, held.subject)
+    if held.last.live and not _boot_ended(held, facts):
+        if not isinstance(reading.live, Value):
             return "unknown"
-        if tunable.matches(live.value, held.wrote):
+        if reading.live.value == held.wrote:
             parts.append("new")
         else:
-            parts.append("old" if tunable.matches(live.value, held.prior) else "foreign")
-    if held.entries_wrote and tunable.drop_in is not None:
+            parts.append("old" if reading.live.value == held.prior else "foreign")
+    wanted = held.last.entries_wrote
+    if wanted and tunable.drop_in is not None:
         try:
             own = tunable.drop_in.entries(facts)
         except ReadFailed:
             return "unknown"
-        now = {key: own.get(key) for key in held.entries_wrote}
-        parts.append("new" if now == held.entries_wrote else "old")
+        now = {key: own.get(key) for key in wanted}
+        parts.append("new" if now == wanted else "old")
+        if tunable.drop_in.generates and reading.persisted != Value(held.wrote):
+            parts.append("old")
     if "foreign" in parts:
         return "foreign"
     if not parts:
@@ -188,11 +193,9 @@ def _undo_one(facts: Facts, tunable: Tunable[Any], held: Held, *, force: bool) -
         gone = False
     if isinstance(live, Unreadable) and not force:
         return _undone(held, "failed", None, f"not read, so not written: {live.error}")
-    if isinstance(live, Value) and not force:
-        ours = tunable.matches(live.value, held.wrote) or tunable.matches(live.value, held.baseline)
-        if not ours:
-            reason = f"wrote {held.wrote!r}, found {live.value!r}: changed by someone else; --force writes anyway"
-            return _undone(held, "conflict", live.value, reason)
+    if isinstance(live, Value) and not force and live.value not in (held.wrote, held.baseline):
+        reason = f"wrote {held.wrote!r}, found {live.value!r}: changed by someone else; --force writes anyway"
+        return _undone(held, "conflict", live.value, reason)
     if not force and (problem := _foreign_entries(facts, tunable, held)):
         return _undone(held, "conflict", None, problem)
     problem = restore(

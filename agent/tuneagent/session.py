@@ -100,7 +100,7 @@ class Session:
         )
 
     def dropped(self, judged: list[engine.Judged]) -> list[Held]:
-        """Settings that this profile's earlier revision wrote and this one no longer names.
+        """Settings that an earlier revision or another profile wrote and this profile does not name.
 
         A subject that cannot be listed now says nothing: only tunables that were read count as no longer named.
         """
@@ -111,7 +111,6 @@ class Session:
             held
             for key, held in self.journal.held().items()
             if key not in named
-            and held.profile == self.profile.name
             and held.tunable in self.registry
             and (held.tunable not in specs or held.tunable not in blind)
             and held.step != "intended"

@@ -45,6 +45,10 @@ class DropIn(Protocol):
     def path(self) -> str:
         """The file, relative to the host's root."""
 
+    @property
+    def generates(self) -> bool:
+        """True where a program makes something else of the file, such as grub.cfg."""
+
     def impossible(self, facts: Facts) -> str | None:
         """Why nothing written there would survive a reboot; None if it would."""
 

@@ -11,10 +11,10 @@ import msgspec
 from tuneoperator.cluster import Cluster
 from tuneoperator.kube import ApiFailed
 from tuneoperator.records import Holder, NodeTuning
-from tuneoperator.rollout import GRANT_LIFETIME_S, Action
+from tuneoperator.rollout import GRANT_LIFETIME_S, Action, resolve_limit
+from tuneoperator.state import CORDON_ANNOTATION
 
 log = logging.getLogger("tuneoperator")
-CORDON_ANNOTATION = "tuneagent.dev/cordoned"
 
 
 class Actions:
@@ -44,7 +44,7 @@ class Actions:
         elif action.kind == "uncordon":
             self._uncordon(tuning)
         elif action.kind == "evict":
-            self._evict(action.node)
+            self._evict(action.node, everything=action.disruption == "reboot")
         elif action.kind == "grant":
             grant = {"digest": action.digest, "disruption": action.disruption, "lifetime_s": GRANT_LIFETIME_S}
             self._spec(tuning, {"grant": grant})
@@ -98,6 +98,9 @@ class Actions:
             raise ApiFailed(404, "TuningPolicy/default is missing")
         holders = [holder for holder in policy.status.holders if holder.node != node]
         if take:
+            limit = resolve_limit(policy.spec.max_unavailable, len(self.cluster.nodes.all()))
+            if len(holders) >= limit:
+                raise ApiFailed(409, f"the ledger is full: {len(holders)} of {limit}")
             holders.append(Holder(node, profile, self.clock()))
         body = {
             "metadata": {"resourceVersion": policy.metadata.resource_version},
@@ -107,9 +110,15 @@ class Actions:
         self.cluster.policies.put(self.cluster.api.patch(path, body))
 
     def _cordon(self, tuning: NodeTuning) -> None:
+        node = self.cluster.nodes.get(tuning.metadata.name)
+        if node is None or (node.spec.unschedulable and CORDON_ANNOTATION not in node.metadata.annotations):
+            # Someone else's cordon is not ours to mark, nor to take off later.
+            return
         # Said before it is done: a crash in between leaves a mark without a cordon, never the reverse.
-        self._rollout(tuning, {"cordonedByUs": True})
-        body = {"metadata": {"annotations": {CORDON_ANNOTATION: "true"}}, "spec": {"unschedulable": True}}
+        if not tuning.status.rollout.cordoned_by_us:
+            self._rollout(tuning, {"cordonedByUs": True})
+        meta = {"annotations": {CORDON_ANNOTATION: "true"}, "resourceVersion": node.metadata.resource_version}
+        body = {"metadata": meta, "spec": {"unschedulable": True}}
         self.cluster.nodes.put(self.cluster.api.patch(f"/api/v1/nodes/{tuning.metadata.name}", body))
 
     def _uncordon(self, tuning: NodeTuning) -> None:
@@ -119,8 +128,17 @@ class Actions:
             self.cluster.nodes.put(self.cluster.api.patch(f"/api/v1/nodes/{tuning.metadata.name}", body))
         self._rollout(tuning, {"cordonedByUs": False})
 
-    def _evict(self, node: str) -> None:
-        for pod in self.cluster.busy_pods(node, everything=True):
+    def free_vanished(self, known: set[str]) -> None:
+        """Give back places of nodes that no longer exist."""
+        policy = self.cluster.policy()
+        for holder in policy.status.holders if policy else ():
+            if holder.node not in known:
+                self.cluster.check_leader()
+                log.warning("place of a vanished node", extra={"fields": {"node": holder.node}})
+                self._ledger(holder.node, holder.profile, take=False)
+
+    def _evict(self, node: str, *, everything: bool) -> None:
+        for pod in self.cluster.busy_pods(node, everything=everything):
             meta = pod["metadata"]
             body = {
                 "apiVersion": "policy/v1",

@@ -51,6 +51,7 @@ class Reconciler:
         self.accepted: dict[str, Accepted] = {}
         self.assigned: dict[str, str | None] = {}
         self.conflicts: dict[str, tuple[str, ...]] = {}
+        self.broken: set[str] = set()
 
     def reconcile(self, name: str) -> None:
         """Look at one name. Does nothing while any copy of the cluster is incomplete: absence says nothing."""
@@ -59,7 +60,7 @@ class Reconciler:
             return
         if name == ALL:
             self._assign_all()
-            for profile in [*self.accepted, NOBODY]:
+            for profile in [*self.accepted, *self.broken, NOBODY]:
                 self.queue.add(f"profile/{profile}")
         else:
             self._roll_out(name.removeprefix("profile/"))
@@ -74,10 +75,17 @@ class Reconciler:
             Candidate(name, one.profile.spec.nodeSelector, one.profile.spec.priority)
             for name, one in self.accepted.items()
         ]
+        # A profile that exists but is not valid now keeps its nodes as they are: a typo is no instruction.
+        going = {one.metadata.name for one in self.cluster.profiles.all() if one.metadata.deletion_timestamp}
+        self.broken = {one.metadata.name for one in self.cluster.profiles.all()} - set(self.accepted) - going
         self.assigned, self.conflicts = {}, {}
+        self.actions.free_vanished({node.metadata.name for node in self.cluster.nodes.all()})
         for node in self.cluster.nodes.all():
             tuning = self.cluster.tunings.get(node.metadata.name)
             current = tuning.spec.profile if tuning else None
+            if current in self.broken:
+                self.assigned[node.metadata.name] = current
+                continue
             result = assign(node.metadata.labels, candidates, current)
             self.assigned[node.metadata.name] = result.profile
             if result.conflict:
@@ -146,24 +154,27 @@ class Reconciler:
 
     def _roll_out(self, name: str) -> None:
         one = self.accepted.get(name)
-        if one is None and name != NOBODY:
+        if one is None and name != NOBODY and name not in self.broken:
             return
         group = self._group(name)
-        if name == NOBODY:
-            group = self._approved(group)
-            if not group:
-                return
+        waiting = self._waiting(group) if name == NOBODY else {}
+        if not group and one is None:
+            return
         target = one.revision if one else ""
         limits = limits_of(one.rollout if one else Rollout(canary=0, soak_s=0), len(group))
         if one is not None and group:
             self.cluster.ensure_revision(one.profile, one.revision)
         policy = self.cluster.policy()
         holders = [holder.node for holder in policy.status.holders] if policy else []
-        states = [self._state(tuning, target, one, holders) for tuning in group]
+        states = [
+            # What is under way for a profile that is broken now is brought to its end; nothing new begins.
+            self._state(tuning, tuning.status.rollout.target if name in self.broken else target, one, holders, waiting)
+            for tuning in group
+        ]
         old = [tuning.metadata.name for tuning in group if self._too_old(tuning, one)]
         total = len(self.cluster.nodes.all())
         free = resolve_limit(policy.spec.max_unavailable, total) - len(holders) if policy else 0
-        paused = policy is None or policy.spec.pause != "none"
+        paused = policy is None or policy.spec.pause != "none" or name in self.broken
         step = decide(states, limits, places_free=free, now=self.clock(), paused=paused)
         for action in step.actions:
             self.actions.perform(action, name, target)
@@ -175,7 +186,14 @@ class Reconciler:
             # Pods come and go without an event that we watch.
             self.queue.add(f"profile/{name}", self.cluster.poll_s)
 
-    def _state(self, tuning: NodeTuning, target: str, one: Accepted | None, holders: list[str]) -> NodeState:
+    def _state(
+        self,
+        tuning: NodeTuning,
+        target: str,
+        one: Accepted | None,
+        holders: list[str],
+        waiting: dict[str, str],
+    ) -> NodeState:
         name = tuning.metadata.name
         waits = tuning.status.rollout.phase in ("Pending", "Draining")
         mode = one.rollout.drain.mode if one else "whenIdle"
@@ -189,6 +207,7 @@ class Reconciler:
             too_old=self._too_old(tuning, one),
             holders=holders,
             idle=not self.cluster.busy_pods(name, everything=everything) if waits else None,
+            held_back=name in waiting,
         )
 
     @staticmethod
@@ -197,13 +216,13 @@ class Reconciler:
         known = tuning.status.node.tunables
         return sorted(set(one.profile.spec.tune) - set(known)) if one and known else []
 
-    def _approved(self, group: list[NodeTuning]) -> list[NodeTuning]:
-        """Nodes that may lose their profile now; more than a quarter at once waits for people."""
+    def _waiting(self, group: list[NodeTuning]) -> dict[str, str]:
+        """Nodes that may not lose their profile yet; more than a quarter at once waits for people."""
         losing = {tuning.metadata.name: tuning.spec.revision for tuning in group if tuning.spec.desired != "Baseline"}
         governed = sum(1 for tuning in self.cluster.tunings.all() if tuning.spec.profile)
         waiting = needs_approval(losing, governed, self.cluster.policy())
         self.cluster.await_approval(sorted(set(waiting.values())))
-        return [tuning for tuning in group if tuning.metadata.name not in waiting]
+        return waiting
 
     def _report(self, name: str, one: Accepted, step: Step, old: list[str]) -> None:
         found = self.cluster.profiles.get(name)

@@ -19,6 +19,7 @@ GRANT_LIMIT_S = 1800.0
 FINISH_LIMIT_S = 600.0
 GRANT_LIFETIME_S = 900
 REFUSED_LIMIT = 2
+PAUSED_REFRESH_S = 60.0
 
 Phase = Literal[
     "Waiting", "Applying", "Soaking", "Done", "Pending", "Draining", "Granted", "Finishing", "Failed", "Baseline"
@@ -53,6 +54,13 @@ class NodeState:
     pending_digest: str = ""
     pending_disruption: str = ""
     granted_digest: str = ""
+    granted_disruption: str = ""
+    # Whether the cordon on the node carries our mark.
+    cordon_is_ours: bool = False
+    # Whether spec.desired says Baseline.
+    baseline_named: bool = False
+    # Waits for people: nothing new begins, what is under way goes on.
+    held_back: bool = False
     boot_id: str = ""
     boot_id_before: str = ""
     idle: bool | None = None
@@ -61,6 +69,11 @@ class NodeState:
     def wants_baseline(self) -> bool:
         """No profile governs the node any more."""
         return self.target == ""
+
+    @property
+    def is_named(self) -> bool:
+        """Whether the object says what the phase is about."""
+        return self.baseline_named if self.wants_baseline else self.named == self.target and not self.baseline_named
 
 
 @dataclass(frozen=True)
@@ -180,6 +193,8 @@ def _begin(nodes: Sequence[NodeState], limits: Limits, now: float) -> list[Actio
         # A node that others took down, or whose agent does not answer, is passed over and waits.
         if not node.ready or not node.agent_ready or (node.unschedulable and not node.cordoned_by_us):
             continue
+        if node.held_back:
+            continue
         kind: Literal["name", "baseline"] = "baseline" if node.wants_baseline else "name"
         actions.append(Action(kind, node.name, "Applying", node.target, reason=f"its turn, at {now:.0f}"))
         room -= 1
@@ -196,6 +211,9 @@ def _advance(
         # Another revision is wanted meanwhile: begin anew with that one, nothing is held yet.
         return [Action("phase", node.name, "Waiting", reason="another revision is wanted")]
     age = now - node.since
+    if paused and age > PAUSED_REFRESH_S:
+        # Time limits do not run while agents may not write.
+        return [Action("phase", node.name, node.phase, reason="paused")]
 
     def wait_until(limit_s: float) -> None:
         waits.append(max(limit_s - age, 0.0) + 0.1)
@@ -231,11 +249,15 @@ def _leave(node: NodeState, phase: str, reason: str) -> list[Action]:
 
 def _reached(node: NodeState) -> bool:
     if node.wants_baseline:
-        return node.at_baseline
+        return node.at_baseline or bool(node.pending_digest)
     return node.at_revision == node.target
 
 
 def _applying(node: NodeState, age: float, wait_until: Callable[[float], None]) -> list[Action]:
+    if not node.is_named:
+        # We died, or lost a race, between the phase and the revision.
+        kind: Literal["name", "baseline"] = "baseline" if node.wants_baseline else "name"
+        return [Action(kind, node.name, "Applying", node.target, reason="named again")]
     if node.seen and _reached(node):
         if node.error:
             return _fail(node, node.error)
@@ -277,13 +299,15 @@ def _pending(
         return _fail(node, f"no turn and no idle moment within {limits.drain_timeout_s:.0f} s")
     wait_until(limits.drain_timeout_s)
     foreign = node.unschedulable and not node.cordoned_by_us
-    if paused or places < 1 or foreign or not (node.ready and node.agent_ready):
+    place = node.holds_place or places > 0
+    if paused or not place or foreign or not (node.ready and node.agent_ready):
         return []
     if limits.drain_mode == "whenIdle" and node.idle is not True:
         return []
     # The place first, then the phase, then the cordon: a crash between them leaves nothing that is not known.
+    take = [] if node.holds_place else [Action("take", node.name)]
     return [
-        Action("take", node.name),
+        *take,
         Action("phase", node.name, "Draining", reason=f"drain: {limits.drain_mode}"),
         Action("cordon", node.name),
     ]
@@ -294,7 +318,9 @@ def _draining(node: NodeState, limits: Limits, age: float, wait_until: Callable[
         return _leave(node, "Soaking", "nothing heavy left")
     if not node.holds_place:
         return _fail(node, "its place in the ledger was lost")
-    if not node.cordoned_by_us:
+    if node.unschedulable and not node.cordon_is_ours:
+        return _leave(node, "Pending", "someone else has cordoned it")
+    if not (node.cordoned_by_us and node.unschedulable):
         return [Action("cordon", node.name)]
     if node.idle:
         return [
@@ -307,11 +333,11 @@ def _draining(node: NodeState, limits: Limits, age: float, wait_until: Callable[
     if limits.drain_mode == "whenIdle":
         # Something came between the look and the cordon: give the node back and wait for the next idle moment.
         return _leave(node, "Pending", "no longer idle")
-    return [Action("evict", node.name)] if limits.drain_mode == "evict" else []
+    return [Action("evict", node.name, disruption=node.pending_disruption)] if limits.drain_mode == "evict" else []
 
 
 def _granted(node: NodeState, age: float, wait_until: Callable[[float], None]) -> list[Action]:
-    rebooted = node.pending_disruption != "reboot" or node.boot_id != node.boot_id_before
+    rebooted = node.granted_disruption != "reboot" or node.boot_id != node.boot_id_before
     if node.error:
         return _fail(node, node.error)
     if not node.pending_digest and node.seen and rebooted:

@@ -13,6 +13,7 @@ from tuneoperator.rollout import Limits, NodeState, resolve_limit
 # Fewer nodes than this may always lose their profile without an approval.
 FREE_LOSSES = 3
 LOSS_SHARE = 0.25
+CORDON_ANNOTATION = "tuneagent.dev/cordoned"
 
 
 def limits_of(rollout: Rollout, selected: int) -> Limits:
@@ -38,6 +39,7 @@ def node_state(
     too_old: Sequence[str] = (),
     holders: Iterable[str] = (),
     idle: bool | None = None,
+    held_back: bool = False,
 ) -> NodeState:
     """One node. `too_old` names tunables of the target that its agent does not know."""
     agent, rollout, spec = tuning.status.node, tuning.status.rollout, tuning.spec
@@ -63,6 +65,10 @@ def node_state(
         pending_digest=agent.pending.digest if agent.pending else "",
         pending_disruption=agent.pending.disruption if agent.pending else "",
         granted_digest=spec.grant.digest if spec.grant else "",
+        granted_disruption=spec.grant.disruption if spec.grant else "",
+        cordon_is_ours=CORDON_ANNOTATION in node.metadata.annotations if node else False,
+        baseline_named=spec.desired == "Baseline",
+        held_back=held_back,
         boot_id=agent.boot_id,
         boot_id_before=rollout.boot_id,
         idle=idle,

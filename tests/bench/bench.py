@@ -211,6 +211,8 @@ def bench_writes(folder: Path) -> None:
         spec = {"tune": {"sysctl": {"vm.swappiness": 10}}, "rollout": {"canary": 0, "soak_s": 1}}
         head = {"apiVersion": "tuneagent.dev/v1alpha1", "kind": "TuningProfile", "metadata": {"name": "bench"}}
 
+        wait_for("agent", lambda: _writes() >= 0)
+
         def change(value: int) -> float:
             spec["tune"] = {"sysctl": {"vm.swappiness": value}}
             before = _writes()

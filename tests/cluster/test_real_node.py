@@ -18,7 +18,7 @@ SWAPPINESS = Path("/proc/sys/vm/swappiness")
 SOMAXCONN = Path("/proc/sys/net/core/somaxconn")
 DEFRAG = Path("/sys/kernel/mm/transparent_hugepage/defrag")
 PAGES = Path("/sys/devices/system/node/node0/hugepages/hugepages-2048kB/nr_hugepages")
-DROP_INS = (Path("/etc/sysctl.d/99-zz-tuneagent.conf"), Path("/etc/tmpfiles.d/zz-tuneagent.conf"))
+DROP_INS = (Path("/etc/sysctl.d/99-zz-tuneagent.conf"), Path("/etc/tmpfiles.d/00-00-tuneagent.conf"))
 STATE = Path("/var/lib/tuneagent")
 
 

@@ -18,7 +18,7 @@ def machine() -> Iterator[dict[str, str]]:
         if sysctl_path(key).read_text() != before[key]:
             sysctl_path(key).write_text(before[key])
     DEFRAG.write_text(before["defrag"].partition("[")[2].partition("]")[0])
-    for name in ("/etc/sysctl.d/99-zz-tuneagent.conf", "/etc/tmpfiles.d/zz-tuneagent.conf"):
+    for name in ("/etc/sysctl.d/99-zz-tuneagent.conf", "/etc/tmpfiles.d/00-00-tuneagent.conf"):
         if name not in before:
             Path(name).unlink(missing_ok=True)
 

@@ -43,7 +43,7 @@ class Fleet(RuleBasedStateMachine):
         node = self.nodes[action.node]
         if action.kind in ("name", "baseline"):
             node = replace(node, named=node.target, phase="Applying", phase_target=node.target, since=self.now,
-                           attempts=0, previous=node.named, seen=False, granted_digest="")  # fmt: skip
+                           attempts=0, previous=node.named, seen=False, granted_digest="", granted_disruption="")  # fmt: skip
         elif action.kind == "phase":
             node = replace(node, phase=action.phase, since=self.now)
         elif action.kind == "take":
@@ -52,15 +52,19 @@ class Fleet(RuleBasedStateMachine):
         elif action.kind == "free":
             node = replace(node, holds_place=False)
         elif action.kind == "cordon":
-            node = replace(node, cordoned_by_us=True, unschedulable=True)
+            node = replace(node, cordoned_by_us=True, unschedulable=True, cordon_is_ours=True)
         elif action.kind == "uncordon":
-            node = replace(node, cordoned_by_us=False, unschedulable=action.node in self.others_cordon)
+            node = replace(
+                node, cordoned_by_us=False, cordon_is_ours=False, unschedulable=action.node in self.others_cordon
+            )
         elif action.kind == "grant":
             assert node.holds_place and node.cordoned_by_us, "a grant without a place or a cordon"
             assert action.digest == node.pending_digest
-            node = replace(node, granted_digest=action.digest, attempts=node.attempts + 1, boot_id_before=node.boot_id)
+            assert node.unschedulable, "a grant on a node that takes pods"
+            node = replace(node, granted_digest=action.digest, granted_disruption=action.disruption,
+                           attempts=node.attempts + 1, boot_id_before=node.boot_id)  # fmt: skip
         elif action.kind == "ungrant":
-            node = replace(node, granted_digest="")
+            node = replace(node, granted_digest="", granted_disruption="")
         self.nodes[action.node] = node
 
     @rule(cut=st.integers(0, 12))
@@ -159,6 +163,42 @@ class Fleet(RuleBasedStateMachine):
 TestFleet = Fleet.TestCase
 SOAK = bool(os.environ.get("TUNEAGENT_SOAK"))
 TestFleet.settings = settings(max_examples=5000 if SOAK else 150, stateful_step_count=40, deadline=None)
+
+
+def test_a_granted_reboot_is_proven_by_the_boot_id_alone() -> None:
+    waiting = NodeState(
+        "n", "r1", named="r1", phase="Granted", phase_target="r1", holds_place=True, cordoned_by_us=True, unschedulable=True,
+        cordon_is_ours=True, seen=True, at_revision="r1", granted_digest="d", granted_disruption="reboot",
+        boot_id="b0", boot_id_before="b0", idle=True,
+    )  # fmt: skip
+    assert decide([waiting], LIMITS, places_free=0, now=1.0).actions == ()
+    done = decide([replace(waiting, boot_id="b1")], LIMITS, places_free=0, now=1.0)
+    assert [action.phase for action in done.actions] == ["Finishing"]
+
+
+def test_a_place_taken_before_a_death_is_used_and_not_taken_twice() -> None:
+    node = NodeState("n", "r1", named="r1", phase="Pending", phase_target="r1", holds_place=True, seen=True,
+                     at_revision="r1", pending_digest="d", pending_disruption="gpu", idle=True)  # fmt: skip
+    step = decide([node], Limits(max_unavailable=1), places_free=0, now=1.0)
+    assert [action.kind for action in step.actions] == ["phase", "cordon"]
+
+
+def test_a_revision_that_was_not_named_is_named_again() -> None:
+    node = NodeState("n", "r2", named="r1", phase="Applying", phase_target="r2", since=0.0)
+    assert [action.kind for action in decide([node], LIMITS, places_free=1, now=5.0).actions] == ["name"]
+
+
+def test_time_limits_stand_still_while_paused() -> None:
+    node = NodeState("n", "r1", named="r1", phase="Applying", phase_target="r1", since=0.0)
+    step = decide([node], LIMITS, places_free=1, now=5000.0, paused=True)
+    assert [(action.kind, action.phase) for action in step.actions] == [("phase", "Applying")]
+
+
+def test_a_cordon_of_someone_else_gives_the_place_back() -> None:
+    node = NodeState("n", "r1", named="r1", phase="Draining", phase_target="r1", holds_place=True, unschedulable=True,
+                     seen=True, at_revision="r1", pending_digest="d", pending_disruption="gpu", idle=True)  # fmt: skip
+    step = decide([node], LIMITS, places_free=0, now=1.0)
+    assert [(action.kind, action.phase) for action in step.actions] == [("phase", "Pending"), ("free", "")]
 
 
 def test_limits_are_counts_or_per_cents_rounded_up() -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from support import FailingFiles, read_tree, session_of, tree, write_tree
+from support import Dies, FailingFiles, PlayedPrograms, read_tree, session_of, tree, write_tree
 from tuneagent.errors import Locked, PlanMoved, UsageError
-from tuneagent.host import Files
-from tuneagent.model import Verdict
+from tuneagent.host import Completed, Files
+from tuneagent.model import Disruption, Verdict
 
 FILES = {"proc/sys/vm/swappiness": "60\n", "proc/sys/vm/stat_interval": "1\n", "proc/sys/kernel/random/boot_id": "b0\n"}
 TUNE = {"sysctl": {"vm.swappiness": 10, "vm.stat_interval": 10}}
@@ -149,3 +150,100 @@ def test_a_waiver_holds_until_its_day(root: Path) -> None:
 def _verdict(root: Path, accept: dict[str, str]) -> Verdict:
     report = session_of(tree(Files(str(root))), TUNE, accept=[accept]).audit()
     return next(finding.verdict for finding in report.findings if finding.subject == "key:vm.swappiness")
+
+
+def test_undo_after_our_file_was_deleted_and_repaired(root: Path) -> None:
+    session = session_of(tree(Files(str(root))), TUNE)
+    before = read_tree(root)
+    session.apply()
+    (root / "etc/sysctl.d/99-zz-tuneagent.conf").unlink()
+    session.apply()
+    assert {item.result for item in session.undo()} == {"undone"}
+    assert read_tree(root) == before
+
+
+def test_a_repair_of_the_running_value_keeps_what_is_persisted(root: Path) -> None:
+    session = session_of(tree(Files(str(root))), TUNE)
+    before = read_tree(root)
+    session.apply()
+    (root / "proc/sys/vm/swappiness").write_text("44\n")
+    session.apply()
+    # After a reboot our file sets the value again, and someone drifts it once more.
+    (root / "proc/sys/kernel/random/boot_id").write_text("b1\n")
+    (root / "proc/sys/vm/swappiness").write_text("40\n")
+    session.apply()
+    assert {item.result for item in session.undo()} == {"undone"}
+    (root / "proc/sys/kernel/random/boot_id").write_text("b0\n")
+    assert read_tree(root) == before
+
+
+def test_undo_restores_a_wider_interrupt_mask(tmp_path: Path) -> None:
+    write_tree(
+        tmp_path,
+        {
+            "sys/devices/system/cpu/online": "0-3\n",
+            "sys/devices/system/node/node0/cpulist": "0-1\n", "sys/devices/system/node/node1/cpulist": "2-3\n",
+            "sys/bus/pci/devices/0000:1b:00.0/class": "0x020000\n",
+            "sys/bus/pci/devices/0000:1b:00.0/numa_node": "1\n",
+            "sys/bus/pci/devices/0000:1b:00.0/msi_irqs/40": "msix\n",
+            "proc/irq/40/smp_affinity_list": "0-3\n",
+        },
+    )  # fmt: skip
+    session = session_of(tree(Files(str(tmp_path))), {"irqAffinity": {"network": "local"}})
+    session.apply()
+    assert (tmp_path / "proc/irq/40/smp_affinity_list").read_text() == "2-3\n"
+    session.undo()
+    assert (tmp_path / "proc/irq/40/smp_affinity_list").read_text() == "0-3\n"
+
+
+@pytest.mark.parametrize("line", ["w /sys/kernel/mm/ksm/run - - - - 1", "w /sys/kernel/mm/ks?/run - - - - 1"])
+def test_a_tmpfiles_line_that_wins_over_ours_is_a_conflict(tmp_path: Path, line: str) -> None:
+    name = "00-00-admin.conf" if "?" not in line else "zz-admin.conf"
+    write_tree(tmp_path, {"sys/kernel/mm/ksm/run": "1\n", f"etc/tmpfiles.d/{name}": line + "\n"})
+    plan, judged = session_of(tree(Files(str(tmp_path))), {"ksm": {"run": False}}).plan()
+    assert [item.finding.verdict for item in judged] == [Verdict.CONFLICT]
+    assert judged[0].finding.owner == f"/etc/tmpfiles.d/{name}"
+    assert not plan.changes
+
+
+def test_a_later_tmpfiles_line_for_the_same_path_loses_to_ours(tmp_path: Path) -> None:
+    write_tree(
+        tmp_path,
+        {"sys/kernel/mm/ksm/run": "1\n", "etc/tmpfiles.d/10-admin.conf": "w /sys/kernel/mm/ksm/run - - - - 1\n"},
+    )
+    session = session_of(tree(Files(str(tmp_path))), {"ksm": {"run": False}})
+    assert [item.result for item in session.apply().results] == ["verified"]
+    assert [finding.next_boot for finding in session.audit().findings] == [0]
+
+
+def test_replacing_a_profile_takes_back_what_only_the_old_one_named(root: Path) -> None:
+    session_of(tree(Files(str(root))), TUNE).apply()
+    other = session_of(tree(Files(str(root))), {"sysctl": {"vm.stat_interval": 20}}, name="other")
+    other.apply(replace=True)
+    assert (root / "proc/sys/vm/swappiness").read_text() == "60\n"
+    assert (root / "proc/sys/vm/stat_interval").read_text() == "20\n"
+
+
+GRUB = {
+    "proc/cmdline": "root=/dev/sda1\n",
+    "etc/default/grub": 'GRUB_CMDLINE_LINUX=""\n',
+    "boot/grub/grub.cfg": "\tlinux /vmlinuz root=/dev/sda1\n",
+}
+
+
+def test_death_between_our_grub_file_and_update_grub(tmp_path: Path) -> None:
+    class DiesInUpdate(PlayedPrograms):
+        def run(self, argv: Sequence[str], timeout_s: float = 20.0) -> Completed:
+            raise Dies
+
+    write_tree(tmp_path, GRUB, ["etc/default/grub.d"])
+    before = read_tree(tmp_path)
+    tune = {"kernelArguments": {"hugepages": 16, "hugepagesz": "1G"}}
+    with pytest.raises(Dies):
+        session_of(tree(Files(str(tmp_path)), DiesInUpdate(tmp_path)), tune).apply(limit=Disruption.REBOOT)
+    session = session_of(tree(Files(str(tmp_path)), PlayedPrograms(tmp_path)), tune)
+    session.undo()
+    assert read_tree(tmp_path) == before
+    applied = session.apply(limit=Disruption.REBOOT)
+    assert {item.result for item in applied.results} == {"verified"}, applied.results
+    assert "hugepagesz=1G hugepages=16" in (tmp_path / "boot/grub/grub.cfg").read_text()

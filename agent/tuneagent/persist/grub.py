@@ -13,6 +13,7 @@ from tuneagent.tunable import Facts
 OWN_NAME = "zz-tuneagent.cfg"
 GRUB_CONFIGS = ("boot/grub/grub.cfg", "boot/grub2/grub.cfg")
 UPDATE_TIMEOUT_S = 300.0
+_FIRST = {"default_hugepagesz": 0, "hugepagesz": 1, "hugepages": 2}
 _ENTRY = re.compile(r"^# tuneagent: (\S+) ?(.*)$", re.MULTILINE)
 
 
@@ -73,6 +74,7 @@ class GrubDropIn:
     """Our file in /etc/default/grub.d, sourced by grub-mkconfig after /etc/default/grub."""
 
     path = f"etc/default/grub.d/{OWN_NAME}"
+    generates = True
 
     def impossible(self, facts: Facts) -> str | None:
         """Why the arguments would not reach the next boot."""
@@ -103,10 +105,12 @@ class GrubDropIn:
 
 def render(entries: Mapping[str, str]) -> str:
     """The drop-in: each name is first taken out of both variables, then the wanted words are added."""
+    # A size must stand before the count that it is about.
+    ordered = sorted(entries.items(), key=lambda entry: (_FIRST.get(entry[0], 9), entry[0]))
     lines = [HEADER]
-    for name, words in sorted(entries.items()):
+    for name, words in ordered:
         lines.append(f"# tuneagent: {name} {words}".rstrip() + "\n")
-    for name, words in sorted(entries.items()):
+    for name, words in ordered:
         # The kernel takes `-` and `_` as the same letter.
         pattern = "".join("[-_]" if letter in "-_" else re.escape(letter) for letter in name)
         expression = shlex.quote(rf's/(^|[[:space:]]){pattern}(=("[^"]*"|[^[:space:]"])*)?($|[[:space:]])/ /g')

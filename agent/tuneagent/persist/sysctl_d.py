@@ -24,6 +24,8 @@ class Setting:
 
     value: str
     file: str
+    # Place among all lines that the boot applies.
+    order: int = 0
 
 
 def normal_key(key: str) -> str:
@@ -43,7 +45,9 @@ def parse(text: str) -> dict[str, str]:
             continue
         match = _LINE.match(stripped)
         if match:
-            found[normal_key(match.group(1))] = " ".join(match.group(2).split())
+            key = normal_key(match.group(1))
+            found.pop(key, None)  # Given twice, the key has the place of its last line.
+            found[key] = " ".join(match.group(2).split())
     return found
 
 
@@ -60,6 +64,7 @@ def all_settings(host: Host) -> dict[str, list[Setting]]:
             if name.endswith(".conf"):
                 files.setdefault(name, f"{folder}/{name}")
     found: dict[str, list[Setting]] = {}
+    order = 0
     for name in sorted(files):
         try:
             text = host.files.read(files[name])
@@ -71,7 +76,8 @@ def all_settings(host: Host) -> dict[str, list[Setting]]:
                 continue
             raise
         for key, value in parse(text).items():
-            found.setdefault(key, []).append(Setting(value, "/" + files[name]))
+            order += 1
+            found.setdefault(key, []).append(Setting(value, "/" + files[name], order))
     return found
 
 
@@ -79,6 +85,7 @@ class SysctlD:
     """Our file in /etc/sysctl.d."""
 
     path = f"etc/sysctl.d/{OWN_NAME}"
+    generates = False
 
     def impossible(self, facts: Facts) -> str | None:
         """Why the file would not survive a reboot."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fnmatch
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 from tuneagent.errors import PathMissing, ReadFailed
 from tuneagent.host import Host
@@ -11,41 +13,70 @@ from tuneagent.persist import HEADER, folder_impossible
 from tuneagent.tunable import Facts
 
 FOLDERS = ("etc/tmpfiles.d", "run/tmpfiles.d", "usr/local/lib/tmpfiles.d", "usr/lib/tmpfiles.d")
-OWN_NAME = "zz-tuneagent.conf"
+# The first line for a path wins, in the order of file names: ours must sort before everything.
+OWN_NAME = "00-00-tuneagent.conf"
 
 
-def parse(text: str) -> dict[str, str]:
-    """Path to argument of the `w` lines of one file; wanted paths have no wildcard."""
-    found: dict[str, str] = {}
+@dataclass(frozen=True)
+class Line:
+    """One `w` line: a path, which may be a glob, the text written there, and the file that says so."""
+
+    path: str
+    value: str
+    file: str
+
+    @property
+    def is_glob(self) -> bool:
+        """Whether the path stands for several."""
+        return any(letter in self.path for letter in "*?[")
+
+
+def parse(text: str, file: str = "") -> list[Line]:
+    """The `w` lines of one file, in order."""
+    found = []
     for line in text.splitlines():
         fields = line.split(None, 6)
-        if len(fields) == 7 and fields[0].rstrip("!-+") == "w":
-            found[fields[1].lstrip("/")] = fields[6].strip()
+        if len(fields) == 7 and fields[0].rstrip("!-+=~^$") == "w":
+            found.append(Line(fields[1].lstrip("/"), fields[6].strip(), file))
     return found
 
 
-def winners(host: Host) -> dict[str, tuple[str, str]]:
-    """Path to (value, file) that the boot writes last. Raises ReadFailed."""
+def lines(host: Host) -> list[Line]:
+    """All `w` lines in the order of file names. Raises ReadFailed."""
     files: dict[str, str] = {}
     for folder in FOLDERS:
         for name in host.files.names(folder):
             if name.endswith(".conf"):
                 files.setdefault(name, f"{folder}/{name}")
-    found: dict[str, tuple[str, str]] = {}
+    found: list[Line] = []
     for name in sorted(files):
         try:
-            text = host.files.read(files[name])
+            found += parse(host.files.read(files[name]), "/" + files[name])
         except PathMissing:
             continue
-        for path, value in parse(text).items():
-            found[path] = (value, "/" + files[name])
+        except ReadFailed as error:
+            # A link to /dev/null masks the files of that name.
+            if "not a regular file" not in str(error):
+                raise
     return found
+
+
+def winner(host: Host, path: str) -> Line | None:
+    """The line whose text the file has after boot. Raises ReadFailed.
+
+    Of lines for the same path the first counts, later ones are refused as duplicates. A glob is another path to
+    systemd-tmpfiles: it is carried out as well, so one that matches is taken to win.
+    """
+    matching = [line for line in lines(host) if line.is_glob and fnmatch.fnmatchcase(path, line.path)]
+    exact = [line for line in lines(host) if line.path == path]
+    return next(iter(matching or exact), None)
 
 
 class TmpfilesD:
     """Our file in /etc/tmpfiles.d."""
 
     path = f"etc/tmpfiles.d/{OWN_NAME}"
+    generates = False
 
     def impossible(self, facts: Facts) -> str | None:
         """Why the file would not survive a reboot."""
@@ -53,7 +84,7 @@ class TmpfilesD:
 
     def entries(self, facts: Facts) -> dict[str, str]:
         """Paths that our file writes."""
-        return parse(facts.host.files.read_or(self.path, ""))
+        return {line.path: line.value for line in parse(facts.host.files.read_or(self.path, ""))}
 
     def replace(self, facts: Facts, entries: Mapping[str, str]) -> None:
         """Replace or remove our file."""
@@ -79,13 +110,13 @@ def reading(
     drop_in = TmpfilesD()
     owner = None
     try:
-        winner = winners(facts.host).get(path)
-        if winner is None:
+        line = winner(facts.host, path)
+        if line is None:
             persisted: Observation = default or Absent("no tmpfiles.d line")
         else:
-            persisted = Value(convert(winner[0]))
-            # Lines of a file whose name sorts after ours are written after ours.
-            owner = winner[1] if winner[1].rpartition("/")[2] > OWN_NAME else None
+            persisted = Value(convert(line.value))
+            wins = line.is_glob or line.file.rpartition("/")[2] < OWN_NAME
+            owner = line.file if wins and line.file != f"/{drop_in.path}" else None
     except (ReadFailed, ValueError) as error:
         persisted = Unreadable(str(error))
     return Reading(

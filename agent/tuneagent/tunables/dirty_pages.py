@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from tuneagent.errors import ReadFailed
-from tuneagent.model import About, Absent, Observation, Reading, Setting, Severity, Subject, Unreadable, Value
+from tuneagent.model import About, Observation, Reading, Setting, Severity, Subject, Unreadable, Value
 from tuneagent.persist.sysctl_d import SysctlD, winners
 from tuneagent.tunable import Entries, Facts, Tunable
 
@@ -84,11 +84,10 @@ class DirtyPages(Tunable[Spec]):
         try:
             found = winners(facts.host)
             given = {member: found[key] for member, key in PAIRS[subject].items() if key in found}
-            if len(given) == 2:
-                files = ", ".join(sorted({setting.file for setting in given.values()}))
-                persisted: Observation = Absent(f"both members are set in {files}")
-            elif given:
-                member, setting = next(iter(given.items()))
+            persisted: Observation
+            if given:
+                # Each line sets the other member to 0: the last one applied is in force.
+                member, setting = max(given.items(), key=lambda item: item[1].order)
                 persisted = Value({member: int(setting.value)})
                 if setting.file.rpartition("/")[2] > self.drop_in.path.rpartition("/")[2]:
                     owner = setting.file

@@ -43,6 +43,8 @@ def missing_gpu(facts: Facts, subject: Subject) -> Reading | None:
     if name.startswith("index-"):
         reason = facts.gpus.lost.get(name.removeprefix("index-"), "gone")
         return Reading(Unreadable(f"NVML lists GPU {name.removeprefix('index-')} but: {reason}"), evidence=evidence)
+    if facts.gpus.device(name) is None and facts.gpus.lost:
+        return Reading(Unreadable("not among the GPUs that answer, and one of this host is lost"), evidence=evidence)
     if facts.gpus.device(name) is None:
         return Reading(Absent("no such GPU now"), evidence=evidence)
     return None

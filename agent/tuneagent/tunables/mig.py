@@ -83,7 +83,10 @@ class Mig(Tunable[Spec]):
             return Reading(Unreadable(f"MIG mode waits for a GPU reset to become {wanted}"), evidence="NVML mig")
         live: dict[str, Any] = {
             "enabled": device.mig.current,
-            "instances": [{"profile": one.profile, "start": one.start} for one in device.mig.instances],
+            "instances": [
+                {"profile": one.profile, "start": one.start, **({} if one.compute_instances else {"compute": "none"})}
+                for one in device.mig.instances
+            ],
         }
         return Reading(Value(live), evidence=f"NVML mig, index {device.index}")
 
