@@ -81,6 +81,23 @@ class Held(msgspec.Struct, frozen=True, kw_only=True):
     time: float
     step: Step
 
+    def record(self, step: Step, entry: Entry, *, time: float | None = None, reason: str = "") -> Record:
+        """A record about this setting, under the plan that wrote it."""
+        return Record(
+            step=step,
+            time=self.time if time is None else time,
+            plan=self.plan,
+            tunable=self.tunable,
+            lifetime=self.lifetime,
+            boot_id=self.boot_id,
+            kernel=self.kernel,
+            driver=self.driver,
+            profile=self.profile,
+            revision=self.revision,
+            reason=reason,
+            entries=(entry,),
+        )
+
 
 Key = tuple[str, Subject]
 
@@ -249,20 +266,7 @@ def compact(records: list[Record]) -> list[Record]:
             entries_prior=held.entries_baseline,
             entries_wrote=held.entries_wrote,
         )
-        record = Record(
-            step="intended",
-            time=held.time,
-            plan=held.plan,
-            tunable=held.tunable,
-            lifetime=held.lifetime,
-            boot_id=held.boot_id,
-            kernel=held.kernel,
-            driver=held.driver,
-            profile=held.profile,
-            revision=held.revision,
-            entries=(first,),
-        )
-        kept.append(record)
+        kept.append(held.record("intended", first))
         if held.step != "intended":
-            kept.append(msgspec.structs.replace(record, step=held.step, entries=(Entry(subject=held.subject),)))
+            kept.append(held.record(held.step, Entry(subject=held.subject)))
     return kept

@@ -9,7 +9,7 @@ import msgspec
 
 from tuneagent.errors import ReadFailed, WriteFailed
 from tuneagent.host import Host
-from tuneagent.journal import Entry, Held, Journal, Key, Record, Step
+from tuneagent.journal import Entry, Held, Journal, Key, Step
 from tuneagent.model import Absent, Lifetime, Setting, Subject, Unreadable, Value
 from tuneagent.tunable import Facts, Tunable
 
@@ -69,22 +69,7 @@ def restore(
 
 
 def _note(journal: Journal, host: Host, step: Step, held: Held, reason: str) -> None:
-    journal.append(
-        Record(
-            step=step,
-            time=host.now(),
-            plan=held.plan,
-            tunable=held.tunable,
-            lifetime=held.lifetime,
-            boot_id=held.boot_id,
-            kernel=held.kernel,
-            driver=held.driver,
-            profile=held.profile,
-            revision=held.revision,
-            reason=reason,
-            entries=(Entry(subject=held.subject),),
-        )
-    )
+    journal.append(held.record(step, Entry(subject=held.subject), time=host.now(), reason=reason))
 
 
 def recover(host: Host, journal: Journal, registry: Mapping[str, Tunable[Any]]) -> list[Undone]:

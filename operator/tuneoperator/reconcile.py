@@ -18,7 +18,7 @@ from tuneoperator.assign import Candidate, assign
 from tuneoperator.cluster import Cluster
 from tuneoperator.kube import ApiFailed
 from tuneoperator.records import Node, NodeTuning, TuningProfile
-from tuneoperator.rollout import NodeState, Step, decide, resolve_limit
+from tuneoperator.rollout import Limits, NodeState, Step, decide, resolve_limit
 from tuneoperator.state import limits_of, needs_approval, node_state
 from tuneoperator.workqueue import WorkQueue
 
@@ -161,7 +161,7 @@ class Reconciler:
         if not group and one is None:
             return
         target = one.revision if one else ""
-        limits = limits_of(one.rollout if one else Rollout(canary=0, soak_s=0), len(group))
+        limits = limits_of(one.rollout, len(group)) if one else self._limits_of_removal()
         if one is not None and group:
             self.cluster.ensure_revision(one.profile, one.revision)
         policy = self.cluster.policy()
@@ -215,6 +215,11 @@ class Reconciler:
         """Tunables of the profile that the node's agent does not know; none while it has not said what it knows."""
         known = tuning.status.node.tunables
         return sorted(set(one.profile.spec.tune) - set(known)) if one and known else []
+
+    def _limits_of_removal(self) -> Limits:
+        """Per cents of all nodes, since the group shrinks as nodes go; a node that is stuck stops no other."""
+        total = len(self.cluster.nodes.all())
+        return limits_of(Rollout(canary=0, soak_s=0, failureThreshold=total + 1), total)
 
     def _waiting(self, group: list[NodeTuning]) -> dict[str, str]:
         """Nodes that may not lose their profile yet; more than a quarter at once waits for people."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 
 import pytest
 from controlplane import ControlPlane
@@ -21,14 +22,16 @@ def _tuning(plane: ControlPlane, name: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def agent(plane: ControlPlane) -> KubeApi:
+def agent(plane: ControlPlane) -> Iterator[KubeApi]:
     credentials = make_node(plane, "adm-one", {"tier": "admission"})
     make_node(plane, "adm-two", {"tier": "admission"})
     for name in ("adm-one", "adm-two"):
         _tuning(plane, name)
         status = {"status": {"rollout": {"phase": "Waiting", "reason": "set by the operator"}}}
         plane.kubectl("patch", "nodetuning", name, "--subresource=status", "--type=merge", "-p", json.dumps(status))
-    return KubeApi(credentials)
+    yield KubeApi(credentials)
+    plane.kubectl("delete", "nodetuning", "adm-one", "adm-two")
+    plane.kubectl("delete", "node", "adm-one", "adm-two")
 
 
 def test_own_status_may_be_written(agent: KubeApi) -> None:

@@ -58,8 +58,10 @@ def daemons(plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> It
     for one in found.values():
         one.started.stop()
         print(one.name, one.started.tail(one.name))
-    plane.kubectl("delete", "tuningprofile", "trees", "--ignore-not-found")
     operator.started.stop()
+    plane.kubectl("delete", "tuningprofile", "trees", "--ignore-not-found")
+    plane.kubectl("delete", "nodetuning", *NAMES, "--ignore-not-found")
+    plane.kubectl("delete", "node", *NAMES)
     print(operator.started.tail("operator"))
 
 
