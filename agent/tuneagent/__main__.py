@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-from tuneagent.cli import main
+import sys
+
+
+def main() -> None:
+    """Run the command line. Ctrl-C while it still loads ends it as Ctrl-C does."""
+    try:
+        from tuneagent.cli import main as run
+
+        run()
+    except KeyboardInterrupt:
+        sys.exit(130)
+
 
 if __name__ == "__main__":
     main()

@@ -6,10 +6,12 @@ Host names, UUIDs, MAC and IP addresses are replaced by pseudonyms that stay the
 
 from __future__ import annotations
 
+import gzip
 import io
 import re
 import secrets
 import tarfile
+import zlib
 from collections.abc import Mapping
 from hashlib import sha256
 from typing import Any
@@ -20,7 +22,7 @@ from tuneagent import __version__, engine
 from tuneagent.errors import ReadFailed
 from tuneagent.gpu import RECORDED_PATH, read_gpus, record
 from tuneagent.host import Completed, Files, Host, NoProcesses
-from tuneagent.host.recording import RecordedExec, RecordingExec, RecordingFiles
+from tuneagent.host.recording import CaptureFiles, RecordedExec, RecordingExec, RecordingFiles
 from tuneagent.topology import read_topology
 from tuneagent.tunable import Facts, Tunable
 from tuneagent.tunables import specs_of
@@ -152,11 +154,20 @@ def _pack(manifest: Manifest, content: Mapping[str, bytes], folders: set[str]) -
     return buffer.getvalue()
 
 
+def _unzipped(path: str) -> bytes:
+    """The whole archive, so that its checksum is compared before anything of it is believed."""
+    with gzip.open(path, "rb") as handle:
+        data = handle.read(SIZE_LIMIT_BYTES + 1)
+        if len(data) > SIZE_LIMIT_BYTES:
+            raise ReadFailed(f"{path}: too large for a capture")
+        return data
+
+
 def unpack(path: str, folder: str) -> Host:
     """The host of a capture, its tree unpacked into `folder`. Raises ReadFailed for what is no sound capture."""
     target = Files(folder)
     try:
-        with tarfile.open(path, "r:gz") as archive:
+        with tarfile.open(fileobj=io.BytesIO(_unzipped(path)), mode="r:") as archive:
             total = 0
             for number, member in enumerate(archive):
                 total += member.size
@@ -173,7 +184,7 @@ def unpack(path: str, folder: str) -> Host:
                     target.create(member.name, stream.read() if stream else b"")
                 else:
                     raise ReadFailed(f"{path}: member {member.name!r} is neither file nor folder")
-    except (OSError, tarfile.TarError, EOFError) as error:
+    except (OSError, tarfile.TarError, EOFError, zlib.error) as error:
         raise ReadFailed(f"{path}: no sound capture: {error}") from None
     try:
         manifest = msgspec.json.decode(target.read("manifest.json"), type=Manifest)
@@ -183,7 +194,7 @@ def unpack(path: str, folder: str) -> Host:
         raise ReadFailed(f"{path}: format {manifest.format!r}, this tuneagent reads {FORMAT!r}")
     answers = {argv: Completed(*answer) for argv, answer in manifest.commands.items()}
     return Host(
-        Files(f"{folder}/root"),
+        CaptureFiles(f"{folder}/root", manifest.unreadable),
         RecordedExec(answers),
         NoProcesses(),
         source="capture",

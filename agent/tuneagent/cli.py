@@ -16,7 +16,7 @@ import msgspec
 from tuneagent import __version__
 from tuneagent.errors import ReadFailed, TuneError, UsageError
 from tuneagent.host import Files, Host, live_host, pod_host, tree_host
-from tuneagent.model import Disruption, Severity, exit_code
+from tuneagent.model import Disruption, Severity, Verdict, exit_code
 from tuneagent.session import STATE_FOLDER, Session
 from tuneagent.tuning_profile import Profile, builtin, builtin_names, load_yaml, nearest, parse, resolve
 
@@ -61,8 +61,10 @@ class Settings:
 
 def load_profile(file: str | None, name: str | None) -> Profile:
     """Profile of a file, or a built-in one; resolved. Raises UsageError."""
+    if file is not None and name is not None:
+        raise UsageError("--file and --profile exclude each other")
     if file is None:
-        found = builtin(name or "generic")
+        found = builtin("generic" if name is None else name)
         if found is None:
             raise UsageError(f"no built-in profile {name!r}{nearest(name or '', builtin_names())}")
         return resolve(found)
@@ -72,6 +74,8 @@ def load_profile(file: str | None, name: str | None) -> Profile:
 def _read_profile(file: str) -> str:
     try:
         if file == "-":
+            if sys.stdin is None:
+                raise UsageError("standard input is closed")
             return sys.stdin.buffer.read(PROFILE_LIMIT_BYTES + 1).decode()
         return Files("/").read(str(Path(file).absolute()))
     except UnicodeDecodeError:
@@ -174,6 +178,9 @@ def plan(settings: Settings, file: str | None, name: str | None, output: str, on
         from tuneagent.report.text import plan_text
 
         click.echo(plan_text(made))
+        unread = sum(1 for item in judged if item.finding.verdict is Verdict.UNKNOWN)
+        if unread:
+            click.echo(f"{unread} settings could not be read; audit names them")
     if made.changes or made.refused:
         sys.exit(3)
     chosen = [item.finding for item in judged if not only or item.finding.tunable in only]
@@ -278,6 +285,9 @@ def undo(settings: Settings, output: str, force: bool, only: tuple[str, ...], un
     if unconfirmed:
         results = session.revert_unconfirmed() or []
     else:
+        unknown = [name for name in only if name not in session.registry]
+        if unknown:
+            raise UsageError(f"--only {unknown[0]}: no such tunable (known: {', '.join(session.registry)})")
         keys = {key for key in session.journal.held() if key[0] in only} if only else None
         results = session.undo(keys, force=force)
     if output == "json":
@@ -399,12 +409,14 @@ def run(settings: Settings, gpu: str, cpus: str, memory: str, command: tuple[str
     host = live_host()
     names = ("CUDA_VISIBLE_DEVICES", "LOCAL_RANK")
     chosen = choose_gpu(read_gpus(host), gpu, {name: environment(name) for name in names})
+    if chosen is None:
+        click.echo("tuneagent: no GPU can be seen here; only the CPUs allowed already are used", err=True)
     binding = bind(read_topology(host), chosen, own_cpus(), cpus)
     bind_self(binding.cpus, memory, binding.nodes)
     try:
         replace_self(command)
-    except OSError as error:
-        click.echo(f"tuneagent: {command[0]}: {error.strerror}", err=True)
+    except (OSError, ValueError) as error:
+        click.echo(f"tuneagent: {command[0]}: {getattr(error, 'strerror', None) or error}", err=True)
         sys.exit(127 if isinstance(error, FileNotFoundError) else 126)
 
 
@@ -468,9 +480,17 @@ def daemon(settings: Settings, file: str | None, node: str | None, interval: int
 
 
 def main() -> None:
-    """Run, and end quietly when the reader of our output went away."""
+    """Run. Output that cannot be written is a failure that is said, whatever was done before it."""
+    if sys.stdout is None:
+        sys.stdout = Path("/dev/null").open("w")  # noqa: SIM115 - it lives as long as the process
     try:
-        cli.main(prog_name="tuneagent")
-    except BrokenPipeError:
-        sys.stderr.close()
+        try:
+            cli.main(prog_name="tuneagent")
+        finally:
+            sys.stdout.flush()
+    except OSError as error:
+        # What is left in the buffer must not be tried again at exit.
+        sys.stdout = Path("/dev/null").open("w")  # noqa: SIM115 - it lives as long as the process
+        if not isinstance(error, BrokenPipeError):
+            click.echo(f"tuneagent: output not written: {error.strerror}", err=True)
         sys.exit(EXIT_FAILED)

@@ -54,6 +54,8 @@ def stop_event() -> Iterator[threading.Event]:
         stop.set()
 
     before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    # The profile is read at every pass: there is nothing to reload, and nothing to die of.
+    before[signal.SIGHUP] = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
         yield stop
     finally:
@@ -134,7 +136,7 @@ def serve_file(session: Session, load: Callable[[], Profile], interval_s: int, m
         log.info("started", extra={"fields": {"profile": current.profile.name, "revision": current.profile.revision}})
         failures = 0
         while not stop.is_set():
-            current = _reloaded(current, load)
+            current = _reloaded(current, load, metrics)
             try:
                 _revert_if_due(current)
                 done = run_pass(current, stop, metrics)
@@ -157,7 +159,7 @@ def next_wait_s(interval_s: float, failures: int, until_deadline_s: float | None
     return wait if until_deadline_s is None else max(min(wait, until_deadline_s), 0.05)
 
 
-def _reloaded(session: Session, load: Callable[[], Profile]) -> Session:
+def _reloaded(session: Session, load: Callable[[], Profile], metrics: Metrics) -> Session:
     try:
         profile = load()
         changed = replace(session, profile=profile)
@@ -166,7 +168,9 @@ def _reloaded(session: Session, load: Callable[[], Profile]) -> Session:
             log.info("profile changed", extra={"fields": {"profile": profile.name, "revision": profile.revision}})
     except TuneError as error:
         log.error("profile not read; the last good one goes on", extra={"fields": {"error": str(error)}})
+        metrics.stale(True)
         return session
+    metrics.stale(False)
     return changed
 
 

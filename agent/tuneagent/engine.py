@@ -149,10 +149,12 @@ def _judge(one: Observed, subject: Subject, reading: Reading) -> Judged:
         return Judged(say(Verdict.UNKNOWN, "read, but what is wanted here cannot be told on this host"))
     live_ok = tunable.matches(live.value, wanted)
     has_entries = tunable.drop_in is not None and reading.impossible is None
-    entries_ok = not has_entries or (
-        isinstance(reading.persisted, Value) and tunable.matches(reading.persisted.value, wanted)
-    )
-    if has_entries and isinstance(reading.persisted, Unreadable):
+    at_boot = reading.persisted
+    entries_ok = isinstance(at_boot, Value) and tunable.matches(at_boot.value, wanted)
+    if not has_entries:
+        # Where we cannot write, only a file that sets something else makes the next boot wrong.
+        entries_ok = entries_ok or not isinstance(at_boot, Value)
+    if tunable.drop_in is not None and isinstance(reading.persisted, Unreadable):
         return Judged(say(Verdict.UNKNOWN, f"what the next boot sets was not read: {reading.persisted.error}"))
     if live_ok and entries_ok:
         return Judged(say(Verdict.CONVERGED, ""))
@@ -166,11 +168,11 @@ def _judge(one: Observed, subject: Subject, reading: Reading) -> Judged:
     refusal = one.refusals.get(subject)
     if live_ok or (not tunable.live_writable and entries_ok):
         when = _when(live_ok, reading.persisted)
-        return Judged(say(Verdict.PENDING, when), False, not entries_ok, refusal, prior)
+        return Judged(say(Verdict.PENDING, when), False, not entries_ok and has_entries, refusal, prior)
     return Judged(
         say(Verdict.DRIFTED, f"cannot be changed now: {refusal}" if refusal else None),
         needs_live,
-        not entries_ok,
+        not entries_ok and has_entries,
         refusal,
         prior,
     )

@@ -118,8 +118,8 @@ def encode(record: Record) -> bytes:
 def decode(data: bytes) -> tuple[list[Record], int]:
     """Records of a journal, and the length of its sound part in bytes.
 
-    A last line that is cut is what a crash during an append leaves: it was never acted on, and is dropped.
-    Damage anywhere else raises JournalError: then nobody knows what to go back to.
+    A last line without its end is what a crash during an append leaves: it was never acted on, and is dropped.
+    Damage anywhere else, a whole last line included, raises JournalError: then nobody knows what to go back to.
     """
     records: list[Record] = []
     sound = 0
@@ -135,8 +135,6 @@ def decode(data: bytes) -> tuple[list[Record], int]:
                 raise ValueError("checksum differs")
             records.append(msgspec.json.decode(outer.record, type=Record))
         except (msgspec.MsgspecError, ValueError) as error:
-            if number == len(lines) - 1:
-                return records, sound
             raise JournalError(f"journal line {number} is damaged ({error}); nothing is written") from None
         sound += len(line) + 1
     return records, sound
@@ -249,6 +247,8 @@ class Journal:
         try:
             return self._files.read_bytes(self.path)
         except PathMissing:
+            if self._files.exists(self.folder) and not self._files.is_dir(self.folder):
+                raise JournalError(f"{self.folder} is not a folder: there is no journal to read") from None
             return b""
         except ReadFailed as error:
             raise JournalError(f"the journal cannot be read, so nothing is changed: {error}") from None

@@ -20,6 +20,7 @@ class Metrics:
         self._last = Gauge("tuneagent_last_pass_timestamp_seconds", "When the last pass ended.", registry=one)
         self._duration = Gauge("tuneagent_last_pass_duration_seconds", "How long the last pass took.", registry=one)
         self._changes = Counter("tuneagent_changes", "Changes by result.", ["result"], registry=one)
+        self._stale = Gauge("tuneagent_profile_stale", "1 while the profile cannot be read.", registry=one)
         self._writes = Counter("tuneagent_api_writes", "Writes to the API server.", ["kind"], registry=one)
         self._failures = Counter("tuneagent_pass_failures", "Passes that ended with an error.", registry=one)
 
@@ -34,6 +35,10 @@ class Metrics:
         """One change with its result."""
         self._changes.labels(result).inc()
 
+    def stale(self, is_stale: bool) -> None:
+        """Whether the last good profile goes on because the newest cannot be read."""
+        self._stale.set(int(is_stale))
+
     def wrote(self, kind: str) -> None:
         """A write to the API server."""
         self._writes.labels(kind).inc()
@@ -47,7 +52,7 @@ class Metrics:
         if address == "off":
             return
         host, _, port = address.rpartition(":")
-        if not host or not port.isdigit():
+        if not host or not port.isdigit() or int(port) > 65535:
             raise UsageError(f"--metrics {address}: wanted ADDR:PORT or off")
         try:
             start_http_server(int(port), host, registry=self._registry)

@@ -180,6 +180,12 @@ def _undo_one(facts: Facts, tunable: Tunable[Any], held: Held, *, force: bool) -
         return _undone(held, "failed", None, f"not read, so not written: {live.error}")
     if isinstance(live, Value) and not force and live.value not in (held.wrote, held.baseline):
         reason = f"wrote {held.wrote!r}, found {live.value!r}: changed by someone else; --force writes anyway"
+        # The running value is theirs, our file is still ours: without it the next boot does not set our value again.
+        problem = _foreign_entries(facts, tunable, held) or restore(
+            facts, tunable, held.subject, None, held.entries_baseline, live=False
+        )
+        if held.entries_wrote:
+            reason += f"; our file was left: {problem}" if problem else "; our file no longer sets it"
         return _undone(held, "conflict", live.value, reason)
     if not force and (problem := _foreign_entries(facts, tunable, held)):
         return _undone(held, "conflict", None, problem)

@@ -155,3 +155,40 @@ def test_absurd_numbers_never_pass(content: str, root: Path, tmp_path: Path) -> 
     (root / "proc/sys/vm/swappiness").write_text(content)
     result = call("--root", str(root), "audit", "-f", profile(tmp_path, "{sysctl: {vm.swappiness: 60}}"))
     assert result.exit_code in (3, 4)
+
+
+def test_a_flipped_bit_in_a_capture_is_noticed(tmp_path: Path) -> None:
+    from support import FIXTURES
+
+    data = bytearray((FIXTURES / "hosts/h100-live/capture.tar.gz").read_bytes())
+    path = tmp_path / "flipped.tar.gz"
+    for position in range(100, len(data), len(data) // 20):
+        changed = bytearray(data)
+        changed[position] ^= 0x10
+        path.write_bytes(changed)
+        assert call("--capture", str(path), "audit").exit_code == 1
+
+
+def test_what_a_machine_could_not_read_is_unknown_in_its_capture(root: Path, tmp_path: Path) -> None:
+    from support import tree
+    from tuneagent.capture import take
+    from tuneagent.cli import load_profile
+    from tuneagent.errors import ReadFailed
+    from tuneagent.host import Files
+    from tuneagent.host.recording import RecordingFiles
+    from tuneagent.tunables import registry
+
+    write_tree(root, {"etc/sysctl.d/90.conf": "vm.swappiness = 70\n"})
+    file = profile(tmp_path, "{sysctl: {vm.swappiness: 60}}")
+    original = Files.read_bytes
+
+    def refused(self: Files, path: str) -> bytes:
+        if path.endswith("90.conf") and isinstance(self, RecordingFiles):
+            raise ReadFailed("etc/sysctl.d/90.conf: EACCES Permission denied")
+        return original(self, path)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Files, "read_bytes", refused)
+        data = take(tree(Files(str(root))), [load_profile(file, None)], registry(), identifiers=True)
+    (tmp_path / "c.tar.gz").write_bytes(data)
+    assert call("--capture", str(tmp_path / "c.tar.gz"), "audit", "-f", file).exit_code == 4

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from support import Dies, FailingFiles, PlayedPrograms, read_tree, session_of, tree, write_tree
-from tuneagent.errors import Locked, PlanMoved, UsageError
+from tuneagent.errors import JournalError, Locked, PlanMoved, UsageError
 from tuneagent.host import Completed, Files
 from tuneagent.model import Disruption, Verdict
 
@@ -247,3 +247,34 @@ def test_death_between_our_grub_file_and_update_grub(tmp_path: Path) -> None:
     applied = session.apply(limit=Disruption.REBOOT)
     assert {item.result for item in applied.results} == {"verified"}, applied.results
     assert "hugepagesz=1G hugepages=16" in (tmp_path / "boot/grub/grub.cfg").read_text()
+
+
+def test_a_damaged_whole_line_is_no_empty_journal(root: Path) -> None:
+    session = session_of(tree(Files(str(root))), TUNE)
+    session.apply()
+    path = root / "var/lib/tuneagent/journal.jsonl"
+    first = path.read_bytes().splitlines(keepends=True)[0]
+    for data in (first.replace(b'"prior":60', b'"prior":61'), b"\xff\xfe\n", b'{"v":9}\n'):
+        path.write_bytes(data)
+        with pytest.raises(JournalError):
+            session.journal.records()
+        with pytest.raises(JournalError):
+            session.undo()
+
+
+def test_a_conflict_takes_our_boot_value_away_all_the_same(root: Path) -> None:
+    session = session_of(tree(Files(str(root))), TUNE)
+    session.apply()
+    (root / "proc/sys/vm/swappiness").write_text("33\n")
+    results = {item.subject: item for item in session.undo()}
+    assert "our file no longer sets it" in results["key:vm.swappiness"].reason
+    assert not (root / "etc/sysctl.d/99-zz-tuneagent.conf").exists()
+
+
+def test_a_boot_value_that_we_cannot_change_is_pending(root: Path) -> None:
+    write_tree(root, {"usr/lib/sysctl.d/50.conf": "vm.swappiness = 70\n", "proc/sys/vm/swappiness": "10\n"})
+    (root / "etc/sysctl.d").rmdir()
+    session = session_of(tree(Files(str(root))), {"sysctl": {"vm.swappiness": 10}})
+    plan, judged = session.plan()
+    assert [item.finding.verdict for item in judged] == [Verdict.PENDING]
+    assert not plan.changes

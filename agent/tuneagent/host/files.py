@@ -42,8 +42,10 @@ class Files:
 
         Raises ReadFailed for a path that leaves the root, holds a NUL, or loops.
         """
-        if "\0" in path or ".." in PurePosixPath(path).parts:
-            raise ReadFailed(f"{path!r}: path leaves its root or holds a NUL")
+        if "\0" in path:
+            raise ReadFailed(f"{path!r}: path holds a NUL")
+        if self.root != "/" and ".." in PurePosixPath(path).parts:
+            raise ReadFailed(f"{path!r}: path leaves its root")
         if self.root == "/":
             return "/" + path.lstrip("/")
         pending = [part for part in path.split("/") if part not in ("", ".")]
@@ -180,6 +182,13 @@ class Files:
                 os.unlink(temporary)
             raise WriteFailed(f"{path}: {_reason(error)}") from None
 
+    def is_mask(self, path: str) -> bool:
+        """Whether the path is a link to /dev/null, the way to mask a file of that name."""
+        try:
+            return os.readlink(self.real(path, follow_last=False)) == "/dev/null"
+        except (OSError, ReadFailed):
+            return False
+
     def create(self, path: str, data: bytes) -> None:
         """Write a plain file that need not survive a crash."""
         try:
@@ -236,8 +245,11 @@ class Files:
             except OSError:
                 holder = os.pread(descriptor, 32, 0).decode(errors="replace").strip() or "unknown"
                 raise Locked(f"{path}: another tuneagent (pid {holder}) is at work on this host") from None
-            os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+            try:
+                os.ftruncate(descriptor, 0)
+                os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+            except OSError as error:
+                raise WriteFailed(f"{path}: {_reason(error)}") from None
             yield
         finally:
             os.close(descriptor)

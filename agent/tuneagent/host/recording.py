@@ -67,6 +67,21 @@ class RecordingFiles(Files):
         return found
 
 
+class CaptureFiles(Files):
+    """The tree of a capture: what could not be read on its machine cannot be read here either."""
+
+    def __init__(self, root: str, unreadable: dict[str, str]) -> None:
+        super().__init__(root)
+        self._unreadable = unreadable
+
+    def read_bytes(self, path: str) -> bytes:
+        """Read, or fail as the machine did."""
+        error = self._unreadable.get(path.lstrip("/"))
+        if error is not None:
+            raise ReadFailed(error)
+        return super().read_bytes(path)
+
+
 class RecordingExec:
     """Programs whose answers are kept."""
 

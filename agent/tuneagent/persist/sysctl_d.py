@@ -71,8 +71,8 @@ def all_settings(host: Host) -> dict[str, list[Setting]]:
         except PathMissing:
             # A link to nowhere, or to /dev/null, masks the files of that name.
             continue
-        except ReadFailed as error:
-            if "not a regular file" in str(error):
+        except ReadFailed:
+            if host.files.is_mask(files[name]):
                 continue
             raise
         for key, value in parse(text).items():

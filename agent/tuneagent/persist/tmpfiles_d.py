@@ -54,9 +54,8 @@ def lines(host: Host) -> list[Line]:
             found += parse(host.files.read(files[name]), "/" + files[name])
         except PathMissing:
             continue
-        except ReadFailed as error:
-            # A link to /dev/null masks the files of that name.
-            if "not a regular file" not in str(error):
+        except ReadFailed:
+            if not host.files.is_mask(files[name]):
                 raise
     return found
 

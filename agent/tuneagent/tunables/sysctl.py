@@ -25,6 +25,7 @@ class Row(msgspec.Struct, frozen=True):
     why: str
     source: str
     default: int | None = None
+    highest: int | None = None
 
 
 # Rows with a reason of their own. Other keys that ALLOWED lets through are written with a general one.
@@ -33,35 +34,66 @@ ROWS: dict[str, Row] = {
         Severity.HIGH,
         "automatic NUMA balancing unmaps pages to see who uses them; the faults stall threads that feed GPUs",
         _KERNEL,
+        highest=3,
     ),
-    "kernel.pid_max": Row(Severity.LOW, "many ranks and data loaders on one node run out of process numbers", _KERNEL),
+    "kernel.pid_max": Row(
+        Severity.LOW, "many ranks and data loaders on one node run out of process numbers", _KERNEL, highest=4194304
+    ),
     "net.core.netdev_max_backlog": Row(
-        Severity.LOW, "packets beyond this backlog are dropped when a burst outruns the CPU", _NET, 1000
+        Severity.LOW,
+        "packets beyond this backlog are dropped when a burst outruns the CPU",
+        _NET,
+        1000,
+        highest=2147483647,
     ),
     "net.core.rmem_max": Row(
-        Severity.MEDIUM, "a socket cannot ask for a larger receive buffer; fast links stay below line rate", _NET
+        Severity.MEDIUM,
+        "a socket cannot ask for a larger receive buffer; fast links stay below line rate",
+        _NET,
+        highest=2147483647,
     ),
     "net.core.somaxconn": Row(
-        Severity.MEDIUM, "a listen queue that is too short drops connections when thousands of ranks start", _NET, 4096
+        Severity.MEDIUM,
+        "a listen queue that is too short drops connections when thousands of ranks start",
+        _NET,
+        4096,
+        highest=2147483647,
     ),
     "net.core.wmem_max": Row(
-        Severity.MEDIUM, "a socket cannot ask for a larger send buffer; fast links stay below line rate", _NET
+        Severity.MEDIUM,
+        "a socket cannot ask for a larger send buffer; fast links stay below line rate",
+        _NET,
+        highest=2147483647,
     ),
     "net.ipv4.tcp_rmem": Row(Severity.LOW, "limits of the automatic TCP receive buffer", _IP),
     "net.ipv4.tcp_wmem": Row(Severity.LOW, "limits of the automatic TCP send buffer", _IP),
     "vm.max_map_count": Row(
-        Severity.MEDIUM, "loaders and runtimes with many mappings fail with ENOMEM at this limit", _VM, 65530
+        Severity.MEDIUM,
+        "loaders and runtimes with many mappings fail with ENOMEM at this limit",
+        _VM,
+        65530,
+        highest=2147483647,
     ),
     "vm.min_free_kbytes": Row(
-        Severity.MEDIUM, "too small a reserve makes atomic receive allocations fail in a burst", _VM
+        Severity.MEDIUM, "too small a reserve makes atomic receive allocations fail in a burst", _VM, highest=2147483647
     ),
-    "vm.overcommit_memory": Row(Severity.MEDIUM, "2 refuses the large address reservations that CUDA makes", _VM, 0),
+    "vm.overcommit_memory": Row(
+        Severity.MEDIUM, "2 refuses the large address reservations that CUDA makes", _VM, 0, highest=2
+    ),
     "vm.stat_interval": Row(
-        Severity.LOW, "the statistics tick of each CPU wakes threads that poll a GPU or a NIC", _VM, 1
+        Severity.LOW,
+        "the statistics tick of each CPU wakes threads that poll a GPU or a NIC",
+        _VM,
+        1,
+        highest=2147483647,
     ),
-    "vm.swappiness": Row(Severity.LOW, "how readily anonymous memory is swapped against page cache", _VM, 60),
+    "vm.swappiness": Row(Severity.LOW, "how readily anonymous memory is swapped against page cache", _VM, 60, 200),
     "vm.zone_reclaim_mode": Row(
-        Severity.MEDIUM, "reclaiming on the local node before using another one stalls large allocations", _VM, 0
+        Severity.MEDIUM,
+        "reclaiming on the local node before using another one stalls large allocations",
+        _VM,
+        0,
+        highest=7,
     ),
 }
 
@@ -143,6 +175,10 @@ class Sysctl(Tunable[Spec]):
                 faults.append(f".{key}: belongs to the tunable {ELSEWHERE[key]!r}, which handles it with its pair")
             elif not ALLOWED.fullmatch(key):
                 faults.append(f".{key}: not a key that a profile may set")
+            number = value.min if isinstance(value, AtLeast) else normal(value)
+            highest = ROWS[key].highest if key in ROWS else None
+            if highest is not None and not (isinstance(number, int) and 0 <= number <= highest):
+                faults.append(f".{key}: {number!r} is no number between 0 and {highest}")
             if not isinstance(value, AtLeast) and not (_VALUE.match(str(value)) and len(str(value)) <= 256):
                 faults.append(f".{key}: {value!r} is not a plain value")
         return faults
