@@ -38,6 +38,8 @@ EXTRA_FILES = (
     "proc/sys/kernel/hostname", "proc/sys/kernel/osrelease", "proc/sys/kernel/arch", "proc/sys/kernel/random/boot_id",
     "etc/os-release", "sys/module/nvidia/version",
 )  # fmt: skip
+# Tunables whose rows come and go with processes: a capture's audit need not equal its machine's there.
+VOLATILE = ("gpuProcesses",)
 # Files that change between two reads of one machine, or that a read itself changes.
 _SKIPPED = re.compile(r"proc/sys/vm/(stat_refresh|compact_memory|drop_caches|mmap_rnd.*)\Z")
 

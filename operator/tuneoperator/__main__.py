@@ -49,7 +49,11 @@ def tune_schema() -> dict[str, Any]:
 @click.command()
 @click.option("--metrics", metavar="ADDR:PORT", default="127.0.0.1:9633", show_default=True, help="`off` for none.")
 @click.option("--poll", "poll_s", type=float, default=5.0, show_default=True, help="Seconds between looks at a drain.")
-def main(metrics: str, poll_s: float) -> None:
+@click.option(
+    "--apply-limit", "apply_limit_s", type=float, default=600.0, show_default=True,
+    help="Seconds that a node has for its live changes.",
+)  # fmt: skip
+def main(metrics: str, poll_s: float, apply_limit_s: float) -> None:
     """Decide which node may change when."""
     _set_up_logging()
     stop = threading.Event()
@@ -66,7 +70,7 @@ def main(metrics: str, poll_s: float) -> None:
         host, _, port = metrics.rpartition(":")
         start_http_server(int(port), host, registry=registry)
     cluster = Cluster(api, lambda kind, name: _changed(queue, kind, name), lambda: elector.is_leader, poll_s)
-    reconciler = Reconciler(cluster, queue, tune_schema())
+    reconciler = Reconciler(cluster, queue, tune_schema(), apply_limit_s=apply_limit_s)
     for target in (elector.run, *(store.run for store in cluster.stores)):
         threading.Thread(target=target, args=(stop,), daemon=True).start()
     while not stop.is_set():

@@ -6,7 +6,7 @@ import json
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
@@ -18,7 +18,7 @@ from tuneoperator.assign import Candidate, assign
 from tuneoperator.cluster import Cluster
 from tuneoperator.kube import ApiFailed
 from tuneoperator.records import Node, NodeTuning, TuningProfile
-from tuneoperator.rollout import Limits, NodeState, Step, decide, resolve_limit
+from tuneoperator.rollout import APPLY_LIMIT_S, Limits, NodeState, Step, decide, resolve_limit
 from tuneoperator.state import limits_of, needs_approval, node_state
 from tuneoperator.workqueue import WorkQueue
 
@@ -41,12 +41,18 @@ class Reconciler:
     """Decides for one name at a time; `*` assigns nodes to profiles, any other name is a profile's roll-out."""
 
     def __init__(
-        self, cluster: Cluster, queue: WorkQueue, schema: dict[str, Any], clock: Callable[[], float] = time.time
+        self,
+        cluster: Cluster,
+        queue: WorkQueue,
+        schema: dict[str, Any],
+        clock: Callable[[], float] = time.time,
+        apply_limit_s: float = APPLY_LIMIT_S,
     ) -> None:
         self.cluster = cluster
         self.queue = queue
         self.schema = schema
         self.clock = clock
+        self.apply_limit_s = apply_limit_s
         self.actions = Actions(cluster, clock)
         self.accepted: dict[str, Accepted] = {}
         self.assigned: dict[str, str | None] = {}
@@ -162,6 +168,7 @@ class Reconciler:
             return
         target = one.revision if one else ""
         limits = limits_of(one.rollout, len(group)) if one else self._limits_of_removal()
+        limits = replace(limits, apply_limit_s=self.apply_limit_s)
         if one is not None and group:
             self.cluster.ensure_revision(one.profile, one.revision)
         policy = self.cluster.policy()

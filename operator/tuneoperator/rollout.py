@@ -86,6 +86,7 @@ class Limits:
     canary: int = 1
     soak_s: float = 300.0
     failure_threshold: int = 1
+    apply_limit_s: float = APPLY_LIMIT_S
     drain_mode: str = "whenIdle"
     drain_timeout_s: float = 86400.0
 
@@ -219,7 +220,7 @@ def _advance(
         waits.append(max(limit_s - age, 0.0) + 0.1)
 
     if node.phase == "Applying":
-        return _applying(node, age, wait_until)
+        return _applying(node, limits, age, wait_until)
     if node.phase == "Soaking":
         return _soaking(node, limits, age, wait_until)
     if node.phase == "Pending":
@@ -253,7 +254,7 @@ def _reached(node: NodeState) -> bool:
     return node.at_revision == node.target
 
 
-def _applying(node: NodeState, age: float, wait_until: Callable[[float], None]) -> list[Action]:
+def _applying(node: NodeState, limits: Limits, age: float, wait_until: Callable[[float], None]) -> list[Action]:
     if not node.is_named:
         # We died, or lost a race, between the phase and the revision.
         kind: Literal["name", "baseline"] = "baseline" if node.wants_baseline else "name"
@@ -265,10 +266,10 @@ def _applying(node: NodeState, age: float, wait_until: Callable[[float], None]) 
             return [Action("phase", node.name, "Pending", reason=f"needs a {node.pending_disruption} change")]
         if node.drifted == 0:
             return [Action("phase", node.name, "Soaking", reason="live changes made")]
-    if age > APPLY_LIMIT_S:
+    if age > limits.apply_limit_s:
         state = node.error or (f"{node.drifted} changes not made" if node.seen else "its agent did not answer")
-        return _fail(node, f"not done after {APPLY_LIMIT_S:.0f} s: {state}")
-    wait_until(APPLY_LIMIT_S)
+        return _fail(node, f"not done after {limits.apply_limit_s:.0f} s: {state}")
+    wait_until(limits.apply_limit_s)
     return []
 
 

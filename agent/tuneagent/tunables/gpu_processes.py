@@ -61,6 +61,10 @@ class GpuProcesses(Tunable[Spec]):
         match = _SUBJECT.match(subject)
         if match is None:
             if isinstance(facts.gpus, GpuSnapshot):
+                pids = sorted(_gpus_by_pid(facts))
+                if pids:
+                    text = f"{len(pids)} processes use a GPU, none can be looked at from here"
+                    return Reading(Unreadable(text), evidence="NVML")
                 return Reading(Absent("no process uses a GPU now"), evidence="NVML")
             return Reading(facts.gpus, evidence="NVML")
         pid = int(match.group(1))
