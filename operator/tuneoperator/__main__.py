@@ -15,10 +15,11 @@ from typing import Any
 import click
 from prometheus_client import CollectorRegistry, Counter, Gauge, start_http_server
 
-from tuneoperator.cluster import NAMESPACE, Cluster, NotLeader
+from tuneoperator.cluster import Cluster, NotLeader
 from tuneoperator.kube import Api, ApiFailed
 from tuneoperator.lease import Elector
 from tuneoperator.reconcile import ALL, Reconciler
+from tuneoperator.state import NAMESPACE
 from tuneoperator.workqueue import WorkQueue
 
 log = logging.getLogger("tuneoperator")

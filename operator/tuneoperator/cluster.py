@@ -12,10 +12,9 @@ from tuneagent.tuning_profile import Profile
 
 from tuneoperator.kube import Api, ApiFailed
 from tuneoperator.records import Node, NodeTuning, TuningPolicy, TuningProfile
-from tuneoperator.state import holds_gpu, is_evictable
+from tuneoperator.state import NAMESPACE, holds_gpu, is_evictable
 from tuneoperator.store import Store
 
-NAMESPACE = "tuneagent-system"
 GROUP = "/apis/tuneagent.dev/v1alpha1"
 REVISIONS_KEPT = 10
 REVISION_LIMIT_BYTES = 256 * 1024

@@ -13,6 +13,7 @@ from tuneoperator.rollout import Limits, NodeState, resolve_limit
 # Fewer nodes than this may always lose their profile without an approval.
 FREE_LOSSES = 3
 LOSS_SHARE = 0.25
+NAMESPACE = "tuneagent-system"
 CORDON_ANNOTATION = "tuneagent.dev/cordoned"
 
 
@@ -91,8 +92,10 @@ def holds_gpu(pod: Mapping[str, Any]) -> bool:
 
 
 def is_evictable(pod: Mapping[str, Any]) -> bool:
-    """Whether eviction makes sense: not a DaemonSet's pod, not a mirror of a static one."""
+    """Whether eviction makes sense: not a DaemonSet's pod, not a mirror of a static one, not one of ours."""
     meta = pod.get("metadata", {})
+    if meta.get("namespace") == NAMESPACE:
+        return False
     owners = {owner.get("kind") for owner in meta.get("ownerReferences") or ()}
     return "DaemonSet" not in owners and "kubernetes.io/config.mirror" not in (meta.get("annotations") or {})
 

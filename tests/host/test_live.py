@@ -188,3 +188,14 @@ def _wait(ready: object, timeout_s: float = 20) -> None:
     while not ready():
         assert time.monotonic() < deadline, "not in time"
         time.sleep(0.1)
+
+
+def test_memory_policy_is_the_nodes() -> None:
+    code = (
+        "from tuneagent.host.processes import bind_self, own_cpus, replace_self; "
+        "bind_self(own_cpus(), %r, frozenset({0})); replace_self(['cat', '/proc/self/numa_maps'])"
+    )
+    for memory, word in (("bind", "bind:0"), ("prefer", "prefer:0"), ("none", "default")):
+        argv = [str(Path(TUNEAGENT).parent / "python"), "-c", code % memory]
+        done = subprocess.run(argv, capture_output=True, text=True, check=True)
+        assert f" {word} " in done.stdout, done.stdout[:200]

@@ -192,3 +192,52 @@ def test_what_a_machine_could_not_read_is_unknown_in_its_capture(root: Path, tmp
         data = take(tree(Files(str(root))), [load_profile(file, None)], registry(), identifiers=True)
     (tmp_path / "c.tar.gz").write_bytes(data)
     assert call("--capture", str(tmp_path / "c.tar.gz"), "audit", "-f", file).exit_code == 4
+
+
+def test_hostile_files_of_a_tree_are_unknown_and_never_hang(root: Path, tmp_path: Path) -> None:
+    import os
+
+    file = profile(tmp_path, "{sysctl: {vm.swappiness: 60}}")
+    target = root / "proc/sys/vm/swappiness"
+
+    def verdict() -> str:
+        return str(
+            json.loads(call("--root", str(root), "audit", "-f", file, "-o", "json").stdout)["findings"][0]["verdict"]
+        )
+
+    with (root / "huge").open("wb") as handle:
+        handle.truncate(1 << 30)
+    target.unlink()
+    target.symlink_to("/huge")
+    assert verdict() == "unknown"
+    target.unlink()
+    os.mkfifo(target)
+    assert verdict() == "unknown"
+    target.unlink()
+    target.mkdir()
+    assert verdict() == "unknown"
+    target.rmdir()
+    # An absolute link stays inside the tree: this machine's own file is not read.
+    target.symlink_to("/proc/sys/kernel/ostype")
+    assert verdict() == "unsupported"
+
+
+def test_a_file_that_vanishes_or_breaks_during_the_read(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import errno
+
+    from tuneagent.host import Files
+    from tuneagent.host import files as files_module
+
+    def broken(number: int) -> Any:
+        def read(descriptor: int, size: int) -> bytes:
+            raise OSError(number, "played")
+
+        return read
+
+    from tuneagent.errors import ReadFailed
+
+    for number in (errno.EIO, errno.ENODEV, errno.ESTALE):
+        with monkeypatch.context() as patch:
+            patch.setattr(files_module.os, "read", broken(number))
+            with pytest.raises(ReadFailed, match=errno.errorcode[number]):
+                Files(str(root)).read("proc/sys/vm/swappiness")
