@@ -4,116 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import sys
-import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import click
-import msgspec
 
 from tuneagent import __version__
-from tuneagent.errors import ReadFailed, TuneError, UsageError
-from tuneagent.host import Files, Host, live_host, pod_host, tree_host
+from tuneagent.command_settings import EXIT_FAILED, CommandGroup, Settings, emit, load_profile, read_profile
+from tuneagent.errors import ReadFailed, UsageError
+from tuneagent.host import live_host
 from tuneagent.model import Disruption, Severity, Verdict, exit_code
-from tuneagent.session import STATE_FOLDER, Session
 from tuneagent.tuning_profile import Profile, builtin, builtin_names, load_yaml, nearest, parse, resolve
 
-EXIT_FAILED, EXIT_USAGE = 1, 2
-PROFILE_LIMIT_BYTES = 1024 * 1024
 
-
-@dataclass
-class Settings:
-    """Global options."""
-
-    root: str | None = None
-    capture: str | None = None
-    state_dir: str | None = None
-    host_root: str | None = None
-    host_pid: int = 1
-    stack: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
-
-    def host(self, *, writing: bool = False) -> Host:
-        """The host that the options mean."""
-        if self.capture is not None:
-            if writing:
-                raise UsageError("a capture is read only")
-            from tuneagent.capture import unpack
-
-            folder = self.stack.enter_context(tempfile.TemporaryDirectory(prefix="tuneagent-"))
-            return unpack(self.capture, folder)
-        if self.root is not None:
-            if not Path(self.root).is_dir():
-                raise UsageError(f"--root {self.root}: no such folder")
-            return tree_host(self.root)
-        return pod_host(self.host_root, self.host_pid) if self.host_root else live_host()
-
-    def session(self, file: str | None = None, name: str | None = None, *, writing: bool = False) -> Session:
-        """Host, state folder and resolved profile."""
-        host = self.host(writing=writing)
-        profile = load_profile(file, name)
-        if self.state_dir is not None:
-            return Session(host, Files("/"), str(Path(self.state_dir).absolute()), profile)
-        return Session(host, host.files, STATE_FOLDER, profile)
-
-
-def load_profile(file: str | None, name: str | None) -> Profile:
-    """Profile of a file, or a built-in one; resolved. Raises UsageError."""
-    if file is not None and name is not None:
-        raise UsageError("--file and --profile exclude each other")
-    if file is None:
-        found = builtin("generic" if name is None else name)
-        if found is None:
-            raise UsageError(f"no built-in profile {name!r}{nearest(name or '', builtin_names())}")
-        return resolve(found)
-    return resolve(parse(load_yaml(_read_profile(file), file), file))
-
-
-def _read_profile(file: str) -> str:
-    try:
-        if file == "-":
-            if sys.stdin is None:
-                raise UsageError("standard input is closed")
-            return sys.stdin.buffer.read(PROFILE_LIMIT_BYTES + 1).decode()
-        return Files("/").read(str(Path(file).absolute()))
-    except UnicodeDecodeError:
-        raise UsageError("the profile is not UTF-8 text") from None
-    except TuneError as error:
-        raise UsageError(str(error)) from None
-
-
-def emit(document: Any) -> None:
-    """One JSON document on stdout."""
-    sys.stdout.buffer.write(msgspec.json.encode(document) + b"\n")
-    sys.stdout.flush()
-
-
-def fail(error: TuneError) -> NoReturn:
-    """Show an error once; exit 2 for wrong use, else 1."""
-    click.echo(f"tuneagent: {error}", err=True)
-    sys.exit(EXIT_USAGE if isinstance(error, UsageError) else EXIT_FAILED)
-
-
-@contextlib.contextmanager
-def errors_shown() -> Iterator[None]:
-    """Turn the program's own errors into a message and an exit code."""
-    try:
-        yield
-    except TuneError as error:
-        fail(error)
-
-
-class _Group(click.Group):
-    """Errors of every command are shown in one place."""
-
-    def invoke(self, ctx: click.Context) -> Any:
-        with errors_shown():
-            return super().invoke(ctx)
-
-
-@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=CommandGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="tuneagent")
 @click.option("--root", metavar="DIR", help="A tree of another machine's files instead of this machine.")
 @click.option("--capture", metavar="FILE", help="A capture of another machine, read only.")
@@ -443,7 +348,7 @@ def profile_show(name: str | None, file: str | None, resolved: bool) -> None:
     if resolved:
         found: Profile | None = load_profile(file, name)
     else:
-        found = parse(load_yaml(_read_profile(file), file), file) if file else builtin(name or "generic")
+        found = parse(load_yaml(read_profile(file), file), file) if file else builtin(name or "generic")
     if found is None:
         raise UsageError(f"no built-in profile {name!r}{nearest(name or '', builtin_names())}")
     click.echo(profile_text(found), nl=False)

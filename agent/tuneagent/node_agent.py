@@ -22,9 +22,23 @@ from tuneagent.errors import PathMissing, ReadFailed, TuneError
 from tuneagent.journal import Held, Key
 from tuneagent.kube import ApiFailed, KubeApi, credentials
 from tuneagent.metrics import Metrics
-from tuneagent.model import Change, Disruption, Finding, Lifetime, Plan, Verdict, digest_of
+from tuneagent.model import Disruption, Lifetime, Plan, Verdict, digest_of
+from tuneagent.node_status import (
+    Aim,
+    Offer,
+    aim_of,
+    drift_message,
+    event_of,
+    failed_changes,
+    heavy,
+    offer_of,
+    pending_of,
+    status_findings,
+    undo_change,
+    waits_for_reboot,
+)
 from tuneagent.reboot import reboot_host
-from tuneagent.session import GOVERNED, HOLD_PATH, Applied, Session
+from tuneagent.session import GOVERNED, HOLD_PATH, Session
 from tuneagent.tuning_profile import Profile, parse, resolve
 
 log = logging.getLogger("tuneagent")
@@ -34,21 +48,8 @@ NODE_TUNINGS = f"{GROUP}/nodetunings"
 POLICY = f"{GROUP}/tuningpolicies/default"
 NAMESPACE = "tuneagent-system"
 LAST_GOOD = "revision.json"
-FINDINGS_LIMIT = 50
-FINDINGS_BYTES = 16 * 1024
 EVENTS_PER_PASS = 10
 WATCH_S = 240
-
-
-Aim = tuple[str, str, bytes]
-
-
-class Offer(msgspec.Struct, frozen=True):
-    """What the node would do if it were granted. Its digest is what a grant names."""
-
-    digest: str
-    disruption: Disruption
-    changes: tuple[Change, ...] = ()
 
 
 class NodeAgent:
@@ -151,7 +152,7 @@ class NodeAgent:
         return done
 
     def _aims(self) -> set[Aim]:
-        return {_aim(change) for change in heavy(self.session.plan()[0])}
+        return {aim_of(change) for change in heavy(self.session.plan()[0])}
 
     def _granted(self, grant: dict[str, Any] | None, now: set[Aim]) -> Disruption | None:
         """Disruption that the operator has granted for what we would do now; None for live changes only.
@@ -167,7 +168,7 @@ class NodeAgent:
             log.warning("grant has run out", extra={"fields": {"digest": digest}})
             return None
         offered = self.offered or self._kept_offer()
-        if offered is None or offered.digest != digest or not now <= {_aim(change) for change in offered.changes}:
+        if offered is None or offered.digest != digest or not now <= {aim_of(change) for change in offered.changes}:
             return None
         return Disruption(grant.get("disruption", "live"))
 
@@ -178,7 +179,7 @@ class NodeAgent:
             heavy_held = self._heavy_held()
             problems = self._undo({key for key in self.session.journal.held() if key not in heavy_held})
             back = [undo_change(held, self.session) for held in heavy_held.values()]
-            granted = self._granted(wanted["spec"].get("grant"), {_aim(change) for change in back})
+            granted = self._granted(wanted["spec"].get("grant"), {aim_of(change) for change in back})
             if granted is not None and back:
                 problems += self._undo(set(heavy_held))
                 if granted is Disruption.REBOOT:
@@ -324,113 +325,3 @@ class NodeAgent:
             self.metrics.wrote("event")
             with contextlib.suppress(ApiFailed):
                 self.api.call("POST", "/api/v1/namespaces/default/events", event_of(self.node, reason, message))
-
-
-def _aim(change: Change) -> Aim:
-    return change.tunable, change.subject, msgspec.json.encode(change.desired, order="sorted")
-
-
-def heavy(plan: Plan) -> list[Change]:
-    """Changes that need a grant."""
-    return [change for change in plan.changes if change.disruption is not Disruption.LIVE]
-
-
-def undo_change(held: Held, session: Session) -> Change:
-    """What undoing a setting would be, as a change that can be offered."""
-    return Change(
-        tunable=held.tunable,
-        subject=held.subject,
-        prior={"live": held.wrote, "persisted": None},
-        desired=held.baseline,
-        disruption=session.registry[held.tunable].disruption,
-        persistence="baseline",
-    )
-
-
-def offer_of(changes: list[Change]) -> Offer | None:
-    """An offer of these changes; None for none."""
-    if not changes:
-        return None
-    heaviest = max((change.disruption for change in changes), key=lambda one: one.rank)
-    return Offer(digest_of(changes), heaviest, tuple(changes))
-
-
-def waits_for_reboot(done: Pass) -> bool:
-    """Whether something is written that only a reboot brings about."""
-    return any(
-        finding.verdict is Verdict.PENDING and finding.disruption is Disruption.REBOOT
-        for finding in done.report.findings
-    )
-
-
-def failed_changes(applied: Applied | None) -> list[str]:
-    """One sentence for each change that failed."""
-    if applied is None:
-        return []
-    return [f"{one.subject}: {one.reason}" for one in applied.results if one.result == "failed"]
-
-
-def pending_of(offer: Offer | None) -> dict[str, Any] | None:
-    """What `status.node.pending` says of an offer."""
-    if offer is None:
-        return None
-    return {"digest": offer.digest, "disruption": offer.disruption.value, "changes": len(offer.changes)}
-
-
-def status_findings(findings: list[Finding]) -> list[dict[str, Any]]:
-    """At most 50 findings and 16 KiB of them; a last one says how many more there are."""
-    chosen: list[dict[str, Any]] = []
-    size = 0
-    for number, finding in enumerate(findings):
-        item = {
-            "tunable": finding.tunable,
-            "subject": finding.subject,
-            "verdict": finding.verdict.value,
-            "severity": finding.severity.value,
-            "found": _short(finding.observed),
-            "wanted": _short(finding.desired),
-            "reason": finding.advice[:200],
-        }
-        size += len(msgspec.json.encode(item))
-        if number >= FINDINGS_LIMIT - 1 or size > FINDINGS_BYTES - 256:
-            left = len(findings) - number
-            chosen.append({"tunable": "", "subject": f"and {left} more", "verdict": "unknown", "severity": "info"})
-            break
-        chosen.append(item)
-    return chosen
-
-
-def _short(value: Any) -> str:
-    text = value if isinstance(value, str) else msgspec.json.encode(value).decode()
-    return text[:120]
-
-
-def drift_message(finding: Finding, session: Session) -> str:
-    """Setting, value wanted, value found, and who may have changed it."""
-    from tuneagent.tunable import Facts
-
-    culprit = session.registry[finding.tunable].culprit(Facts(session.host), finding.subject, finding.observed)
-    return (
-        f"{finding.tunable} {finding.subject}: wanted {_short(finding.desired)}, found {_short(finding.observed)}; "
-        f"changed by {culprit or 'hand or a program that keeps no file: nothing on this host sets that value'}"
-    )
-
-
-def event_of(node: str, reason: str, message: str) -> dict[str, Any]:
-    """A core/v1 Event about the NodeTuning."""
-    stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    return {
-        "apiVersion": "v1",
-        "kind": "Event",
-        "metadata": {"generateName": f"{node}.", "namespace": "default"},
-        "involvedObject": {"apiVersion": "tuneagent.dev/v1alpha1", "kind": "NodeTuning", "name": node},
-        "reason": reason,
-        "message": message[:1000],
-        "type": "Warning",
-        "source": {"component": "tuneagent", "host": node},
-        "reportingComponent": "tuneagent.dev/agent",
-        "reportingInstance": node,
-        "firstTimestamp": stamp,
-        "lastTimestamp": stamp,
-        "count": 1,
-    }

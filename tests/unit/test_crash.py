@@ -146,3 +146,11 @@ def test_no_space_means_no_write(tmp_path: Path) -> None:
     with pytest.raises(JournalError, match="nothing is changed"):
         session_of(tree(Full(str(tmp_path))), TUNE).apply()
     assert read_tree(tmp_path) == before
+
+
+def test_what_a_death_between_write_and_rename_leaves_is_swept(tmp_path: Path) -> None:
+    _make(tmp_path)
+    before = read_tree(tmp_path)
+    write_tree(tmp_path, {"etc/sysctl.d/.99-zz-tuneagent.conf.tuneagent": "vm.swappiness = 5\n"})
+    session_of(tree(Files(str(tmp_path))), {"sysctl": {"vm.swappiness": 5}}).undo()
+    assert read_tree(tmp_path) == before

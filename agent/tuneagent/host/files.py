@@ -189,6 +189,15 @@ class Files:
         except (OSError, ReadFailed):
             return False
 
+    def sweep(self, path: str) -> None:
+        """Remove what a death in the middle of `replace` left beside `path`."""
+        try:
+            os.unlink(_temporary(self.real(path)))
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise WriteFailed(f"{path}: {_reason(error)}") from None
+
     def create(self, path: str, data: bytes) -> None:
         """Write a plain file that need not survive a crash."""
         try:
@@ -274,6 +283,11 @@ def write_whole(descriptor: int, data: bytes) -> None:
     view = memoryview(data)
     while view:
         view = view[os.write(descriptor, view) :]
+
+
+def _temporary(real: str) -> str:
+    folder, name = os.path.split(real)
+    return os.path.join(folder, f".{name}.tuneagent")
 
 
 def _sync_folder(folder: str) -> None:

@@ -1,0 +1,135 @@
+"""What a node says to the operator and to people: offers, findings, events. Pure but for the culprit's look."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import msgspec
+
+from tuneagent.daemon import Pass
+from tuneagent.journal import Held
+from tuneagent.model import Change, Disruption, Finding, Plan, Verdict, digest_of
+from tuneagent.session import Applied, Session
+from tuneagent.tunable import Facts
+
+FINDINGS_LIMIT = 50
+FINDINGS_BYTES = 16 * 1024
+
+Aim = tuple[str, str, bytes]
+
+
+class Offer(msgspec.Struct, frozen=True):
+    """What the node would do if it were granted. Its digest is what a grant names."""
+
+    digest: str
+    disruption: Disruption
+    changes: tuple[Change, ...] = ()
+
+
+def aim_of(change: Change) -> Aim:
+    return change.tunable, change.subject, msgspec.json.encode(change.desired, order="sorted")
+
+
+def heavy(plan: Plan) -> list[Change]:
+    """Changes that need a grant."""
+    return [change for change in plan.changes if change.disruption is not Disruption.LIVE]
+
+
+def undo_change(held: Held, session: Session) -> Change:
+    """What undoing a setting would be, as a change that can be offered."""
+    return Change(
+        tunable=held.tunable,
+        subject=held.subject,
+        prior={"live": held.wrote, "persisted": None},
+        desired=held.baseline,
+        disruption=session.registry[held.tunable].disruption,
+        persistence="baseline",
+    )
+
+
+def offer_of(changes: list[Change]) -> Offer | None:
+    """An offer of these changes; None for none."""
+    if not changes:
+        return None
+    heaviest = max((change.disruption for change in changes), key=lambda one: one.rank)
+    return Offer(digest_of(changes), heaviest, tuple(changes))
+
+
+def waits_for_reboot(done: Pass) -> bool:
+    """Whether something is written that only a reboot brings about."""
+    return any(
+        finding.verdict is Verdict.PENDING and finding.disruption is Disruption.REBOOT
+        for finding in done.report.findings
+    )
+
+
+def failed_changes(applied: Applied | None) -> list[str]:
+    """One sentence for each change that failed."""
+    if applied is None:
+        return []
+    return [f"{one.subject}: {one.reason}" for one in applied.results if one.result == "failed"]
+
+
+def pending_of(offer: Offer | None) -> dict[str, Any] | None:
+    """What `status.node.pending` says of an offer."""
+    if offer is None:
+        return None
+    return {"digest": offer.digest, "disruption": offer.disruption.value, "changes": len(offer.changes)}
+
+
+def status_findings(findings: list[Finding]) -> list[dict[str, Any]]:
+    """At most 50 findings and 16 KiB of them; a last one says how many more there are."""
+    chosen: list[dict[str, Any]] = []
+    size = 0
+    for number, finding in enumerate(findings):
+        item = {
+            "tunable": finding.tunable,
+            "subject": finding.subject,
+            "verdict": finding.verdict.value,
+            "severity": finding.severity.value,
+            "found": _short(finding.observed),
+            "wanted": _short(finding.desired),
+            "reason": finding.advice[:200],
+        }
+        size += len(msgspec.json.encode(item))
+        if number >= FINDINGS_LIMIT - 1 or size > FINDINGS_BYTES - 256:
+            left = len(findings) - number
+            chosen.append({"tunable": "", "subject": f"and {left} more", "verdict": "unknown", "severity": "info"})
+            break
+        chosen.append(item)
+    return chosen
+
+
+def _short(value: Any) -> str:
+    text = value if isinstance(value, str) else msgspec.json.encode(value).decode()
+    return text[:120]
+
+
+def drift_message(finding: Finding, session: Session) -> str:
+    """Setting, value wanted, value found, and who may have changed it."""
+    culprit = session.registry[finding.tunable].culprit(Facts(session.host), finding.subject, finding.observed)
+    return (
+        f"{finding.tunable} {finding.subject}: wanted {_short(finding.desired)}, found {_short(finding.observed)}; "
+        f"changed by {culprit or 'hand or a program that keeps no file: nothing on this host sets that value'}"
+    )
+
+
+def event_of(node: str, reason: str, message: str) -> dict[str, Any]:
+    """A core/v1 Event about the NodeTuning."""
+    stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    return {
+        "apiVersion": "v1",
+        "kind": "Event",
+        "metadata": {"generateName": f"{node}.", "namespace": "default"},
+        "involvedObject": {"apiVersion": "tuneagent.dev/v1alpha1", "kind": "NodeTuning", "name": node},
+        "reason": reason,
+        "message": message[:1000],
+        "type": "Warning",
+        "source": {"component": "tuneagent", "host": node},
+        "reportingComponent": "tuneagent.dev/agent",
+        "reportingInstance": node,
+        "firstTimestamp": stamp,
+        "lastTimestamp": stamp,
+        "count": 1,
+    }
