@@ -165,8 +165,8 @@ class Files:
     def replace(self, path: str, data: bytes, mode: int = 0o644) -> None:
         """Put a whole file in place: written beside it, flushed, renamed, folder flushed."""
         real = self.real(path)
-        folder, name = os.path.split(real)
-        temporary = os.path.join(folder, f".{name}.tuneagent")
+        folder = os.path.dirname(real)
+        temporary = _temporary(real)
         try:
             descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
             try:
