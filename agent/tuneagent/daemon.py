@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from tuneagent.confirmation import DAEMON_LOCK
+from tuneagent.engine import Judged
 from tuneagent.errors import ReadFailed, TuneError
 from tuneagent.metrics import Metrics
 from tuneagent.model import Disruption, Finding, Report, Verdict
@@ -68,6 +69,8 @@ class Pass:
     """What one pass found and did."""
 
     report: Report
+    # What was observed, before anything was written.
+    judged: list[Judged]
     applied: Applied | None = None
     # Findings before anything was written.
     drifted: tuple[Finding, ...] = ()
@@ -84,14 +87,14 @@ def run_pass(session: Session, stop: threading.Event, metrics: Metrics, limit: D
 
 
 def _pass(session: Session, stop: threading.Event, limit: Disruption) -> Pass:
-    report = session.audit()
+    judged = session.observe()
+    report = session.report(judged)
     drift = session.profile.spec.drift
     held = session.host.files.exists(HOLD_PATH)
     if drift != "repair" or held or session.pending() is not None:
-        return Pass(report)
-    plan, judged = session.plan()
-    if not any(change.disruption.rank <= limit.rank for change in plan.changes):
-        return Pass(session.report(judged))
+        return Pass(report, judged)
+    if not any(change.disruption.rank <= limit.rank for change in session.plan_of(judged).changes):
+        return Pass(report, judged)
     applied = session.apply(limit=limit, replace=True, stop=stop.is_set)
     for outcome in applied.results:
         level = logging.WARNING if outcome.result == "failed" else logging.INFO
@@ -100,7 +103,7 @@ def _pass(session: Session, stop: threading.Event, limit: Disruption) -> Pass:
         )
         log.log(level, "change", extra={"fields": _change_fields(outcome, finding)})
     drifted = tuple(finding for finding in report.findings if finding.verdict is Verdict.DRIFTED)
-    return Pass(applied.report, applied, drifted)
+    return Pass(applied.report, judged, applied, drifted)
 
 
 def _change_fields(outcome: Any, finding: Finding | None) -> dict[str, Any]:

@@ -186,6 +186,18 @@ def _when(live_ok: bool, persisted: Observation | None) -> str:
     return "right now, but nothing makes it so at the next boot"
 
 
+def undo_change(held: Held, registry: Mapping[str, Tunable[Any]]) -> Change:
+    """What undoing a setting would be, as a change that a plan or an offer can hold."""
+    return Change(
+        tunable=held.tunable,
+        subject=held.subject,
+        prior={"live": held.wrote, "persisted": None},
+        desired=held.baseline,
+        disruption=registry[held.tunable].disruption,
+        persistence=BASELINE,
+    )
+
+
 def make_plan(judged: Iterable[Judged], registry: Mapping[str, Tunable[Any]], dropped: Iterable[Held] = ()) -> Plan:
     """Changes ordered by disruption and `after`; `dropped` are held settings that no profile names now. Pure."""
     changes: list[Change] = []
@@ -209,17 +221,7 @@ def make_plan(judged: Iterable[Judged], registry: Mapping[str, Tunable[Any]], dr
                 else tunable.lifetime.value,
             )
         )
-    for held in dropped:
-        changes.append(
-            Change(
-                tunable=held.tunable,
-                subject=held.subject,
-                prior={"live": held.wrote, "persisted": None},
-                desired=held.baseline,
-                disruption=registry[held.tunable].disruption,
-                persistence=BASELINE,
-            )
-        )
+    changes += [undo_change(held, registry) for held in dropped]
     places = {name: number for number, name in enumerate(ordered(registry))}
     changes.sort(key=lambda change: (change.disruption.rank, places[change.tunable], change.subject))
     return Plan(digest=digest_of(changes), changes=tuple(changes), refused=tuple(refused))

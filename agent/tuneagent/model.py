@@ -166,11 +166,6 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     changes: tuple[Change, ...]
     refused: tuple[Refusal, ...] = ()
 
-    @property
-    def disruption(self) -> Disruption | None:
-        """The heaviest class among the changes."""
-        return max((change.disruption for change in self.changes), key=lambda d: d.rank, default=None)
-
 
 class ProfileName(msgspec.Struct, frozen=True):
     """Which profile a report was made against."""

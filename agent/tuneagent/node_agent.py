@@ -10,6 +10,7 @@ import logging
 import queue
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -17,7 +18,7 @@ import msgspec
 
 from tuneagent import __version__
 from tuneagent.daemon import Pass, next_wait_s, open_findings, run_pass
-from tuneagent.engine import Judged
+from tuneagent.engine import Judged, undo_change
 from tuneagent.errors import PathMissing, ReadFailed, TuneError
 from tuneagent.journal import Held, Key
 from tuneagent.kube import ApiFailed, KubeApi, credentials
@@ -34,7 +35,6 @@ from tuneagent.node_status import (
     offer_of,
     pending_of,
     status_findings,
-    undo_change,
     waits_for_reboot,
 )
 from tuneagent.reboot import reboot_host
@@ -143,8 +143,9 @@ class NodeAgent:
     def _pass(self, spec: dict[str, Any], *, paused: bool) -> Pass:
         if paused:
             self.offered = None
-            return Pass(self.session.audit())
-        granted = self._granted(spec.get("grant"), self._aims())
+            judged = self.session.observe()
+            return Pass(self.session.report(judged), judged)
+        granted = self._granted(spec.get("grant"), self._aims)
         done = run_pass(self.session, self.stop, self.metrics, granted or Disruption.LIVE)
         self._events(done)
         if granted is Disruption.REBOOT and waits_for_reboot(done):
@@ -154,7 +155,7 @@ class NodeAgent:
     def _aims(self) -> set[Aim]:
         return {aim_of(change) for change in heavy(self.session.plan()[0])}
 
-    def _granted(self, grant: dict[str, Any] | None, now: set[Aim]) -> Disruption | None:
+    def _granted(self, grant: dict[str, Any] | None, aims: Callable[[], set[Aim]]) -> Disruption | None:
         """Disruption that the operator has granted for what we would do now; None for live changes only.
 
         The plan may have shrunk since it was offered; anything new in it needs a new grant.
@@ -168,7 +169,7 @@ class NodeAgent:
             log.warning("grant has run out", extra={"fields": {"digest": digest}})
             return None
         offered = self.offered or self._kept_offer()
-        if offered is None or offered.digest != digest or not now <= {aim_of(change) for change in offered.changes}:
+        if offered is None or offered.digest != digest or not aims() <= {aim_of(one) for one in offered.changes}:
             return None
         return Disruption(grant.get("disruption", "live"))
 
@@ -178,13 +179,13 @@ class NodeAgent:
         if not paused:
             heavy_held = self._heavy_held()
             problems = self._undo({key for key in self.session.journal.held() if key not in heavy_held})
-            back = [undo_change(held, self.session) for held in heavy_held.values()]
-            granted = self._granted(wanted["spec"].get("grant"), {aim_of(change) for change in back})
+            back = [undo_change(held, self.session.registry) for held in heavy_held.values()]
+            granted = self._granted(wanted["spec"].get("grant"), lambda: {aim_of(change) for change in back})
             if granted is not None and back:
                 problems += self._undo(set(heavy_held))
                 if granted is Disruption.REBOOT:
                     reboot_host(self.session, wanted["spec"]["grant"]["digest"])
-        left = [undo_change(held, self.session) for held in self._heavy_held().values()]
+        left = [undo_change(held, self.session.registry) for held in self._heavy_held().values()]
         self.offered = offer_of(left)
         self._keep_offer()
         if not self.session.journal.held():
@@ -245,7 +246,8 @@ class NodeAgent:
         return {"version": __version__, "bootId": boot_id, "tunables": sorted(self.session.registry)}
 
     def _status(self, done: Pass, revision: str, problem: str, *, paused: bool) -> dict[str, Any]:
-        plan, judged = self.session.plan()
+        judged = done.judged if done.applied is None else self.session.observe()
+        plan = self.session.plan_of(judged)
         before = self.offered or self._kept_offer()
         self.offered = offer_of(heavy(plan))
         if self.offered is None and waits_for_reboot(done):

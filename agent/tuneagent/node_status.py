@@ -8,7 +8,6 @@ from typing import Any
 import msgspec
 
 from tuneagent.daemon import Pass
-from tuneagent.journal import Held
 from tuneagent.model import Change, Disruption, Finding, Plan, Verdict, digest_of
 from tuneagent.session import Applied, Session
 from tuneagent.tunable import Facts
@@ -28,6 +27,7 @@ class Offer(msgspec.Struct, frozen=True):
 
 
 def aim_of(change: Change) -> Aim:
+    """What a change is after, priors aside."""
     return change.tunable, change.subject, msgspec.json.encode(change.desired, order="sorted")
 
 
@@ -36,24 +36,11 @@ def heavy(plan: Plan) -> list[Change]:
     return [change for change in plan.changes if change.disruption is not Disruption.LIVE]
 
 
-def undo_change(held: Held, session: Session) -> Change:
-    """What undoing a setting would be, as a change that can be offered."""
-    return Change(
-        tunable=held.tunable,
-        subject=held.subject,
-        prior={"live": held.wrote, "persisted": None},
-        desired=held.baseline,
-        disruption=session.registry[held.tunable].disruption,
-        persistence="baseline",
-    )
-
-
 def offer_of(changes: list[Change]) -> Offer | None:
     """An offer of these changes; None for none."""
     if not changes:
         return None
-    heaviest = max((change.disruption for change in changes), key=lambda one: one.rank)
-    return Offer(digest_of(changes), heaviest, tuple(changes))
+    return Offer(digest_of(changes), max((one.disruption for one in changes), key=lambda d: d.rank), tuple(changes))
 
 
 def waits_for_reboot(done: Pass) -> bool:

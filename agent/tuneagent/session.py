@@ -70,23 +70,22 @@ class Session:
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[Journal]:
-        """The host's one lock, the journal sound and open, what a crash left resolved."""
+        """The host's one lock, with the journal sound and open for writing."""
         self.state.make_folder(self.folder)
         with self.state.locked(f"{self.folder}/lock"):
             journal = self.journal
             journal.open_for_writing()
             yield journal
 
-    def observe(self) -> tuple[Facts, list[engine.Judged]]:
+    def observe(self) -> list[engine.Judged]:
         """Read the host and compare it with the profile."""
-        facts = Facts(self.host)
-        observed = engine.observe(facts, self.specs(), self.registry)
+        observed = engine.observe(Facts(self.host), self.specs(), self.registry)
         today = datetime.fromtimestamp(self.host.now(), timezone.utc).date()
-        return facts, engine.diff(observed, self.profile.spec.accept, today)
+        return engine.diff(observed, self.profile.spec.accept, today)
 
     def audit(self) -> Report:
         """Every finding. Writes nothing."""
-        return self.report(self.observe()[1])
+        return self.report(self.observe())
 
     def report(self, judged: list[engine.Judged]) -> Report:
         """Findings as the one structure that all views show."""
@@ -118,9 +117,12 @@ class Session:
 
     def plan(self, only: tuple[str, ...] = ()) -> tuple[Plan, list[engine.Judged]]:
         """What `apply` would do now. Writes nothing."""
-        _, judged = self.observe()
-        plan = engine.make_plan(judged, self.registry, self.dropped(judged))
-        return _only(plan, only, self.registry), judged
+        judged = self.observe()
+        return _only(self.plan_of(judged), only, self.registry), judged
+
+    def plan_of(self, judged: list[engine.Judged]) -> Plan:
+        """The plan for what was observed already."""
+        return engine.make_plan(judged, self.registry, self.dropped(judged))
 
     def apply(
         self,
@@ -157,7 +159,7 @@ class Session:
                 stop=stop,
             )
             if outcomes:
-                _, judged = self.observe()
+                judged = self.observe()
         return Applied(
             digest=plan.digest, results=tuple(outcomes), recovered=tuple(recovered), report=self.report(judged)
         )

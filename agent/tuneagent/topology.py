@@ -14,6 +14,7 @@ import msgspec
 from tuneagent.cpulist import format_cpulist, parse_cpulist, parse_cpumask
 from tuneagent.errors import PathMissing, ReadFailed
 from tuneagent.host import Host
+from tuneagent.host.processes import machine
 
 _CPU = "sys/devices/system/cpu"
 _NODE = "sys/devices/system/node"
@@ -306,8 +307,6 @@ def _hex(text: str | None) -> str | None:
 
 def _arch(host: Host) -> str | None:
     if host.source == "live":
-        from tuneagent.host.processes import machine
-
         return machine()[2]
     text = _read(host, "proc/sys/kernel/arch")
     if text:

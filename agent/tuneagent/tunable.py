@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 from tuneagent.gpu import GpuFacts, read_gpus
@@ -12,6 +12,7 @@ from tuneagent.model import About, Disruption, Lifetime, Reading, Setting, Subje
 from tuneagent.topology import Topology, read_topology
 
 S = TypeVar("S")
+T = TypeVar("T")
 # Own entries of a drop-in file: key to text, None for "no such entry".
 Entries = Mapping[str, "str | None"]
 
@@ -21,6 +22,14 @@ class Facts:
 
     def __init__(self, host: Host) -> None:
         self.host = host
+        self._once: dict[str, Any] = {}
+
+    def once(self, name: str, read: Callable[[], T]) -> T:
+        """What `read` gives, read at most once in this pass however many subjects need it. Failures are not kept."""
+        if name not in self._once:
+            self._once[name] = read()
+        found: T = self._once[name]
+        return found
 
     @functools.cached_property
     def topology(self) -> Topology:

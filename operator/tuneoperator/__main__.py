@@ -70,7 +70,8 @@ def main(metrics: str, poll_s: float, apply_limit_s: float) -> None:
     if metrics != "off":
         host, _, port = metrics.rpartition(":")
         start_http_server(int(port), host, registry=registry)
-    cluster = Cluster(api, lambda kind, name: _changed(queue, kind, name), lambda: elector.is_leader, poll_s)
+    # A short delay gathers bursts: one look serves many events.
+    cluster = Cluster(api, lambda: queue.add(ALL, 0.1), lambda: elector.is_leader, poll_s)
     reconciler = Reconciler(cluster, queue, tune_schema(), apply_limit_s=apply_limit_s)
     for target in (elector.run, *(store.run for store in cluster.stores)):
         threading.Thread(target=target, args=(stop,), daemon=True).start()
@@ -84,15 +85,6 @@ def main(metrics: str, poll_s: float, apply_limit_s: float) -> None:
         if name is not None:
             passes.labels(_reconcile(reconciler, queue, name)).inc()
     log.info("stopped")
-
-
-def _changed(queue: WorkQueue, kind: str, name: str) -> None:
-    """A changed NodeTuning or pod concerns roll-outs only; anything else may change who governs what.
-
-    A short delay gathers bursts: one look serves many events.
-    """
-    del kind, name
-    queue.add(ALL, 0.1)
 
 
 def _reconcile(reconciler: Reconciler, queue: WorkQueue, name: str) -> str:

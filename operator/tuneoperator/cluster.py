@@ -7,11 +7,10 @@ from collections.abc import Callable
 from datetime import datetime, timezone
 from typing import Any
 
-import msgspec
 from tuneagent.tuning_profile import Profile
 
 from tuneoperator.kube import Api, ApiFailed
-from tuneoperator.records import Node, NodeTuning, TuningPolicy, TuningProfile
+from tuneoperator.records import AgentPod, Node, NodeTuning, TuningPolicy, TuningProfile
 from tuneoperator.state import NAMESPACE, holds_gpu, is_evictable
 from tuneoperator.store import Store
 
@@ -19,45 +18,6 @@ GROUP = "/apis/tuneagent.dev/v1alpha1"
 REVISIONS_KEPT = 10
 REVISION_LIMIT_BYTES = 256 * 1024
 PROFILE_LABEL = "tuneagent.dev/profile"
-
-
-class AgentPodMeta(msgspec.Struct, frozen=True, rename="camel"):
-    """Name and version of a pod."""
-
-    name: str
-    resource_version: str = ""
-
-
-class AgentPodCondition(msgspec.Struct, frozen=True):
-    """A pod's condition."""
-
-    type: str
-    status: str
-
-
-class AgentPodSpec(msgspec.Struct, frozen=True, rename="camel"):
-    """Where the pod runs."""
-
-    node_name: str = ""
-
-
-class AgentPodStatus(msgspec.Struct, frozen=True):
-    """Whether it is ready."""
-
-    conditions: list[AgentPodCondition] = []
-
-
-class AgentPod(msgspec.Struct, frozen=True):
-    """A pod of the agent's DaemonSet."""
-
-    metadata: AgentPodMeta
-    spec: AgentPodSpec = AgentPodSpec()
-    status: AgentPodStatus = AgentPodStatus()
-
-    @property
-    def ready(self) -> bool:
-        """Whether its containers are ready."""
-        return any(one.type == "Ready" and one.status == "True" for one in self.status.conditions)
 
 
 class NotLeader(Exception):
@@ -70,25 +30,19 @@ class Cluster:
     def __init__(
         self,
         api: Api,
-        changed: Callable[[str, str], None],
+        changed: Callable[[], None],
         is_leader: Callable[[], bool] = lambda: True,
         poll_s: float = 5.0,
     ) -> None:
         self.api = api
         self._is_leader = is_leader
         self.poll_s = poll_s
-        self.nodes: Store[Node] = Store(api, "/api/v1/nodes", Node, lambda name: changed("node", name))
-        self.tunings: Store[NodeTuning] = Store(
-            api, f"{GROUP}/nodetunings", NodeTuning, lambda name: changed("tuning", name)
-        )
-        self.profiles: Store[TuningProfile] = Store(
-            api, f"{GROUP}/tuningprofiles", TuningProfile, lambda name: changed("profile", name)
-        )
-        self.policies: Store[TuningPolicy] = Store(
-            api, f"{GROUP}/tuningpolicies", TuningPolicy, lambda name: changed("policy", name)
-        )
+        self.nodes: Store[Node] = Store(api, "/api/v1/nodes", Node, changed)
+        self.tunings: Store[NodeTuning] = Store(api, f"{GROUP}/nodetunings", NodeTuning, changed)
+        self.profiles: Store[TuningProfile] = Store(api, f"{GROUP}/tuningprofiles", TuningProfile, changed)
+        self.policies: Store[TuningPolicy] = Store(api, f"{GROUP}/tuningpolicies", TuningPolicy, changed)
         self.pods: Store[AgentPod] = Store(
-            api, f"/api/v1/namespaces/{NAMESPACE}/pods", AgentPod, lambda name: changed("pod", name),
+            api, f"/api/v1/namespaces/{NAMESPACE}/pods", AgentPod, changed,
             {"labelSelector": "app=tuneagent-agent"},
         )  # fmt: skip
         self.stores: tuple[Store[Any], ...] = (self.nodes, self.tunings, self.profiles, self.policies, self.pods)
@@ -112,9 +66,9 @@ class Cluster:
         """The one policy."""
         return self.policies.get("default")
 
-    def agent_ready(self, node: str) -> bool:
-        """Whether the agent's pod on the node is ready."""
-        return any(pod.spec.node_name == node and pod.ready for pod in self.pods.all())
+    def ready_agents(self) -> set[str]:
+        """Names of the nodes whose agent's pod is ready."""
+        return {pod.spec.node_name for pod in self.pods.all() if pod.ready}
 
     def ensure_policy(self) -> None:
         """Make TuningPolicy/default where there is none."""

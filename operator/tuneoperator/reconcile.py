@@ -74,19 +74,19 @@ class Reconciler:
     def _assign_all(self) -> None:
         self.cluster.ensure_policy()
         self.accepted = {}
-        for profile in self.cluster.profiles.all():
-            if profile.metadata.deletion_timestamp is None:
-                self._accept(profile)
+        standing = [one for one in self.cluster.profiles.all() if one.metadata.deletion_timestamp is None]
+        for profile in standing:
+            self._accept(profile)
         candidates = [
             Candidate(name, one.profile.spec.nodeSelector, one.profile.spec.priority)
             for name, one in self.accepted.items()
         ]
         # A profile that exists but is not valid now keeps its nodes as they are: a typo is no instruction.
-        going = {one.metadata.name for one in self.cluster.profiles.all() if one.metadata.deletion_timestamp}
-        self.broken = {one.metadata.name for one in self.cluster.profiles.all()} - set(self.accepted) - going
+        self.broken = {one.metadata.name for one in standing} - set(self.accepted)
         self.assigned, self.conflicts = {}, {}
-        self.actions.free_vanished({node.metadata.name for node in self.cluster.nodes.all()})
-        for node in self.cluster.nodes.all():
+        nodes = self.cluster.nodes.all()
+        self.actions.free_vanished({node.metadata.name for node in nodes})
+        for node in nodes:
             tuning = self.cluster.tunings.get(node.metadata.name)
             current = tuning.spec.profile if tuning else None
             if current in self.broken:
@@ -172,10 +172,18 @@ class Reconciler:
         if one is not None and group:
             self.cluster.ensure_revision(one.profile, one.revision)
         policy = self.cluster.policy()
-        holders = [holder.node for holder in policy.status.holders] if policy else []
+        holders = {holder.node for holder in policy.status.holders} if policy else set()
+        ready = self.cluster.ready_agents()
         states = [
-            # What is under way for a profile that is broken now is brought to its end; nothing new begins.
-            self._state(tuning, tuning.status.rollout.target if name in self.broken else target, one, holders, waiting)
+            self._state(
+                tuning,
+                # What is under way for a profile that is broken now is brought to its end; nothing new begins.
+                tuning.status.rollout.target if name in self.broken else target,
+                one,
+                agent_ready=tuning.metadata.name in ready,
+                holds_place=tuning.metadata.name in holders,
+                held_back=tuning.metadata.name in waiting,
+            )
             for tuning in group
         ]
         old = [tuning.metadata.name for tuning in group if self._too_old(tuning, one)]
@@ -198,8 +206,10 @@ class Reconciler:
         tuning: NodeTuning,
         target: str,
         one: Accepted | None,
-        holders: list[str],
-        waiting: dict[str, str],
+        *,
+        agent_ready: bool,
+        holds_place: bool,
+        held_back: bool,
     ) -> NodeState:
         name = tuning.metadata.name
         waits = tuning.status.rollout.phase in ("Pending", "Draining")
@@ -210,11 +220,11 @@ class Reconciler:
             tuning,
             self.cluster.nodes.get(name),
             target,
-            agent_ready=self.cluster.agent_ready(name),
+            agent_ready=agent_ready,
             too_old=self._too_old(tuning, one),
-            holders=holders,
+            holds_place=holds_place,
             idle=not self.cluster.busy_pods(name, everything=everything) if waits else None,
-            held_back=name in waiting,
+            held_back=held_back,
         )
 
     @staticmethod
@@ -249,13 +259,10 @@ class Reconciler:
         else:
             status, reason, message = "False", "InProgress", ""
         self.cluster.profile_status(found, {"revision": one.revision, "nodes": step.counts})
-        found = self.cluster.profiles.get(name) or found
         self.cluster.condition(found, "RolledOut", status, reason, message)
-        found = self.cluster.profiles.get(name) or found
         text = f"agents that do not know all its tunables: {', '.join(old[:5])}, {len(old)} in all" if old else ""
         self.cluster.condition(found, "AgentTooOld", "True" if old else "False", "Withheld" if old else "None", text)
         text = f"several profiles of equal priority select {', '.join(conflicts[:5])}" if conflicts else ""
-        found = self.cluster.profiles.get(name) or found
         self.cluster.condition(
             found, "Conflict", "True" if conflicts else "False", "Tie" if conflicts else "None", text
         )

@@ -20,10 +20,15 @@ class Meta(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class Condition(msgspec.Struct, frozen=True):
-    """A condition of a Node."""
+    """A condition of a Node or a pod."""
 
     type: str
     status: str
+
+
+def is_ready(conditions: list[Condition]) -> bool:
+    """Whether the condition Ready is known to hold."""
+    return any(one.type == "Ready" and one.status == "True" for one in conditions)
 
 
 class NodeInfo(msgspec.Struct, frozen=True, rename="camel"):
@@ -56,7 +61,7 @@ class Node(msgspec.Struct, frozen=True):
     @property
     def ready(self) -> bool:
         """Whether the kubelet is known to be ready."""
-        return any(one.type == "Ready" and one.status == "True" for one in self.status.conditions)
+        return is_ready(self.status.conditions)
 
 
 class TuningProfile(msgspec.Struct, frozen=True):
@@ -165,3 +170,28 @@ class TuningPolicy(msgspec.Struct, frozen=True):
     metadata: Meta
     spec: PolicySpec = PolicySpec()
     status: PolicyStatus = PolicyStatus()
+
+
+class AgentPodSpec(msgspec.Struct, frozen=True, rename="camel"):
+    """Where the pod runs."""
+
+    node_name: str = ""
+
+
+class AgentPodStatus(msgspec.Struct, frozen=True):
+    """Whether it is ready."""
+
+    conditions: list[Condition] = []
+
+
+class AgentPod(msgspec.Struct, frozen=True):
+    """A pod of the agent's DaemonSet."""
+
+    metadata: Meta
+    spec: AgentPodSpec = AgentPodSpec()
+    status: AgentPodStatus = AgentPodStatus()
+
+    @property
+    def ready(self) -> bool:
+        """Whether its containers are ready."""
+        return is_ready(self.status.conditions)

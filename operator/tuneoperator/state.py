@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tuneagent.tuning_profile import Rollout
@@ -38,7 +38,7 @@ def node_state(
     *,
     agent_ready: bool,
     too_old: Sequence[str] = (),
-    holders: Iterable[str] = (),
+    holds_place: bool = False,
     idle: bool | None = None,
     held_back: bool = False,
 ) -> NodeState:
@@ -57,7 +57,7 @@ def node_state(
         unschedulable=node.spec.unschedulable if node else False,
         ready=node.ready if node else False,
         agent_ready=agent_ready and not too_old,
-        holds_place=tuning.metadata.name in set(holders),
+        holds_place=holds_place,
         seen=agent.observed_generation >= tuning.metadata.generation,
         at_revision=agent.revision,
         at_baseline=agent.baseline,

@@ -46,7 +46,7 @@ class Store(Generic[T]):
     """
 
     def __init__(
-        self, api: Api, path: str, kind: type[T], changed: Callable[[str], None], query: dict[str, str] | None = None
+        self, api: Api, path: str, kind: type[T], changed: Callable[[], None], query: dict[str, str] | None = None
     ) -> None:
         self._api = api
         self._path = path
@@ -109,7 +109,7 @@ class Store(Generic[T]):
         with self._lock:
             self._objects = found
         self.synced = True
-        self._changed("")
+        self._changed()
         return page.metadata.resource_version
 
     def _watch(self, version: str) -> str:
@@ -128,5 +128,5 @@ class Store(Generic[T]):
                     self._objects.pop(one.metadata.name, None)
             else:
                 self._keep(one)
-            self._changed(one.metadata.name)
+            self._changed()
         return version

@@ -63,7 +63,7 @@ def _count_steps(root: Path) -> int:
 
 def _settings(session: Any) -> dict[str, Any]:
     """Running value and own entries of every subject, as the tunables read them."""
-    _, judged = session.observe()
+    judged = session.observe()
     return {item.finding.subject: (item.finding.observed, item.finding.next_boot) for item in judged}
 
 

@@ -110,15 +110,6 @@ class Files:
         except PathMissing:
             return default
 
-    def read_link(self, path: str) -> str:
-        """Target of a symbolic link, as stored."""
-        try:
-            return os.readlink(self.real(path, follow_last=False))
-        except OSError as error:
-            if error.errno in _MISSING:
-                raise PathMissing(f"{path}: no such link") from None
-            raise ReadFailed(f"{path}: {_reason(error)}") from None
-
     def names(self, path: str) -> list[str]:
         """Sorted names in a folder; empty where it does not exist."""
         try:

@@ -180,11 +180,6 @@ def replace_self(argv: Sequence[str]) -> None:
         os.execvp(argv[0], list(argv))
 
 
-def is_root() -> bool:
-    """Whether this process has user id 0."""
-    return os.geteuid() == 0
-
-
 def machine() -> tuple[str, str, str]:
     """Host name, kernel release and architecture of this machine."""
     uname = os.uname()

@@ -82,7 +82,7 @@ class GrubDropIn:
             return "no /etc/default/grub: this boot loader is not handled, add the arguments by hand"
         if not any(facts.host.files.exists(path) for path in GRUB_CONFIGS):
             return "no grub.cfg on this host"
-        return folder_impossible(facts.host, "etc/default/grub.d")
+        return facts.once("impossible etc/default/grub.d", lambda: folder_impossible(facts.host, "etc/default/grub.d"))
 
     def entries(self, facts: Facts) -> dict[str, str]:
         """Arguments in our file: name to the words that it adds (`` for none)."""

@@ -51,9 +51,9 @@ def parse(text: str) -> dict[str, str]:
     return found
 
 
-def winners(host: Host) -> dict[str, Setting]:
-    """For each key the setting that the boot applies last. Raises ReadFailed."""
-    return {key: settings[-1] for key, settings in all_settings(host).items()}
+def winners(facts: Facts) -> dict[str, Setting]:
+    """For each key the setting that the boot applies last, read once in a pass. Raises ReadFailed."""
+    return facts.once("sysctl.d", lambda: {key: found[-1] for key, found in all_settings(facts.host).items()})
 
 
 def all_settings(host: Host) -> dict[str, list[Setting]]:
@@ -89,7 +89,7 @@ class SysctlD:
 
     def impossible(self, facts: Facts) -> str | None:
         """Why the file would not survive a reboot."""
-        return folder_impossible(facts.host, "etc/sysctl.d")
+        return facts.once("impossible etc/sysctl.d", lambda: folder_impossible(facts.host, "etc/sysctl.d"))
 
     def entries(self, facts: Facts) -> dict[str, str]:
         """Keys that our file sets."""

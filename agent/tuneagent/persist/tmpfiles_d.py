@@ -60,14 +60,15 @@ def lines(host: Host) -> list[Line]:
     return found
 
 
-def winner(host: Host, path: str) -> Line | None:
+def winner(facts: Facts, path: str) -> Line | None:
     """The line whose text the file has after boot. Raises ReadFailed.
 
     Of lines for the same path the first counts, later ones are refused as duplicates. A glob is another path to
     systemd-tmpfiles: it is carried out as well, so one that matches is taken to win.
     """
-    matching = [line for line in lines(host) if line.is_glob and fnmatch.fnmatchcase(path, line.path)]
-    exact = [line for line in lines(host) if line.path == path]
+    known = facts.once("tmpfiles.d", lambda: lines(facts.host))
+    matching = [line for line in known if line.is_glob and fnmatch.fnmatchcase(path, line.path)]
+    exact = [line for line in known if line.path == path]
     return next(iter(matching or exact), None)
 
 
@@ -79,7 +80,7 @@ class TmpfilesD:
 
     def impossible(self, facts: Facts) -> str | None:
         """Why the file would not survive a reboot."""
-        return folder_impossible(facts.host, "etc/tmpfiles.d")
+        return facts.once("impossible etc/tmpfiles.d", lambda: folder_impossible(facts.host, "etc/tmpfiles.d"))
 
     def entries(self, facts: Facts) -> dict[str, str]:
         """Paths that our file writes."""
@@ -109,7 +110,7 @@ def reading(
     drop_in = TmpfilesD()
     owner = None
     try:
-        line = winner(facts.host, path)
+        line = winner(facts, path)
         if line is None:
             persisted: Observation = default or Absent("no tmpfiles.d line")
         else:

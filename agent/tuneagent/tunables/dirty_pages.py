@@ -82,7 +82,7 @@ class DirtyPages(Tunable[Spec]):
         """The member in force, now and at the next boot."""
         owner = None
         try:
-            found = winners(facts.host)
+            found = winners(facts)
             given = {member: found[key] for member, key in PAIRS[subject].items() if key in found}
             persisted: Observation
             if given:

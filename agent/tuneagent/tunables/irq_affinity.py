@@ -70,7 +70,7 @@ class IrqAffinity(Tunable[Spec]):
             return Reading(Absent(f"{address} has no vector {vector} now"), evidence=f"/sys/bus/pci/devices/{address}")
         number = numbers[vector]
         path = f"proc/irq/{number}/smp_affinity_list"
-        if _MANAGED.search(_action(facts, number)):
+        if _MANAGED.search(facts.once("interrupts", lambda: _actions(facts)).get(number, "")):
             return Reading(Absent(f"interrupt {number} is spread by the kernel itself"), evidence=f"/{path}")
         seen = facts.host.observe(path)
         if isinstance(seen, Value):
@@ -120,13 +120,13 @@ def _interrupts(facts: Facts, address: str) -> list[int]:
     return sorted(int(name) for name in names if name.isdigit())[:VECTOR_LIMIT]
 
 
-def _action(facts: Facts, number: int) -> str:
+def _actions(facts: Facts) -> dict[int, str]:
+    """Interrupt number to the name of its last action; empty where /proc/interrupts cannot be read."""
     try:
         text = facts.host.files.read("proc/interrupts")
     except (PathMissing, ReadFailed):
-        return ""
-    match = re.search(rf"^\s*{number}:.*?(\S+)$", text, re.MULTILINE)
-    return match.group(1) if match else ""
+        return {}
+    return {int(number): name for number, name in re.findall(r"^\s*(\d+):.*?(\S+)$", text, re.MULTILINE)}
 
 
 TUNABLE = IrqAffinity()

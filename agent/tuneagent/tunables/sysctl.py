@@ -194,7 +194,7 @@ class Sysctl(Tunable[Spec]):
         persisted: Observation
         owner = None
         try:
-            winner = winners(facts.host).get(key)
+            winner = winners(facts).get(key)
             if winner is not None:
                 persisted = Value(normal(winner.value))
                 # Our file is read last of those shipped; only a name that sorts after it can win over us.
