@@ -37,7 +37,7 @@ class NumaNode(msgspec.Struct, frozen=True):
         return parse_cpulist(self.cpus)
 
 
-class PciDevice(msgspec.Struct, frozen=True):
+class PciDevice(msgspec.Struct, frozen=True, rename={"kind": "class"}):
     """A PCI function. `numa_node` is -1 where the firmware does not say (usual in virtual machines)."""
 
     address: str
@@ -153,7 +153,9 @@ def _online_cpus(host: Host) -> frozenset[int] | None:
         return listed
     # Kernels before 2.6.26 have no such list; a CPU without an `online` file cannot be switched off.
     numbers = _numbered(host, _CPU, "cpu")
-    if not numbers:
+    counted = len(re.findall(r"^processor\s*:", _read(host, "proc/cpuinfo") or "", re.MULTILINE))
+    if not numbers or counted > len(numbers):
+        # Fewer folders than the kernel counts CPUs: which ones are missing cannot be told.
         return None
     return frozenset(
         number
@@ -198,6 +200,8 @@ def _l3_groups(host: Host, online: frozenset[int]) -> tuple[str, ...] | None:
     groups: set[frozenset[int]] = set()
     seen = False
     for cpu in sorted(online):
+        # SPARC tells sizes beside the topology, and has no third level.
+        seen = seen or host.files.exists(f"{_CPU}/cpu{cpu}/l1_dcache_size")
         for index in _numbered(host, f"{_CPU}/cpu{cpu}/cache", "index"):
             base = f"{_CPU}/cpu{cpu}/cache/index{index}"
             level = _read(host, f"{base}/level")
@@ -249,12 +253,14 @@ def _numa_nodes(host: Host, online: frozenset[int]) -> tuple[NumaNode, ...] | No
                 cpus = parse_cpumask(mask)
             except ValueError:
                 cpus = None
+        if cpus is None:
+            cpus = frozenset(_numbered(host, f"{_NODE}/node{number}", "cpu"))
         words = (_read(host, f"{_NODE}/node{number}/distance") or "").split()
         distances = tuple(int(word) for word in words) if words and all(w.isdigit() for w in words) else None
         nodes.append(
             NumaNode(
                 number,
-                format_cpulist((cpus or frozenset()) & online),
+                format_cpulist(cpus & online if online else cpus),
                 _memory_kib(host, number),
                 distances,
                 _hugepages(host, number),
@@ -311,22 +317,30 @@ def _arch(host: Host) -> str | None:
     text = _read(host, "proc/sys/kernel/arch")
     if text:
         return text
-    cpuinfo = _read(host, "proc/cpuinfo") or ""
-    for pattern, arch in _CPUINFO_ARCH:
-        if re.search(pattern, cpuinfo, re.MULTILINE):
+    for path, pattern, arch in _ARCH_SIGNS:
+        if re.search(pattern, _read(host, path) or "", re.MULTILINE):
             return arch
     return None
 
 
-_CPUINFO_ARCH = (
-    (r"^flags\s*:.*\blm\b", "x86_64"),
-    (r"^flags\s*:.*\bfpu\b", "i686"),
-    (r"^CPU architecture\s*:\s*(8|AArch64)", "aarch64"),
-    (r"^CPU architecture\s*:\s*7", "armv7l"),
-    (r"^vendor_id\s*:\s*IBM/S390", "s390x"),
-    (r"^isa\s*:\s*rv64", "riscv64"),
-    (r"^arch(itecture)?\s*:\s*IA-64", "ia64"),
-    (r"^type\s*:\s*sun4", "sparc64"),
+# What betrays the architecture, most certain first: a 64-bit CPU may run a 32-bit kernel, and POWER either byte order.
+_ARCH_SIGNS = (
+    ("proc/version", r"\.x86_64 ", "x86_64"),
+    ("proc/version", r"\.aarch64 ", "aarch64"),
+    ("proc/version", r"ppc64le", "ppc64le"),
+    ("proc/cpuinfo", r"^fdiv_bug\s*:", "i686"),
+    ("proc/cpuinfo", r"^flags\s*:.*\blm\b", "x86_64"),
+    ("proc/cpuinfo", r"^flags\s*:.*\bfpu\b", "i686"),
+    ("proc/cpuinfo", r"^CPU architecture\s*:\s*(8|AArch64)", "aarch64"),
+    ("proc/cpuinfo", r"^CPU architecture\s*:\s*7", "armv7l"),
+    ("proc/cpuinfo", r"^vendor_id\s*:\s*IBM/S390", "s390x"),
+    ("proc/cpuinfo", r"^isa\s*:\s*rv64", "riscv64"),
+    ("proc/cpuinfo", r"^arch(itecture)?\s*:\s*IA-64", "ia64"),
+    ("proc/cpuinfo", r"^type\s*:\s*sun4", "sparc64"),
+    # These ran big-endian kernels only.
+    ("proc/cpuinfo", r"^cpu\s*:\s*(PPC970|POWER[4-7]|Cell)", "ppc64"),
+    # CPU feature 0x3d of this list is long mode.
+    ("sys/devices/system/cpu/modalias", r"^cpu:type:x86,.*,003D(,|$)", "x86_64"),
 )
 
 
