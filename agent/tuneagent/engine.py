@@ -39,6 +39,7 @@ class Observed:
     readings: Mapping[Subject, Reading]
     desired: Mapping[Subject, Setting]
     refusals: Mapping[Subject, str] = field(default_factory=dict)
+    waits: Mapping[Subject, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,7 @@ class Judged:
 def observe(facts: Facts, specs: Mapping[str, Any], registry: Mapping[str, Tunable[Any]]) -> list[Observed]:
     """Read every subject that the specs are about, in the order of `after`."""
     found = []
+    facts.specs = specs
     for name in ordered(registry):
         if name not in specs:
             continue
@@ -62,14 +64,17 @@ def observe(facts: Facts, specs: Mapping[str, Any], registry: Mapping[str, Tunab
         subjects = tunable.subjects(facts, specs[name])
         readings = {subject: tunable.read(facts, subject) for subject in subjects}
         desired = tunable.desire(facts, specs[name], readings)
-        refusals = {}
+        refusals, waits = {}, {}
         for subject, wanted in desired.items():
             live = readings[subject].live
             if isinstance(live, Value) and not tunable.matches(live.value, wanted):
                 reason = tunable.refuse(facts, subject, wanted)
                 if reason is not None:
                     refusals[subject] = reason
-        found.append(Observed(tunable, readings, desired, refusals))
+                waiting = tunable.waits(facts, subject)
+                if waiting is not None:
+                    waits[subject] = waiting
+        found.append(Observed(tunable, readings, desired, refusals, waits))
     return found
 
 
@@ -166,6 +171,8 @@ def _judge(one: Observed, subject: Subject, reading: Reading) -> Judged:
     prior = {"live": live.value, "persisted": shown(reading.persisted)}
     needs_live = not live_ok and tunable.live_writable
     refusal = one.refusals.get(subject)
+    if subject in one.waits and not live_ok:
+        return Judged(say(Verdict.PENDING, one.waits[subject]), refusal=one.waits[subject])
     if live_ok or (not tunable.live_writable and entries_ok):
         when = _when(live_ok, reading.persisted)
         return Judged(say(Verdict.PENDING, when), False, not entries_ok and has_entries, refusal, prior)

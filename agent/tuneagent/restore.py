@@ -79,7 +79,9 @@ def recover(host: Host, journal: Journal, registry: Mapping[str, Tunable[Any]]) 
     A group that is all-or-nothing goes back as a whole unless all of it is new.
     """
     open_items = [held for held in journal.held().values() if held.step == "intended"]
-    for path in {tunable.drop_in.path for tunable in registry.values() if tunable.drop_in is not None}:
+    for path in {
+        path for tunable in registry.values() if tunable.drop_in is not None for path in tunable.drop_in.files
+    }:
         with contextlib.suppress(WriteFailed, ReadFailed):
             host.files.sweep(path)
     facts = Facts(host)

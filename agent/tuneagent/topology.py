@@ -64,6 +64,7 @@ class Topology(msgspec.Struct, frozen=True):
     pci_gpus: tuple[PciDevice, ...] | None
     nics: tuple[PciDevice, ...] | None
     nvme: tuple[PciDevice, ...] | None
+    nvswitches: tuple[PciDevice, ...] | None = None
     cores_cpus: tuple[str, ...] | None = None
 
     @property
@@ -269,21 +270,21 @@ def _numa_nodes(host: Host, online: frozenset[int]) -> tuple[NumaNode, ...] | No
     return tuple(nodes)
 
 
-def _pci_devices(host: Host) -> tuple[list[PciDevice], list[PciDevice], list[PciDevice]] | None:
+def _pci_devices(host: Host) -> dict[str, list[PciDevice]] | None:
     addresses = _names(host, _PCI)[:DEVICE_LIMIT]
     if not addresses:
         return None
-    gpus: list[PciDevice] = []
-    nics: list[PciDevice] = []
-    drives: list[PciDevice] = []
+    found: dict[str, list[PciDevice]] = {"gpus": [], "nics": [], "nvme": [], "nvswitches": []}
     for address in addresses:
         kind = (_read(host, f"{_PCI}/{address}/class") or "").removeprefix("0x")[:4]
         if kind[:2] in ("03", "12") or kind == "0b40":
-            group = gpus
+            group = found["gpus"]
         elif kind[:2] == "02":
-            group = nics
+            group = found["nics"]
         elif kind == "0108":
-            group = drives
+            group = found["nvme"]
+        elif kind == "0680" and _hex(_read(host, f"{_PCI}/{address}/vendor")) == "10de":
+            group = found["nvswitches"]
         else:
             continue
         base = f"{_PCI}/{address}"
@@ -304,7 +305,7 @@ def _pci_devices(host: Host) -> tuple[list[PciDevice], list[PciDevice], list[Pci
                 tuple(_names(host, f"{base}/net") or _names(host, f"{base}/nvme")),
             )
         )
-    return gpus, nics, drives
+    return found
 
 
 def _hex(text: str | None) -> str | None:
@@ -361,9 +362,10 @@ def read_topology(host: Host) -> Topology:
         smt=smt,
         numa_nodes=_numa_nodes(host, online or frozenset()),
         l3_groups=_l3_groups(host, online) if online else None,
-        pci_gpus=_tuple(pci[0]) if pci else None,
-        nics=_tuple(pci[1]) if pci else None,
-        nvme=_tuple(pci[2]) if pci else None,
+        pci_gpus=_tuple(pci["gpus"]) if pci else None,
+        nics=_tuple(pci["nics"]) if pci else None,
+        nvme=_tuple(pci["nvme"]) if pci else None,
+        nvswitches=_tuple(pci["nvswitches"]) if pci else None,
         cores_cpus=cores,
     )
 

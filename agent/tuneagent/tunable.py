@@ -22,6 +22,8 @@ class Facts:
 
     def __init__(self, host: Host) -> None:
         self.host = host
+        # Typed specs of the profile under way: what one setting is may follow from another, as masks from the CPU plan.
+        self.specs: Mapping[str, Any] = {}
         self._once: dict[str, Any] = {}
 
     def once(self, name: str, read: Callable[[], T]) -> T:
@@ -53,6 +55,10 @@ class DropIn(Protocol):
     @property
     def path(self) -> str:
         """The file, relative to the host's root."""
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Every file that it may write: `path`, or several where the mechanism needs them."""
 
     @property
     def generates(self) -> bool:
@@ -117,6 +123,11 @@ class Tunable(Generic[S]):
     def refuse(self, facts: Facts, subject: Subject, desired: Setting) -> str | None:
         """Why this change cannot be made now, found before anything is written; None if it can."""
         del facts, subject, desired
+        return None
+
+    def waits(self, facts: Facts, subject: Subject) -> str | None:
+        """Why what is wanted can only be right after another change or a reboot; None where it can be now."""
+        del facts, subject
         return None
 
     def write(self, facts: Facts, subject: Subject, value: Setting) -> None:

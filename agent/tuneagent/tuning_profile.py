@@ -22,7 +22,7 @@ SIZE_LIMIT_BYTES = 256 * 1024
 NAME_PATTERN = re.compile(r"[a-z0-9]([-a-z0-9.]{0,61}[a-z0-9])?\Z")
 EXTENDS_LIMIT = 16
 # Tunables whose spec is a map of independent names: a later profile adds to it. All others are replaced whole.
-MERGED_BY_NAME = ("sysctl", "kernelArguments", "services")
+MERGED_BY_NAME = ("sysctl", "kernelArguments", "services", "checks", "gpuHealth", "moduleOptions", "cgroupSlices")
 
 
 class Accept(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -29,14 +29,22 @@ def answer(question):
     if question["op"] == "run":
         try:
             done = subprocess.run(
-                question["argv"], input=question.get("stdin", "").encode(), capture_output=True,
-                timeout=question["timeout_s"], check=False, cwd="/",
+                question["argv"],
+                input=question.get("stdin", "").encode(),
+                capture_output=True,
+                timeout=question["timeout_s"],
+                check=False,
+                cwd="/",
             )
         except subprocess.TimeoutExpired:
             return {"code": 124, "out": "", "err": "timed out"}
         except OSError as error:
             return {"code": 127, "out": "", "err": str(error)}
-        return {"code": done.returncode, "out": done.stdout.decode(errors="replace"), "err": done.stderr.decode(errors="replace")}
+        return {
+            "code": done.returncode,
+            "out": done.stdout.decode(errors="replace"),
+            "err": done.stderr.decode(errors="replace"),
+        }
     if question["op"] == "put":
         os.makedirs(os.path.dirname(question["path"]), exist_ok=True)
         with open(question["path"], "wb") as handle:

@@ -171,7 +171,9 @@ class Vm:
     def tuneagent(self, *arguments: str, ok: tuple[int, ...] = (0, 3, 4)) -> Done:
         """Run the program under test in the guest."""
         done = self.run("/usr/local/bin/tuneagent", *arguments)
-        assert done.code in ok, f"tuneagent {' '.join(arguments)}: exit {done.code}\n{done.out[-3000:]}\n{done.err[-3000:]}"
+        assert done.code in ok, (
+            f"tuneagent {' '.join(arguments)}: exit {done.code}\n{done.out[-3000:]}\n{done.err[-3000:]}"
+        )
         assert "Traceback" not in done.err, done.err
         return done
 

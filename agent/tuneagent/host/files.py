@@ -208,6 +208,13 @@ class Files:
         except OSError as error:
             raise WriteFailed(f"{path}: {_reason(error)}") from None
 
+    def remove_empty(self, path: str) -> None:
+        """Delete a folder of drop-ins (`NAME.d`) if nothing is in it."""
+        if not path.endswith(".d"):
+            return
+        with contextlib.suppress(OSError, ReadFailed):
+            os.rmdir(self.real(path))
+
     def make_folder(self, path: str, mode: int = 0o700) -> None:
         """Make a folder and its parents, where missing."""
         try:

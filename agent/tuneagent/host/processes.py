@@ -16,6 +16,7 @@ import psutil
 from tuneagent.errors import ReadFailed, WriteFailed
 
 _THREAD_LIMIT = 20000
+_ENVIRONMENT_LIMIT_BYTES = 1 << 20
 # Kernel constants of include/uapi/linux/mempolicy.h.
 _MPOL_PREFERRED, _MPOL_BIND = 1, 2
 _SET_MEMPOLICY = {"x86_64": 238, "aarch64": 237, "ppc64le": 261, "riscv64": 237}
@@ -44,6 +45,9 @@ class Processes(Protocol):
     def pages_by_node(self, pid: int) -> dict[int, int]:
         """KiB of resident memory by NUMA node (numa_maps). Raises ReadFailed."""
 
+    def environment(self, pid: int) -> dict[str, str]:
+        """Environment that the process was started with. Raises ReadFailed."""
+
     def pin(self, pid: int, cpus: Sequence[int]) -> None:
         """Set the allowed CPUs of every thread. Raises WriteFailed."""
 
@@ -60,6 +64,10 @@ class NoProcesses:
         raise ReadFailed(f"pid {pid}: a tree of files has no processes")
 
     def pages_by_node(self, pid: int) -> dict[int, int]:
+        """Always refuses."""
+        raise ReadFailed(f"pid {pid}: a tree of files has no processes")
+
+    def environment(self, pid: int) -> dict[str, str]:
         """Always refuses."""
         raise ReadFailed(f"pid {pid}: a tree of files has no processes")
 
@@ -97,6 +105,15 @@ class LocalProcesses:
         except OSError as error:
             raise ReadFailed(f"/proc/{pid}/numa_maps: {error.strerror}") from None
         return totals
+
+    def environment(self, pid: int) -> dict[str, str]:
+        """Environment that the process was started with."""
+        try:
+            with open(f"/proc/{pid}/environ", "rb") as handle:
+                text = handle.read(_ENVIRONMENT_LIMIT_BYTES).decode(errors="replace")
+        except OSError as error:
+            raise ReadFailed(f"/proc/{pid}/environ: {error.strerror}") from None
+        return dict(part.split("=", 1) for part in text.split("\0") if "=" in part)
 
     def pin(self, pid: int, cpus: Sequence[int]) -> None:
         """Set every thread's affinity; threads born meanwhile inherit from a thread already set."""

@@ -74,6 +74,7 @@ class GrubDropIn:
     """Our file in /etc/default/grub.d, sourced by grub-mkconfig after /etc/default/grub."""
 
     path = f"etc/default/grub.d/{OWN_NAME}"
+    files = (path,)
     generates = True
 
     def impossible(self, facts: Facts) -> str | None:

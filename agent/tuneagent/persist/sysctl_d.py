@@ -85,6 +85,7 @@ class SysctlD:
     """Our file in /etc/sysctl.d."""
 
     path = f"etc/sysctl.d/{OWN_NAME}"
+    files = (path,)
     generates = False
 
     def impossible(self, facts: Facts) -> str | None:

@@ -76,6 +76,7 @@ class TmpfilesD:
     """Our file in /etc/tmpfiles.d."""
 
     path = f"etc/tmpfiles.d/{OWN_NAME}"
+    files = (path,)
     generates = False
 
     def impossible(self, facts: Facts) -> str | None:

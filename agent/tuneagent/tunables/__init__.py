@@ -16,8 +16,9 @@ def registry() -> dict[str, Tunable[Any]]:
     """Every tunable by its name in a profile."""
     found: dict[str, Tunable[Any]] = {}
     for module_info in pkgutil.iter_modules(__path__):
-        tunable = importlib.import_module(f"{__name__}.{module_info.name}").TUNABLE
-        found[tunable.name] = tunable
+        tunable = getattr(importlib.import_module(f"{__name__}.{module_info.name}"), "TUNABLE", None)
+        if tunable is not None:
+            found[tunable.name] = tunable
     return dict(sorted(found.items()))
 
 

@@ -13,6 +13,7 @@ from tuneagent.errors import PathMissing, ReadFailed
 from tuneagent.model import About, Absent, Reading, Setting, Severity, Subject, Unreadable, Value
 from tuneagent.topology import PciDevice
 from tuneagent.tunable import Facts, Tunable
+from tuneagent.tunables.reserved_cpus import plan_of, waiting
 
 _SUBJECT = re.compile(r"pci:([0-9a-f]{4,8}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7])/msix:(\d+)\Z")
 # Queues whose interrupts the kernel spreads itself (genirq managed affinity): a write fails with EIO.
@@ -89,6 +90,10 @@ class IrqAffinity(Tunable[Spec]):
                 isolated = parse_cpulist(facts.host.files.read_or("sys/devices/system/cpu/isolated", ""))
             except (ValueError, ReadFailed):
                 return {}
+            plan = plan_of(facts)
+            if plan is not None and plan.faults:
+                return {}
+            isolated |= plan.isolated if plan is not None else frozenset()
         desired: dict[Subject, Setting] = {}
         for subject in readings:
             match = _SUBJECT.match(subject)
@@ -101,6 +106,10 @@ class IrqAffinity(Tunable[Spec]):
     def matches(self, observed: Setting, desired: Setting) -> bool:
         """Any part of the wanted CPUs will do: drivers spread their queues over them one by one."""
         return parse_cpulist(observed) <= parse_cpulist(desired)
+
+    def waits(self, facts: Facts, subject: Subject) -> str | None:
+        """A CPU plan for another topology."""
+        return waiting(facts)
 
     def write(self, facts: Facts, subject: Subject, value: Setting) -> None:
         """Write the CPU list."""

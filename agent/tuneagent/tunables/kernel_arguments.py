@@ -21,6 +21,7 @@ from tuneagent.model import (
 )
 from tuneagent.persist.grub import GrubDropIn, next_line, values_of
 from tuneagent.tunable import Entries, Facts, Tunable
+from tuneagent.tunables.reserved_cpus import expand, waiting
 
 # Arguments that a profile may name. Those that start another program (init=, rdinit=), load other code or
 # disarm the kernel (mitigations, module signatures, lockdown, selinux) match none of these.
@@ -32,7 +33,7 @@ ALLOWED = re.compile(
     r"|workqueue\.(unbound_cpus|power_efficient)|pcie_aspm|pci|init_on_alloc|psi|preempt|cgroup_disable|swapaccount"
     r"|systemd\.unified_cgroup_hierarchy|systemd\.cpu_affinity|kthread_cpus|mce|nvme_core\.[a-z_]+|numa_zonelist_order"
 )
-_VALUE = re.compile(r"[A-Za-z0-9_.,:/@+^~-]{1,512}\Z")
+_VALUE = re.compile(r"[A-Za-z0-9_.,:/@+^~{}-]{1,512}\Z")
 Spec = dict[str, str | int | bool | None]
 
 
@@ -64,6 +65,8 @@ class KernelArguments(Tunable[Spec]):
                 faults.append(f".{name}: false means nothing here; null takes the argument away")
             elif not isinstance(value, bool) and value is not None and not _VALUE.match(str(value)):
                 faults.append(f".{name}: {value!r} is not one plain word")
+            elif re.search(r"[{}]", re.sub(r"{(reserved|isolated)}", "", str(value))):
+                faults.append(f".{name}: {value!r}: braces hold `reserved` or `isolated`")
         return faults
 
     def subjects(self, facts: Facts, spec: Spec) -> Sequence[Subject]:
@@ -88,8 +91,13 @@ class KernelArguments(Tunable[Spec]):
         )
 
     def desire(self, facts: Facts, spec: Spec, readings: Mapping[Subject, Reading]) -> Mapping[Subject, Setting]:
-        """The values of the spec, as text."""
-        return {f"arg:{name}": value if value is None or value is True else str(value) for name, value in spec.items()}
+        """The values of the spec, as text; CPUs from the CPU plan where they name it."""
+        desired: dict[Subject, Setting] = {}
+        for name, value in spec.items():
+            filled = value if value is None or value is True else expand(facts, str(value))
+            if filled is not None or value is None:
+                desired[f"arg:{name}"] = filled
+        return desired
 
     def refuse(self, facts: Facts, subject: Subject, desired: Setting) -> str | None:
         """No boot loader that we can write, or CPU 0 isolated."""
@@ -98,9 +106,16 @@ class KernelArguments(Tunable[Spec]):
             return impossible
         if not facts.host.exec.available:
             return "update-grub cannot be run on a tree of files"
-        if subject == "arg:isolcpus" and desired is not None and _names_cpu_0(str(desired)):
-            return "CPU 0 must stay for housekeeping"
+        if subject == "arg:isolcpus" and desired is not None:
+            return _isolation_refusal(facts, str(desired))
+        if subject in ("arg:hugepages", "arg:hugepagesz", "arg:default_hugepagesz"):
+            return _hugepages_refusal(facts)
         return None
+
+    def waits(self, facts: Facts, subject: Subject) -> str | None:
+        """CPUs of a plan for another topology; SMT off at the next boot is such a change."""
+        raw = str(facts.specs.get(self.name, {}).get(subject.removeprefix("arg:")))
+        return waiting(facts) if "{" in raw else None
 
     def entries(self, subject: Subject, value: Setting) -> Entries:
         """The words that our drop-in adds for the argument."""
@@ -115,6 +130,33 @@ class KernelArguments(Tunable[Spec]):
 def _shown(line: str, name: str) -> Setting:
     found = values_of(line, name)
     return None if not found else (found[0] if len(found) == 1 else found)
+
+
+def _isolation_refusal(facts: Facts, value: str) -> str | None:
+    flags = [part for part in value.split(",") if part and not part[0].isdigit()]
+    if _names_cpu_0(value):
+        return "CPU 0 must stay for housekeeping"
+    pinned = getattr(facts.specs.get("gpuProcesses"), "action", "report") in ("pin", "migrate")
+    if (not flags or "domain" in flags) and not pinned:
+        return (
+            "isolcpus takes these CPUs from the scheduler for good: unpinned threads are never balanced there; "
+            "say managed_irq alone, or set gpuProcesses.action: pin"
+        )
+    return None
+
+
+def _hugepages_refusal(facts: Facts) -> str | None:
+    """More pages at boot than 90 % of the memory holds."""
+    spec = facts.specs.get("kernelArguments", {})
+    count, size = str(spec.get("hugepages", "0")), str(spec.get("hugepagesz") or spec.get("default_hugepagesz") or "2M")
+    units = {"K": 1, "M": 1024, "G": 1048576}
+    if not count.isdigit() or size[:-1] == "" or size[-1:].upper() not in units or not size[:-1].isdigit():
+        return None
+    total = sum(node.memory_kib or 0 for node in facts.topology.nodes)
+    wanted = int(count) * int(size[:-1]) * units[size[-1].upper()]
+    if total and wanted > total * 0.9:
+        return f"{count} pages of {size} are {wanted} KiB, more than 90 % of {total} KiB"
+    return None
 
 
 def _names_cpu_0(value: str) -> bool:

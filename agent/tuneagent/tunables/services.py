@@ -24,13 +24,32 @@ from tuneagent.tunable import Facts, Tunable
 Spec = dict[str, Literal["running", "stopped"]]
 # Why each service is in question. A profile can name no other.
 SERVICES = {
+    "apt-daily-upgrade.timer": "upgrades packages, the GPU driver among them, at a time of its own",
+    "apt-daily.timer": "reads package lists in the middle of a run",
+    "cpupower": "sets the governor at boot",
+    "dnf-automatic.timer": "upgrades packages, the GPU driver among them, at a time of its own",
+    "dnf-makecache.timer": "reads package lists in the middle of a run",
+    "e2scrub_all.timer": "reads whole file systems in the middle of a run",
+    "fstrim.timer": "trims whole drives in the middle of a run",
+    "fwupd-refresh.timer": "asks the firmware, which stops all CPUs for a moment (SMI)",
     "irqbalance": "moves interrupts every ten seconds, away from where they were pinned",
     "ksm": "merges pages across processes and NUMA nodes, for CPU time",
     "ksmtuned": "switches page merging on under memory pressure",
+    "logrotate.timer": "compresses logs in the middle of a run",
+    "man-db.timer": "indexes manuals in the middle of a run",
     "numad": "moves processes and their memory between NUMA nodes",
+    "nvidia-dcgm": "watches GPUs, and holds them when a driver is to be unloaded",
+    "nvidia-fabricmanager": "without it no GPU behind an NVSwitch can be used",
+    "nvidia-imex": "shares GPU memory across the nodes of an NVLink domain",
     "nvidia-persistenced": "keeps the driver loaded, so that clocks and power limits stay",
+    "packagekit": "asks package servers at a time of its own",
+    "plocate-updatedb.timer": "walks every file system in the middle of a run",
     "power-profiles-daemon": "sets governors and energy preferences",
+    "snapd": "refreshes packages at a time of its own",
+    "thermald": "lowers clocks before the firmware would",
+    "tlp": "writes power settings of its own",
     "tuned": "writes its own profile again at start and at each CPU hot plug",
+    "unattended-upgrades": "upgrades packages, the GPU driver among them, at a time of its own",
 }
 _TIMEOUT_S = 30.0
 
@@ -59,7 +78,7 @@ class Services(Tunable[Spec]):
 
     def subjects(self, facts: Facts, spec: Spec) -> Sequence[Subject]:
         """One for each unit."""
-        return [f"unit:{name}.service" for name in sorted(spec)]
+        return [f"unit:{_unit(name)}" for name in sorted(spec)]
 
     def read(self, facts: Facts, subject: Subject) -> Reading:
         """Active and enabled, as systemd says."""
@@ -87,7 +106,7 @@ class Services(Tunable[Spec]):
     def desire(self, facts: Facts, spec: Spec, readings: Mapping[Subject, Reading]) -> Mapping[Subject, Setting]:
         """Both or neither."""
         return {
-            f"unit:{name}.service": {"active": state == "running", "enabled": state == "running"}
+            f"unit:{_unit(name)}": {"active": state == "running", "enabled": state == "running"}
             for name, state in spec.items()
         }
 
@@ -106,6 +125,10 @@ class Services(Tunable[Spec]):
         """Why this unit."""
         name = subject.removeprefix("unit:").removesuffix(".service")
         return About(self.about.severity, SERVICES.get(name, self.about.why), self.about.sources)
+
+
+def _unit(name: str) -> str:
+    return name if name.endswith(".timer") else f"{name}.service"
 
 
 TUNABLE = Services()

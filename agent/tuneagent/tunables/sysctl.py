@@ -11,91 +11,7 @@ from tuneagent.errors import ReadFailed
 from tuneagent.model import About, Absent, Observation, Reading, Setting, Severity, Subject, Unreadable, Value
 from tuneagent.persist.sysctl_d import SysctlD, all_settings, winners
 from tuneagent.tunable import Entries, Facts, Tunable
-
-_VM = "https://docs.kernel.org/admin-guide/sysctl/vm.html"
-_KERNEL = "https://docs.kernel.org/admin-guide/sysctl/kernel.html"
-_NET = "https://docs.kernel.org/admin-guide/sysctl/net.html"
-_IP = "https://docs.kernel.org/networking/ip-sysctl.html"
-
-
-class Row(msgspec.Struct, frozen=True):
-    """One key: how bad a wrong value is, why, where from, and the kernel's own default where it has one."""
-
-    severity: Severity
-    why: str
-    source: str
-    default: int | None = None
-    highest: int | None = None
-
-
-# Rows with a reason of their own. Other keys that ALLOWED lets through are written with a general one.
-ROWS: dict[str, Row] = {
-    "kernel.numa_balancing": Row(
-        Severity.HIGH,
-        "automatic NUMA balancing unmaps pages to see who uses them; the faults stall threads that feed GPUs",
-        _KERNEL,
-        highest=3,
-    ),
-    "kernel.pid_max": Row(
-        Severity.LOW, "many ranks and data loaders on one node run out of process numbers", _KERNEL, highest=4194304
-    ),
-    "net.core.netdev_max_backlog": Row(
-        Severity.LOW,
-        "packets beyond this backlog are dropped when a burst outruns the CPU",
-        _NET,
-        1000,
-        highest=2147483647,
-    ),
-    "net.core.rmem_max": Row(
-        Severity.MEDIUM,
-        "a socket cannot ask for a larger receive buffer; fast links stay below line rate",
-        _NET,
-        highest=2147483647,
-    ),
-    "net.core.somaxconn": Row(
-        Severity.MEDIUM,
-        "a listen queue that is too short drops connections when thousands of ranks start",
-        _NET,
-        4096,
-        highest=2147483647,
-    ),
-    "net.core.wmem_max": Row(
-        Severity.MEDIUM,
-        "a socket cannot ask for a larger send buffer; fast links stay below line rate",
-        _NET,
-        highest=2147483647,
-    ),
-    "net.ipv4.tcp_rmem": Row(Severity.LOW, "limits of the automatic TCP receive buffer", _IP),
-    "net.ipv4.tcp_wmem": Row(Severity.LOW, "limits of the automatic TCP send buffer", _IP),
-    "vm.max_map_count": Row(
-        Severity.MEDIUM,
-        "loaders and runtimes with many mappings fail with ENOMEM at this limit",
-        _VM,
-        65530,
-        highest=2147483647,
-    ),
-    "vm.min_free_kbytes": Row(
-        Severity.MEDIUM, "too small a reserve makes atomic receive allocations fail in a burst", _VM, highest=2147483647
-    ),
-    "vm.overcommit_memory": Row(
-        Severity.MEDIUM, "2 refuses the large address reservations that CUDA makes", _VM, 0, highest=2
-    ),
-    "vm.stat_interval": Row(
-        Severity.LOW,
-        "the statistics tick of each CPU wakes threads that poll a GPU or a NIC",
-        _VM,
-        1,
-        highest=2147483647,
-    ),
-    "vm.swappiness": Row(Severity.LOW, "how readily anonymous memory is swapped against page cache", _VM, 60, 200),
-    "vm.zone_reclaim_mode": Row(
-        Severity.MEDIUM,
-        "reclaiming on the local node before using another one stalls large allocations",
-        _VM,
-        0,
-        highest=7,
-    ),
-}
+from tuneagent.tunables.sysctl_rows import ROWS
 
 # What a profile may name at all. Keys that run programs or disarm the kernel match none of these.
 ALLOWED = re.compile(
@@ -109,7 +25,8 @@ ALLOWED = re.compile(
     r"|fs\.(file-max|nr_open|aio-max-nr|inotify\.max_[a-z_]+)"
     r"|net\.core\.(somaxconn|[rw]mem_(max|default)|optmem_max|netdev_(max_backlog|budget|budget_usecs)|busy_(poll|read)"
     r"|default_qdisc|dev_weight|rps_sock_flow_entries)"
-    r"|net\.ipv4\.(tcp_[a-z0-9_]+|udp_[rw]?mem(_min)?|ip_local_port_range|neigh\.default\.gc_thresh[123])"
+    r"|net\.ipv4\.(tcp_[a-z0-9_]+|udp_[rw]?mem(_min)?|ip_local_port_range|neigh\.default\.gc_thresh[123]"
+    r"|conf\.(all|default)\.(arp_ignore|arp_announce|rp_filter))|net\.netfilter\.nf_conntrack_max"
 )
 ELSEWHERE = {
     "vm.dirty_ratio": "dirtyPages",
@@ -164,7 +81,9 @@ class Sysctl(Tunable[Spec]):
     name = "sysctl"
     group = "kernel"
     spec_type = Spec
-    about = About(Severity.LOW, "a kernel parameter that the profile sets", (_KERNEL,))
+    about = About(
+        Severity.LOW, "a kernel parameter that the profile sets", ("https://docs.kernel.org/admin-guide/sysctl/",)
+    )
     drop_in = SysctlD()
 
     def check(self, spec: Spec) -> list[str]:

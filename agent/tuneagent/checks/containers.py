@@ -1,0 +1,237 @@
+"""Rows of the container runtime and the kubelet."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+from tuneagent.checks import Row, about, among, at_least, equal, has_kubelet, several_nodes
+from tuneagent.errors import CommandFailed, PathMissing, ProfileInvalid, ReadFailed
+from tuneagent.model import Absent, Observation, Setting, Severity, Unreadable, Value
+from tuneagent.tunable import Facts
+from tuneagent.tuning_profile import load_yaml
+
+KUBELET_CONFIG = "var/lib/kubelet/config.yaml"
+_CONTAINERD = "etc/containerd/config.toml"
+_CPU = "https://kubernetes.io/docs/tasks/administer-cluster/cpu-management-policies/"
+_TOPOLOGY = "https://kubernetes.io/docs/tasks/administer-cluster/topology-manager/"
+_MEMORY = "https://kubernetes.io/docs/tasks/administer-cluster/memory-manager/"
+_TOOLKIT = "https://docs.nvidia.com/datacenter/cloud-native/container-toolkit/latest/install-guide.html"
+
+
+def _kubelet_config(facts: Facts) -> dict[str, Any] | Observation:
+    def read() -> dict[str, Any] | Observation:
+        try:
+            document = load_yaml(facts.host.files.read(KUBELET_CONFIG), KUBELET_CONFIG)
+        except PathMissing:
+            return facts.host.missing(KUBELET_CONFIG)
+        except (ReadFailed, ProfileInvalid) as error:
+            return Unreadable(str(error))
+        return document if isinstance(document, dict) else Unreadable(f"/{KUBELET_CONFIG}: not a mapping")
+
+    return facts.once("kubelet config", read)
+
+
+def kubelet(name: str, default: Setting) -> Callable[[Facts], Observation]:
+    """One field of the kubelet's configuration, or its default."""
+
+    def read(facts: Facts) -> Observation:
+        config = _kubelet_config(facts)
+        if not isinstance(config, dict):
+            return config
+        value: Any = config
+        for part in name.split("."):
+            value = value.get(part) if isinstance(value, dict) else None
+        return Value(default if value is None else value)
+
+    return read
+
+
+def _static_only(name: str, default: Setting) -> Callable[[Facts], Observation]:
+    """A field that matters with the static CPU manager alone."""
+
+    def read(facts: Facts) -> Observation:
+        policy = kubelet("cpuManagerPolicy", "none")(facts)
+        if policy == Value("none"):
+            return Absent("the CPU manager's policy is none")
+        return kubelet(name, default)(facts) if isinstance(policy, Value) else policy
+
+    return read
+
+
+def _state_policy(facts: Facts) -> Observation:
+    """Policy of the kubelet's state file beside the configured one: it refuses to start when they differ."""
+    wanted = kubelet("cpuManagerPolicy", "none")(facts)
+    if not isinstance(wanted, Value):
+        return wanted
+    path = "var/lib/kubelet/cpu_manager_state"
+    seen = facts.host.observe(path)
+    if not isinstance(seen, Value):
+        return seen
+    match = re.search(r'"policyName":"(\w+)"', str(seen.value))
+    if match is None:
+        return Unreadable(f"/{path}: no policyName")
+    return Value({"config": wanted.value, "state": match.group(1)})
+
+
+def _eviction_mib(facts: Facts) -> Observation:
+    seen = kubelet("evictionHard", {})(facts)
+    if not isinstance(seen, Value) or not isinstance(seen.value, dict):
+        return seen
+    match = re.match(r"(\d+)(Mi|Gi)\Z", str(seen.value.get("memory.available", "100Mi")))
+    if match is None:
+        return Unreadable(
+            f"/{KUBELET_CONFIG}: memory.available {seen.value.get('memory.available')!r} is not in Mi or Gi"
+        )
+    return Value(int(match.group(1)) * (1024 if match.group(2) == "Gi" else 1))
+
+
+def _unit_limit(name: str) -> Callable[[Facts], Observation]:
+    """A limit of the first container runtime that systemd knows."""
+
+    def read(facts: Facts) -> Observation:
+        for unit in ("containerd", "crio", "docker"):
+            argv = ["systemctl", "show", f"--property=LoadState,{name}", f"{unit}.service"]
+            try:
+                done = facts.host.exec.run(argv)
+            except CommandFailed as error:
+                return Unreadable(str(error))
+            state = dict(re.findall(r"^(\w+)=(.*)$", done.stdout, re.MULTILINE))
+            if state.get("LoadState") == "loaded" and name in state:
+                return Value(state[name])
+            if "LoadState" not in state:
+                return Unreadable(f"systemctl: exit {done.code}: {done.stderr.strip()[:200]}")
+        return Absent("no container runtime")
+
+    return read
+
+
+def _enough_files(seen: Setting, wanted: Setting) -> bool:
+    # Unlimited makes daemons that clear a table of all descriptors run out of memory.
+    return str(seen).isdigit() and int(seen) >= wanted
+
+
+def _containerd(convert: Callable[[str], Observation]) -> Callable[[Facts], Observation]:
+    def read(facts: Facts) -> Observation:
+        seen = facts.host.observe(_CONTAINERD)
+        if not isinstance(seen, Value):
+            return seen
+        if not re.search(r"^\s*(version\s*=|\[|#)", str(seen.value), re.MULTILINE):
+            return Unreadable(f"/{_CONTAINERD}: no TOML of containerd")
+        return convert(str(seen.value))
+
+    return read
+
+
+def _gpu_way(content: str) -> Observation:
+    ways = []
+    if re.search(r"runtimes\.['\"]?nvidia['\"]?\]", content):
+        ways.append("nvidia runtime")
+    if re.search(r"^\s*enable_cdi\s*=\s*true", content, re.MULTILINE):
+        ways.append("CDI")
+    return Value(ways)
+
+
+def _systemd_cgroup(content: str) -> Observation:
+    match = re.search(r"^\s*SystemdCgroup\s*=\s*(true|false)", content, re.MULTILINE)
+    return Value(match is not None and match.group(1) == "true")
+
+
+def _row(name: str, default: Setting, kind: Any, severity: Severity, why: str, source: str, **more: Any) -> Row:
+    """A row of one kubelet field."""
+    static = more.pop("static", False)
+    read = _static_only(name, default) if static else kubelet(name, default)
+    right = more.pop("right", among if kind == tuple[str, ...] else equal)
+    advice = more.pop("advice", "a change of the kubelet's configuration: drain the node, restart the kubelet")
+    return Row(
+        group="kubelet", read=read, right=right, kind=kind, applies=(has_kubelet, *more.pop("applies", ())),
+        evidence=f"/{KUBELET_CONFIG}", about=about(severity, why, source, advice), **more,
+    )  # fmt: skip
+
+
+ROWS: dict[str, Row] = {
+    "cpuManagerPolicy": _row(
+        "cpuManagerPolicy", "none", str | None, Severity.MEDIUM, "without the static policy no pod gets cores of its own", _CPU,
+        advice="the kubelet will not start with another policy than in its state file: drain, and remove that file",
+    ),
+    "topologyManagerPolicy": _row(
+        "topologyManagerPolicy", "none", tuple[str, ...], Severity.MEDIUM,
+        "with policy none a pod's GPU, NIC and CPUs may lie on different NUMA nodes", _TOPOLOGY,
+    ),
+    "topologyManagerScope": _row(
+        "topologyManagerScope", "container", str | None, Severity.LOW,
+        "aligned per container, a sidecar may sit on the far node from its worker", _TOPOLOGY,
+    ),
+    "memoryManagerPolicy": _row(
+        "memoryManagerPolicy", "None", str | None, Severity.MEDIUM,
+        "without the Static policy memory and huge pages of a pod come from any node", _MEMORY, applies=(several_nodes,),
+    ),
+    "reservedSystemCPUs": _row(
+        "reservedSystemCPUs", "", bool, Severity.HIGH,
+        "the static policy without named CPUs leaves the system's own daemons no place", _CPU, static=True,
+        right=lambda seen, wanted: bool(seen),
+    ),
+    "fullPhysicalCPUs": _row(
+        "cpuManagerPolicyOptions.full-pcpus-only", "false", bool, Severity.MEDIUM,
+        "pods share a physical core through its SMT siblings", _CPU, static=True, expect="true",
+    ),
+    "strictReservation": _row(
+        "cpuManagerPolicyOptions.strict-cpu-reservation", "false", bool, Severity.MEDIUM,
+        "burstable pods run on the CPUs reserved for the system", _CPU, static=True, expect="true",
+    ),
+    "uncoreCacheAlignment": _row(
+        "cpuManagerPolicyOptions.prefer-align-cpus-by-uncorecache", "false", bool, Severity.LOW,
+        "exclusive CPUs are spread over several L3 caches", _CPU, static=True, expect="true",
+    ),
+    "closestNumaNodes": _row(
+        "topologyManagerPolicyOptions.prefer-closest-numa-nodes", "false", bool, Severity.LOW,
+        "devices of a pod that needs several nodes come from distant ones", _TOPOLOGY, applies=(several_nodes,),
+        expect="true",
+    ),
+    "kubeletSwap": _row(
+        "memorySwap.swapBehavior", "NoSwap", bool, Severity.MEDIUM, "pods of this node may be swapped",
+        "https://kubernetes.io/docs/concepts/cluster-administration/swap-memory-management/", expect="NoSwap",
+    ),
+    "cgroupDriver": _row(
+        "cgroupDriver", "cgroupfs", bool, Severity.HIGH, "two managers of one cgroup tree work against each other",
+        "https://kubernetes.io/docs/tasks/administer-cluster/kubeadm/configure-cgroup-driver/", expect="systemd",
+    ),
+    "kubeletEvictionMinMib": Row(
+        group="kubelet", read=_eviction_mib, right=at_least, kind=int | None, applies=(has_kubelet,),
+        evidence=f"/{KUBELET_CONFIG}",
+        about=about(Severity.MEDIUM, "100 MiB left of a terabyte is no margin: the kernel kills before the kubelet evicts",
+                    "https://kubernetes.io/docs/concepts/scheduling-eviction/node-pressure-eviction/"),
+    ),
+    "kubeletState": Row(
+        group="kubelet", read=_state_policy, right=lambda seen, wanted: seen["config"] == seen["state"],
+        applies=(has_kubelet,), evidence="/var/lib/kubelet/cpu_manager_state",
+        about=about(Severity.CRITICAL, "at its next start the kubelet refuses a state file of another policy", _CPU,
+                    "drain, stop the kubelet, remove the state file, start it"),
+    ),
+    "runtimeMemlock": Row(
+        group="container runtime", read=_unit_limit("LimitMEMLOCK"), right=equal, expect="infinity",
+        evidence="systemctl show containerd.service",
+        about=about(Severity.CRITICAL, "containers inherit this limit: RDMA registration fails and NCCL uses sockets",
+                    "https://github.com/NVIDIA/nvidia-container-toolkit/issues/2037",
+                    "LimitMEMLOCK=infinity in a drop-in of the runtime's unit; see deviceLinks before a reload"),
+    ),
+    "runtimeFilesMin": Row(
+        group="container runtime", read=_unit_limit("LimitNOFILE"), right=_enough_files, kind=int | None,
+        evidence="systemctl show containerd.service",
+        about=about(Severity.MEDIUM, "loaders with many shards run out of files; infinity makes some daemons run out of memory",
+                    "https://github.com/containerd/containerd/pull/7566", "LimitNOFILE=1048576"),
+    ),
+    "runtimeGpu": Row(
+        group="container runtime", read=_containerd(_gpu_way), right=lambda seen, wanted: bool(seen),
+        evidence=f"/{_CONTAINERD}",
+        about=about(Severity.CRITICAL, "the runtime knows no way to give a container a GPU", _TOOLKIT,
+                    "nvidia-ctk runtime configure, or enable_cdi"),
+    ),
+    "runtimeSystemdCgroup": Row(
+        group="container runtime", read=_containerd(_systemd_cgroup), right=equal, applies=(has_kubelet,),
+        evidence=f"/{_CONTAINERD}",
+        about=about(Severity.HIGH, "runtime and kubelet must use the same cgroup driver",
+                    "https://kubernetes.io/docs/setup/production-environment/container-runtimes/"),
+    ),
+}  # fmt: skip

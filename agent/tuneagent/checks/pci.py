@@ -1,0 +1,215 @@
+"""PCI Express rows: links, peer-to-peer path, errors, IOMMU."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from typing import TypeVar
+
+from tuneagent.checks import Row, about, among, at_least, each, gathered, has_nvidia_gpu, has_rdma, metal, text
+from tuneagent.errors import PathMissing, ReadFailed
+from tuneagent.model import Absent, Observation, Setting, Severity, Unreadable, Value
+from tuneagent.pci_config import device_control, redirects_requests
+from tuneagent.topology import PciDevice
+from tuneagent.tunable import Facts
+
+T = TypeVar("T")
+_PCI = "sys/bus/pci/devices"
+_SYSFS = "https://docs.kernel.org/PCI/sysfs-pci.html"
+_NCCL = "https://docs.nvidia.com/deeplearning/nccl/user-guide/docs/troubleshooting.html"
+
+
+def _devices(facts: Facts, *kinds: str) -> list[PciDevice] | None:
+    found: list[PciDevice] = []
+    for kind in kinds:
+        devices = getattr(facts.topology, kind)
+        if devices is None:
+            return None
+        found += devices
+    return found
+
+
+def _config(facts: Facts, addresses: Iterable[str] | None, read: Callable[[bytes], T | None], none: str) -> Observation:
+    """A register of each of these functions."""
+    if addresses is None:
+        return Unreadable("the PCI devices of this host are not known")
+    found: dict[str, Setting] = {}
+    for address in addresses:
+        path = f"{_PCI}/{address}/config"
+        try:
+            value = read(facts.host.files.read_bytes(path))
+        except PathMissing:
+            continue
+        except (ReadFailed, ValueError) as error:
+            return Unreadable(f"/{path}: {error}")
+        if value is not None:
+            found[address] = value
+    return Value(found) if found else Absent(none)
+
+
+def _rdma_functions(facts: Facts) -> list[str] | None:
+    nics = _devices(facts, "nics")
+    if nics is None:
+        return None
+    return [nic.address for nic in nics if facts.host.files.is_dir(f"{_PCI}/{nic.address}/infiniband")]
+
+
+def _control(register: str, chosen: Callable[[Facts], list[str] | None]) -> Callable[[Facts], Observation]:
+    def one(data: bytes) -> Setting:
+        control = device_control(data)
+        return None if control is None else getattr(control, register)
+
+    return lambda facts: _config(facts, chosen(facts), one, "no PCI Express function of this kind")
+
+
+def _gpus_and_nics(facts: Facts) -> list[str] | None:
+    devices = _devices(facts, "pci_gpus", "nics")
+    return None if devices is None else [one.address for one in devices if one.vendor in ("10de", "15b3")]
+
+
+def bridges_above(facts: Facts, addresses: Iterable[str]) -> list[str]:
+    """PCI bridges on the way from these functions to the root complex, nearest last."""
+    found: set[str] = set()
+    for address in addresses:
+        try:
+            real = facts.host.files.real(f"{_PCI}/{address}")
+        except ReadFailed:
+            continue
+        found.update(re.findall(r"[0-9a-f]{4}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]", real)[:-1])
+    return sorted(found)
+
+
+def _access_control(facts: Facts) -> Observation:
+    gpus = _devices(facts, "pci_gpus")
+    if gpus is None:
+        return Unreadable("the PCI devices of this host are not known")
+    above = bridges_above(facts, [gpu.address for gpu in gpus if gpu.vendor == "10de"])
+    return _config(facts, above, redirects_requests, "no bridge above a GPU has ACS")
+
+
+def _links(facts: Facts) -> Observation:
+    devices = _devices(facts, "nics", "nvme")
+    if devices is None:
+        return Unreadable("the PCI devices of this host are not known")
+    found: dict[str, Setting] = {}
+    for device in devices:
+        widths = []
+        for name in ("current_link_width", "max_link_width"):
+            seen = facts.host.observe(f"{_PCI}/{device.address}/{name}")
+            if isinstance(seen, Unreadable):
+                return seen
+            if isinstance(seen, Value):
+                if not str(seen.value).isdigit():
+                    return Unreadable(f"/{_PCI}/{device.address}/{name}: {seen.value!r} is no width")
+                widths.append(int(seen.value))
+        # 0 and 255 are what functions without a link of their own say.
+        if len(widths) == 2 and 0 < widths[1] <= 32:
+            found[device.address] = f"x{widths[0]} of x{widths[1]}"
+    return Value(found) if found else Absent("no NIC or NVMe drive tells its link")
+
+
+def full_width(seen: Setting, wanted: Setting) -> bool:
+    """`x8 of x8` for every device."""
+    del wanted
+    return all(len(set(str(text).split(" of "))) == 1 for text in seen.values())
+
+
+def _error_files(kind: str) -> Callable[[Facts], Mapping[str, str] | None]:
+    def names(facts: Facts) -> Mapping[str, str] | None:
+        devices = _devices(facts, "pci_gpus", "nics", "nvme")
+        return None if devices is None else {one.address: f"{_PCI}/{one.address}/aer_dev_{kind}" for one in devices}
+
+    return names
+
+
+def _total(content: str) -> int:
+    match = re.search(r"^TOTAL_ERR_\w+ (\d+)$", content, re.MULTILINE)
+    if match is None:
+        raise ValueError("no total")
+    return int(match.group(1))
+
+
+def _iommu(facts: Facts) -> Observation:
+    """Domain type of each GPU's IOMMU group; `off` where there is no group."""
+    gpus = _devices(facts, "pci_gpus")
+    if gpus is None:
+        return Unreadable("the PCI devices of this host are not known")
+    found: set[str] = set()
+    for gpu in gpus:
+        if gpu.vendor != "10de":
+            continue
+        seen = facts.host.observe(f"{_PCI}/{gpu.address}/iommu_group/type")
+        if isinstance(seen, Unreadable):
+            return seen
+        found.add(str(seen.value) if isinstance(seen, Value) else "off")
+    if not found <= {"off", "identity", "DMA", "DMA-FQ", "auto", "unmanaged", "blocked"}:
+        return Unreadable(f"/{_PCI}/*/iommu_group/type: {sorted(found)} are no domain types")
+    return (
+        Value(found.pop()) if len(found) == 1 else Unreadable(f"GPUs are in IOMMU groups of different types: {found}")
+    )
+
+
+ROWS: dict[str, Row] = {
+    "pcieAcs": Row(
+        group="pcie/iommu", read=_access_control, right=each, expect=False, applies=(has_nvidia_gpu, metal),
+        evidence="/sys/bus/pci/devices/*/config",
+        about=about(Severity.CRITICAL, "ACS on a bridge above a GPU sends peer-to-peer traffic through the root complex",
+                    _NCCL, "setpci ECAP_ACS+6.w=0 on these bridges at each boot; not with tenants or GB200 data-direct"),
+    ),
+    "pcieLinkWidth": Row(
+        group="pcie/iommu", read=_links, right=full_width, applies=(metal,),
+        evidence="/sys/bus/pci/devices/*/current_link_width",
+        about=about(Severity.HIGH, "a NIC or drive that lost lanes moves half as much", _SYSFS,
+                    "width alone is judged: an idle link may rest at a lower speed"),
+    ),
+    "pcieReadRequestMin": Row(
+        group="rdma", read=_control("max_read_request", _rdma_functions), right=at_least, kind=int | None,
+        applies=(has_rdma, metal), evidence="/sys/bus/pci/devices/*/config",
+        about=about(Severity.MEDIUM, "short read requests keep an RDMA NIC below its line rate",
+                    "https://docs.nvidia.com/networking/", "setpci CAP_EXP+8.w; lost at reboot and reset"),
+    ),
+    "pcieRelaxedOrdering": Row(
+        group="rdma", read=_control("relaxed_ordering", _rdma_functions), right=each, applies=(has_rdma, metal),
+        evidence="/sys/bus/pci/devices/*/config",
+        about=about(Severity.HIGH, "strict ordering halves an RDMA NIC on EPYC, arm64 and far nodes",
+                    "https://docs.nvidia.com/deeplearning/nccl/user-guide/docs/env.html", "mlxconfig PCI_WR_ORDERING=1"),
+    ),
+    "pciePayloadMin": Row(
+        group="pcie/iommu", read=_control("max_payload", _gpus_and_nics), right=at_least, kind=int | None,
+        applies=(metal,), evidence="/sys/bus/pci/devices/*/config",
+        about=about(Severity.MEDIUM, "a payload of 128 bytes spends the link on headers",
+                    "https://docs.kernel.org/admin-guide/kernel-parameters.html", "pci=pcie_bus_perf, or the firmware"),
+    ),
+    "pcieFatalErrors": Row(
+        group="pcie/iommu", read=gathered(_error_files("fatal"), _total, "no device counts errors"), right=each, expect=0,
+        evidence="/sys/bus/pci/devices/*/aer_dev_fatal",
+        about=about(Severity.CRITICAL, "a fatal link error ended what was under way",
+                    "https://docs.kernel.org/PCI/pcieaer-howto.html", "reseat; replace if it comes again"),
+    ),
+    "pcieNonfatalErrors": Row(
+        group="pcie/iommu", read=gathered(_error_files("nonfatal"), _total, "no device counts errors"), right=each,
+        expect=0, evidence="/sys/bus/pci/devices/*/aer_dev_nonfatal",
+        about=about(Severity.HIGH, "errors that the link did not repair by itself",
+                    "https://docs.kernel.org/PCI/pcieaer-howto.html"),
+    ),
+    "iommuMode": Row(
+        group="pcie/iommu", read=_iommu, right=among, kind=tuple[str, ...], applies=(has_nvidia_gpu, metal),
+        evidence="/sys/bus/pci/devices/*/iommu_group/type",
+        about=about(Severity.HIGH, "translated DMA costs on x86; Grace wants it, and beyond 255 CPUs off loses CPUs",
+                    "https://docs.nvidia.com/gpudirect-storage/best-practices-guide/", "iommu=pt on x86"),
+    ),
+    "pcieErrorReporting": Row(
+        group="kernel arguments", read=text("proc/cmdline"),
+        right=lambda seen, wanted: not re.search(r"(^|[ ,=])noaer(,| |$)", str(seen)), expect="no pci=noaer",
+        evidence="/proc/cmdline",
+        about=about(Severity.LOW, "with pci=noaer link errors pass unseen",
+                    "https://docs.kernel.org/admin-guide/kernel-parameters.html"),
+    ),
+    "mitigations": Row(
+        group="kernel arguments", read=text("proc/cmdline"),
+        right=lambda seen, wanted: not re.search(r"(^| )(mitigations=off|nopti|nospectre_v2)( |$)", str(seen)),
+        expect="on", evidence="/proc/cmdline",
+        about=about(Severity.HIGH, "switched off, one tenant reads another's memory; no gain for GPU work was measured",
+                    "https://docs.kernel.org/admin-guide/hw-vuln/", "a decision for security, not for tuning"),
+    ),
+}  # fmt: skip

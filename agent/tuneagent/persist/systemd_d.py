@@ -1,0 +1,102 @@
+"""Drop-ins of systemd: CPUs of slices, default limits, the ban list of irqbalance (systemd.unit(5))."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from tuneagent.persist import OwnFiles
+from tuneagent.tunable import Facts
+
+OWN_NAME = "zz-tuneagent.conf"
+SLICES = ("system.slice", "user.slice", "machine.slice", "init.scope")
+_FOLDERS = ("etc/systemd/system.control", "run/systemd/system.control", "etc/systemd/system", "run/systemd/system",
+            "usr/lib/systemd/system", "lib/systemd/system")  # fmt: skip
+
+
+class SliceDropIns(OwnFiles):
+    """One file for each slice; an entry is the unit and its AllowedCPUs=."""
+
+    path = f"etc/systemd/system/system.slice.d/{OWN_NAME}"
+    files = tuple(f"etc/systemd/system/{unit}.d/{OWN_NAME}" for unit in SLICES)
+
+    def bodies(self, entries: Mapping[str, str]) -> Mapping[str, str]:
+        """`AllowedCPUs=` in the section of the unit's kind."""
+        return {
+            f"etc/systemd/system/{unit}.d/{OWN_NAME}": f"[{unit.rpartition('.')[2].capitalize()}]\nAllowedCPUs={cpus}\n"
+            for unit, cpus in entries.items()
+        }
+
+    def belongs(self, path: str, key: str) -> bool:
+        """Each unit has a file of its own."""
+        return f"/{key}.d/" in path
+
+
+class LimitFiles(OwnFiles):
+    """Limits for services and for logins; an entry is the limit's name."""
+
+    path = f"etc/systemd/system.conf.d/{OWN_NAME}"
+    logins = "etc/security/limits.d/zz-tuneagent.conf"
+    files = (path, logins)
+
+    def bodies(self, entries: Mapping[str, str]) -> Mapping[str, str]:
+        """`DefaultLimit...=` for systemd, soft and hard lines for pam_limits."""
+        services = "".join(f"DefaultLimit{name.upper()}={value}\n" for name, value in sorted(entries.items()))
+        logins = "".join(
+            f"{who} - {name} {'unlimited' if value == 'infinity' else value}\n"
+            for name, value in sorted(entries.items())
+            for who in ("*", "root")
+        )
+        return {self.path: "[Manager]\n" + services, self.logins: logins}
+
+
+class IrqbalanceDropIn(OwnFiles):
+    """Environment of irqbalance; an entry is a variable."""
+
+    path = f"etc/systemd/system/irqbalance.service.d/{OWN_NAME}"
+    files = (path,)
+
+    def bodies(self, entries: Mapping[str, str]) -> Mapping[str, str]:
+        """`Environment=` lines."""
+        lines = "".join(f'Environment="{name}={value}"\n' for name, value in sorted(entries.items()))
+        return {self.path: "[Service]\n" + lines}
+
+
+def unit_setting(facts: Facts, unit: str, name: str) -> tuple[str, str] | None:
+    """Value and file of a unit's setting at the next boot; None where no drop-in sets it. Raises ReadFailed."""
+    return _last(facts, [f"{folder}/{unit}.d" for folder in _FOLDERS if not folder.startswith("run/")], name)
+
+
+def manager_setting(facts: Facts, name: str) -> tuple[str, str] | None:
+    """The same for a setting of systemd itself."""
+    folders = [f"{base}/systemd/system.conf.d" for base in ("etc", "usr/local/lib", "usr/lib", "lib")]
+    return _last(facts, folders, name) or _in_file(facts, "etc/systemd/system.conf", name)
+
+
+def _last(facts: Facts, folders: list[str], name: str) -> tuple[str, str] | None:
+    """Of drop-ins the last file name wins; of one name in several folders the first folder."""
+    files: dict[str, str] = {}
+    for folder in folders:
+        for file in facts.host.files.names(folder):
+            if file.endswith(".conf"):
+                files.setdefault(file, f"{folder}/{file}")
+    found = None
+    for file in sorted(files):
+        found = _in_file(facts, files[file], name) or found
+    return found
+
+
+def _in_file(facts: Facts, path: str, name: str) -> tuple[str, str] | None:
+    values = re.findall(rf"^\s*{name}\s*=\s*(.*?)\s*$", facts.host.files.read_or(path, ""), re.MULTILINE)
+    return (values[-1], f"/{path}") if values else None
+
+
+def reload_refusal(facts: Facts) -> str | None:
+    """Why systemd may not be reloaded now: containers whose devices have no name in /dev/char would lose their GPUs.
+
+    nvidia-container-toolkit issue 48.
+    """
+    files = facts.host.files
+    if files.exists("dev/nvidiactl") and not files.exists("dev/char/195:255"):
+        return "a reload of systemd could take the GPUs from containers: make the links of the check deviceLinks"
+    return None

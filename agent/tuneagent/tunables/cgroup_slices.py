@@ -1,0 +1,129 @@
+"""cgroupSlices: CPUs that systemd's slices may use, at run time and at the next boot (systemd.resource-control(5))."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from tuneagent.cpulist import format_cpulist, parse_cpulist
+from tuneagent.errors import CommandFailed, ReadFailed, WriteFailed
+from tuneagent.model import (
+    About,
+    Absent,
+    Disruption,
+    Observation,
+    Reading,
+    Setting,
+    Severity,
+    Subject,
+    Unreadable,
+    Value,
+)
+from tuneagent.persist.systemd_d import OWN_NAME, SLICES, SliceDropIns, unit_setting
+from tuneagent.tunable import Entries, Facts, Tunable
+from tuneagent.tunables.reserved_cpus import expand, waiting
+
+BASE = "sys/fs/cgroup"
+Spec = dict[str, str]
+
+
+class CgroupSlices(Tunable[Spec]):
+    """AllowedCPUs= of slices: the system's daemons stay off the cores of jobs."""
+
+    name = "cgroupSlices"
+    group = "cpu"
+    spec_type = Spec
+    about = About(
+        Severity.MEDIUM,
+        "daemons that wander over all cores delay the threads that feed GPUs",
+        ("https://www.freedesktop.org/software/systemd/man/latest/systemd.resource-control.html",),
+        "slices that the kubelet owns are never touched",
+    )
+    disruption = Disruption.LIVE
+    after = ("smt",)
+    drop_in = SliceDropIns()
+
+    def check(self, spec: Spec) -> list[str]:
+        """Slices that are none of this program's business, and lists that are none."""
+        faults = [f".{unit}: none of {', '.join(SLICES)}" for unit in spec if unit not in SLICES]
+        for unit, cpus in spec.items():
+            if cpus not in ("{reserved}", "{isolated}"):
+                try:
+                    parse_cpulist(cpus)
+                except ValueError as error:
+                    faults.append(f".{unit}: {error}")
+        return faults
+
+    def subjects(self, facts: Facts, spec: Spec) -> Sequence[Subject]:
+        """One for each unit."""
+        return [f"unit:{unit}" for unit in sorted(spec)]
+
+    def read(self, facts: Facts, subject: Subject) -> Reading:
+        """CPUs of the cgroup, and those of the drop-in that wins at the next boot."""
+        unit = subject.removeprefix("unit:")
+        path = f"{BASE}/{unit}/cpuset.cpus"
+        owner = None
+        try:
+            found = unit_setting(facts, unit, "AllowedCPUs")
+            persisted: Observation = Value(_normal(found[0]) if found else "")
+            own = f"/etc/systemd/system/{unit}.d/{OWN_NAME}"
+            if found and found[1] != own and found[1].rpartition("/")[2] > OWN_NAME:
+                owner = found[1]
+        except (ReadFailed, ValueError) as error:
+            persisted = Unreadable(str(error))
+        return Reading(
+            self._live(facts, unit, path),
+            evidence=f"/{path}",
+            persisted=persisted,
+            mechanism=self.drop_in.path,
+            impossible=self.drop_in.impossible(facts),
+            owner=owner,
+        )
+
+    @staticmethod
+    def _live(facts: Facts, unit: str, path: str) -> Observation:
+        if not facts.host.files.exists(f"{BASE}/cgroup.controllers"):
+            return facts.host.missing(f"{BASE}/cgroup.controllers")
+        seen = facts.host.observe(path)
+        if isinstance(seen, Absent):
+            # Without the cpuset controller, or before the first unit of the slice, nothing bounds it.
+            return Value("")
+        if not isinstance(seen, Value):
+            return seen
+        try:
+            return Value(_normal(str(seen.value)))
+        except ValueError as error:
+            return Unreadable(f"/{path}: {error}")
+
+    def desire(self, facts: Facts, spec: Spec, readings: Mapping[Subject, Reading]) -> Mapping[Subject, Setting]:
+        """The CPUs of the spec, or of the CPU plan."""
+        desired: dict[Subject, Setting] = {}
+        for unit, cpus in spec.items():
+            filled = expand(facts, cpus)
+            if filled is not None:
+                desired[f"unit:{unit}"] = _normal(filled)
+        return desired
+
+    def waits(self, facts: Facts, subject: Subject) -> str | None:
+        """A CPU plan for another topology."""
+        return waiting(facts)
+
+    def write(self, facts: Facts, subject: Subject, value: Setting) -> None:
+        """Let systemd set it, in /run alone; the drop-in is what the next boot reads."""
+        unit = subject.removeprefix("unit:")
+        try:
+            done = facts.host.exec.run(["systemctl", "set-property", "--runtime", unit, f"AllowedCPUs={value}"])
+        except CommandFailed as error:
+            raise WriteFailed(str(error)) from None
+        if done.code != 0:
+            raise WriteFailed(f"systemctl set-property {unit}: exit {done.code}: {done.stderr.strip()[:200]}")
+
+    def entries(self, subject: Subject, value: Setting) -> Entries:
+        """The unit's drop-in."""
+        return {subject.removeprefix("unit:"): str(value) if value else None}
+
+
+def _normal(cpus: str) -> str:
+    return format_cpulist(parse_cpulist(cpus.replace(" ", ",")))
+
+
+TUNABLE = CgroupSlices()

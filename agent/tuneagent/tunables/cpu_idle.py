@@ -1,0 +1,108 @@
+"""cpuIdle: idle states that take too long to leave are switched off (Documentation/admin-guide/pm/cpuidle.rst).
+
+Chosen by exit latency, never by number: state 3 of one CPU is deep and of another shallow (TuneD issue 808).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+
+import msgspec
+
+from tuneagent.errors import ReadFailed
+from tuneagent.model import About, Absent, Observation, Reading, Setting, Severity, Subject, Unreadable, Value
+from tuneagent.persist.tmpfiles_d import TmpfilesD, reading
+from tuneagent.tunable import Entries, Facts, Tunable
+
+BASE = "sys/devices/system/cpu"
+_SUBJECT = re.compile(r"cpu:(\d+)/idle:(\d+)-(\S+)\Z")
+
+
+class Spec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Longest exit latency that is allowed, in microseconds, as the driver advertises it."""
+
+    max_exit_latency_us: int = msgspec.field(name="maxExitLatencyUs")
+
+
+def _path(subject: Subject, file: str = "disable") -> str:
+    match = _SUBJECT.match(subject)
+    if match is None:
+        raise ReadFailed(f"{subject!r} is no idle state")
+    return f"{BASE}/cpu{match.group(1)}/cpuidle/state{match.group(2)}/{file}"
+
+
+class CpuIdle(Tunable[Spec]):
+    """Idle states of each CPU, by their exit latency."""
+
+    name = "cpuIdle"
+    group = "cpu"
+    spec_type = Spec
+    about = About(
+        Severity.HIGH,
+        "a CPU that sleeps deeply wakes late: the launch of a kernel, or an interrupt, waits for it",
+        (
+            "https://docs.kernel.org/admin-guide/pm/cpuidle.html",
+            "https://github.com/google/gvisor/pull/14526",
+            "https://github.com/redhat-performance/tuned/issues/808",
+        ),
+        "costs power, and turbo of the busy cores: for latency, not for everyone",
+    )
+    drop_in = TmpfilesD()
+    after = ("smt",)
+
+    def check(self, spec: Spec) -> list[str]:
+        """A latency that is none."""
+        if not 0 <= spec.max_exit_latency_us <= 1_000_000:
+            return [f".maxExitLatencyUs: {spec.max_exit_latency_us} is not between 0 and 1000000"]
+        return []
+
+    def subjects(self, facts: Facts, spec: Spec) -> Sequence[Subject]:
+        """Every state of every online CPU; `host` where there is none."""
+        found = []
+        for cpu in sorted(facts.topology.online):
+            for state in facts.host.files.names(f"{BASE}/cpu{cpu}/cpuidle"):
+                number = state.removeprefix("state")
+                if number.isdigit():
+                    name = facts.host.files.read_or(f"{BASE}/cpu{cpu}/cpuidle/{state}/name", number)
+                    found.append(f"cpu:{cpu}/idle:{number}-{re.sub(r'[^A-Za-z0-9._]', '_', name)[:20]}")
+        return found or ["host"]
+
+    def read(self, facts: Facts, subject: Subject) -> Reading:
+        """Whether the state is switched off, and the tmpfiles.d line of the next boot."""
+        if subject == "host":
+            if not facts.topology.online:
+                return Reading(Unreadable("the CPUs of this host are not known"), evidence=f"/{BASE}")
+            return Reading(Absent("no CPU has idle states of its own here, as is usual in a virtual machine"),
+                           evidence=f"/{BASE}")  # fmt: skip
+        path = _path(subject)
+        live: Observation = facts.host.observe(path)
+        if isinstance(live, Value):
+            known = str(live.value).isdigit()
+            live = Value(int(str(live.value) != "0")) if known else Unreadable(f"/{path}: {live.value!r} is no switch")
+        return reading(facts, path, live, int, default=Value(0))
+
+    def desire(self, facts: Facts, spec: Spec, readings: Mapping[Subject, Reading]) -> Mapping[Subject, Setting]:
+        """1 where the state takes longer to leave, 0 where it does not; nothing where that is not known."""
+        desired: dict[Subject, Setting] = {}
+        for subject in readings:
+            if subject == "host":
+                continue
+            try:
+                latency = facts.host.files.read_or(_path(subject, "latency"), "")
+            except ReadFailed:
+                continue
+            if latency.isdigit():
+                desired[subject] = int(int(latency) > spec.max_exit_latency_us)
+        return desired
+
+    def write(self, facts: Facts, subject: Subject, value: Setting) -> None:
+        """Write the switch of the state."""
+        facts.host.files.write(_path(subject), f"{value}\n")
+
+    def entries(self, subject: Subject, value: Setting) -> Entries:
+        """One `w` line."""
+        return {_path(subject): str(value)}
+
+
+TUNABLE = CpuIdle()

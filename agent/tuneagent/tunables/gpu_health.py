@@ -1,0 +1,190 @@
+"""gpuHealth: what NVML tells of the state of each GPU. Reported only: no clock, reset or ECC mode is ever changed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from tuneagent.checks import about
+from tuneagent.gpu import GpuDevice, GpuSnapshot
+from tuneagent.model import About, Absent, Observation, Reading, Setting, Severity, Subject, Unreadable, Value
+from tuneagent.tunable import Facts, Tunable
+from tuneagent.tunables.gpu import missing_gpu, subjects_of_gpus
+
+_NVML = "https://docs.nvidia.com/deploy/nvml-api/"
+# nvmlClocksEventReasons: hardware slowdown, software thermal, hardware thermal, power brake. A power cap at full load
+# and an idle GPU are no faults.
+BAD_CLOCK_REASONS = {0x8: "hardware slowdown", 0x20: "software thermal", 0x40: "hardware thermal", 0x80: "power brake"}
+
+
+class Row(msgspec.Struct, frozen=True):
+    """One fact of a GPU: how it is taken from NVML's answers, what is right, and why it matters."""
+
+    read: Callable[[GpuDevice], Observation]
+    right: Callable[[Setting, Setting], bool]
+    about: About
+    expect: Setting = True
+    kind: Any = bool
+
+
+def _field(name: str) -> Callable[[GpuDevice], Observation]:
+    return lambda device: device.observe(name)
+
+
+def _reasons(device: GpuDevice) -> Observation:
+    seen = device.observe("clock_event_reasons")
+    if not isinstance(seen, Value):
+        return seen
+    return Value([name for bit, name in BAD_CLOCK_REASONS.items() if seen.value & bit])
+
+
+def _both(first: str, second: str) -> Callable[[GpuDevice], Observation]:
+    def read(device: GpuDevice) -> Observation:
+        values = []
+        for name in (first, second):
+            seen = device.observe(name)
+            if not isinstance(seen, Value):
+                return seen
+            values.append(seen.value)
+        return Value(values)
+
+    return read
+
+
+def _margin(device: GpuDevice) -> Observation:
+    seen = _both("temperature_c", "slowdown_c")(device)
+    return Value(seen.value[1] - seen.value[0]) if isinstance(seen, Value) else seen
+
+
+def _mig_modes(device: GpuDevice) -> Observation:
+    seen = device.observe("mig")
+    return Value([device.mig.current, device.mig.pending]) if isinstance(seen, Value) and device.mig else seen
+
+
+def _bar1_share(device: GpuDevice) -> Observation:
+    seen = _both("bar1_mib", "memory_mib")(device)
+    return Value(round(100 * seen.value[0] / max(seen.value[1], 1))) if isinstance(seen, Value) else seen
+
+
+def _leftover(device: GpuDevice) -> Observation:
+    """MiB in use beyond what the driver keeps for itself, while no process is there; 0 where one is."""
+    used, pids = device.observe("memory_used_mib"), device.observe("pids")
+    if not isinstance(used, Value) or not isinstance(pids, Value):
+        return used if not isinstance(used, Value) else pids
+    inside = [pid for instance in device.mig.instances for pid in instance.pids] if device.mig else []
+    return Value(0 if pids.value or inside else used.value)
+
+
+def _down_links(device: GpuDevice) -> Observation:
+    seen = device.observe("nvlinks")
+    return Value([number for number, up in enumerate(seen.value) if not up]) if isinstance(seen, Value) else seen
+
+
+def _same(seen: Setting, wanted: Setting) -> bool:
+    del wanted
+    return bool(seen[0] == seen[1])
+
+
+def _equal(seen: Setting, wanted: Setting) -> bool:
+    return bool(seen == wanted)
+
+
+ROWS: dict[str, Row] = {
+    "eccOn": Row(_field("ecc_current"), _equal, about(
+        Severity.HIGH, "without ECC a flipped bit is a wrong result that nobody sees", _NVML, "takes a reset of the GPU")),
+    "eccNotPending": Row(_both("ecc_current", "ecc_pending"), _same, about(
+        Severity.MEDIUM, "an ECC mode that waits changes the GPU at its next reset", _NVML)),
+    "noUncorrectedErrors": Row(_field("ecc_uncorrected"), _equal, about(
+        Severity.CRITICAL, "uncorrected errors since the driver was loaded", _NVML, "drain; reset; replace if they return"), 0),
+    "noRemapPending": Row(_field("remap_pending"), _equal, about(
+        Severity.CRITICAL, "a row waits to be remapped: the memory is bad until the GPU is reset",
+        "https://docs.nvidia.com/deploy/a100-gpu-mem-error-mgmt/", "drain the node and reset the GPU"), False),
+    "noRemapFailure": Row(_field("remap_failure"), _equal, about(
+        Severity.CRITICAL, "no spare row is left: the card is to be replaced",
+        "https://docs.nvidia.com/deploy/a100-gpu-mem-error-mgmt/"), False),
+    "noThrottle": Row(_reasons, _equal, about(
+        Severity.CRITICAL, "hardware holds the clocks down, by half or more",
+        "https://docs.nvidia.com/deploy/nvml-api/group__nvmlClocksEventReasons.html", "look at cooling and power supply"), []),
+    "temperatureMarginMin": Row(_margin, lambda seen, wanted: bool(seen >= wanted), about(
+        Severity.HIGH, "degrees left before the GPU slows itself down", _NVML, "look at cooling"), None, int | None),
+    "pcieWidth": Row(_both("pcie_width", "pcie_max_width"), _same, about(
+        Severity.HIGH, "lost lanes halve every copy; the link speed, not its width, drops while the GPU idles",
+        "nvml.h: nvmlDeviceGetCurrPcieLinkWidth", "reseat the card or the riser")),
+    "pcieReplaysMax": Row(_field("pcie_replays"), lambda seen, wanted: bool(seen <= wanted), about(
+        Severity.HIGH, "packets of the link had to be sent again", _NVML, "signal integrity: reseat"), None, int | None),
+    "bar1ShareMin": Row(_bar1_share, lambda seen, wanted: bool(seen >= wanted), about(
+        Severity.MEDIUM, "per cent of the GPU's memory that a NIC can reach at a time", _NVML,
+        "above-4G decoding and resizable BAR in the firmware"), None, int | None),
+    "nvlinksUp": Row(_down_links, _equal, about(
+        Severity.CRITICAL, "a link that is down takes its share of every collective", _NVML), []),
+    "powerLimitDefault": Row(_both("power_limit_w", "power_default_w"), lambda seen, wanted: bool(seen[0] >= seen[1]), about(
+        Severity.MEDIUM, "a limit below the card's default costs clocks under load", _NVML,
+        "the tunable `gpu` sets powerLimitW; ask who lowered it first")),
+    "computeModeDefault": Row(_field("compute_mode"), _equal, about(
+        Severity.MEDIUM, "exclusive or prohibited: the second process on the GPU fails", _NVML), "default"),
+    "migNotPending": Row(_mig_modes, _same, about(
+        Severity.HIGH, "a MIG mode that waits changes the GPU at its next reset", _NVML)),
+    "memoryLeftoverMaxMib": Row(_leftover, lambda seen, wanted: bool(seen <= wanted), about(
+        Severity.MEDIUM, "memory is held and no process owns it", _NVML, "a process of another namespace, or a reset"),
+        None, int | None),
+    "persistence": Row(_field("persistence"), _equal, about(
+        Severity.HIGH, "without persistence the driver forgets clocks and limits when the last client ends",
+        "https://docs.nvidia.com/deploy/driver-persistence/", "the tunable `gpu` sets it")),
+}  # fmt: skip
+
+Spec = msgspec.defstruct(
+    "Spec",
+    [(name, row.kind, False if row.kind is bool else None) for name, row in sorted(ROWS.items())],
+    frozen=True,
+    forbid_unknown_fields=True,
+)
+
+
+class GpuHealth(Tunable[Any]):
+    """State of each GPU."""
+
+    name = "gpuHealth"
+    group = "gpu settings"
+    spec_type = Spec
+    about = About(Severity.HIGH, "one slow GPU holds back every rank of a job", (_NVML,))
+    report_only = True
+
+    def subjects(self, facts: Facts, spec: Any) -> Sequence[Subject]:
+        """One for each GPU and row of the spec."""
+        chosen = [f"/{name}" for name in ROWS if getattr(spec, name) not in (False, None)]
+        return subjects_of_gpus(facts, *chosen) if chosen else []
+
+    def read(self, facts: Facts, subject: Subject) -> Reading:
+        """One fact of one GPU."""
+        missing = missing_gpu(facts, subject)
+        if missing is not None or not isinstance(facts.gpus, GpuSnapshot):
+            return missing or Reading(Unreadable("NVML was not asked"), evidence="NVML")
+        uuid, _, name = subject.removeprefix("gpu:").partition("/")
+        device = facts.gpus.device(uuid)
+        if device is None or name not in ROWS:
+            return Reading(Absent("no such GPU now"), evidence="NVML")
+        return Reading(ROWS[name].read(device), evidence=f"NVML, index {device.index}")
+
+    def desire(self, facts: Facts, spec: Any, readings: Mapping[Subject, Reading]) -> Mapping[Subject, Setting]:
+        """The row's own expectation, or the profile's number."""
+        desired: dict[Subject, Setting] = {}
+        for subject in readings:
+            name = subject.rpartition("/")[2]
+            if name in ROWS:
+                row = ROWS[name]
+                desired[subject] = {"check": name, "want": row.expect if row.kind is bool else getattr(spec, name)}
+        return desired
+
+    def matches(self, observed: Setting, desired: Setting) -> bool:
+        """The row's own comparison."""
+        return ROWS[desired["check"]].right(observed, desired["want"])
+
+    def describe(self, subject: Subject) -> About:
+        """The row's own."""
+        row = ROWS.get(subject.rpartition("/")[2])
+        return row.about if row else self.about
+
+
+TUNABLE = GpuHealth()

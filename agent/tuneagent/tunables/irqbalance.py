@@ -1,0 +1,133 @@
+"""irqbalance: CPUs that the daemon keeps off, where it is the one that owns the interrupts (irqbalance(1))."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+
+import msgspec
+
+from tuneagent.cpulist import format_cpulist, parse_cpulist
+from tuneagent.errors import CommandFailed, ReadFailed, WriteFailed
+from tuneagent.model import (
+    About,
+    Absent,
+    Disruption,
+    Observation,
+    Reading,
+    Setting,
+    Severity,
+    Subject,
+    Unreadable,
+    Value,
+)
+from tuneagent.persist.systemd_d import IrqbalanceDropIn, reload_refusal
+from tuneagent.tunable import Entries, Facts, Tunable
+from tuneagent.tunables.reserved_cpus import expand, waiting
+
+UNIT, VARIABLE = "irqbalance.service", "IRQBALANCE_BANNED_CPULIST"
+_TIMEOUT_S = 30.0
+
+
+class Spec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
+    """CPUs that get no interrupt from it: a list, or `{isolated}` of the CPU plan."""
+
+    banned_cpus: str
+
+
+class Irqbalance(Tunable[Spec]):
+    """Ban list of irqbalance. Choose this or `irqAffinity` with the service stopped: one owner, not two."""
+
+    name = "irqbalance"
+    group = "irq"
+    spec_type = Spec
+    about = About(
+        Severity.MEDIUM,
+        "irqbalance spreads interrupts over every CPU it may use, those of jobs among them",
+        ("https://github.com/Irqbalance/irqbalance",),
+    )
+    disruption = Disruption.SERVICE
+    drop_in = IrqbalanceDropIn()
+    after = ("smt",)
+
+    def check(self, spec: Spec) -> list[str]:
+        """A list that is none."""
+        if spec.banned_cpus == "{isolated}":
+            return []
+        try:
+            parse_cpulist(spec.banned_cpus)
+        except ValueError as error:
+            return [f".bannedCpus: {error}"]
+        return []
+
+    def subjects(self, facts: Facts, spec: Spec) -> Sequence[Subject]:
+        """The one list."""
+        return ["irqbalance:banned"]
+
+    def read(self, facts: Facts, subject: Subject) -> Reading:
+        """List in the environment of the running daemon, and of our drop-in."""
+        try:
+            noted = self.drop_in.entries(facts).get(VARIABLE, "")
+            persisted: Observation = Value(format_cpulist(parse_cpulist(noted)))
+        except (ReadFailed, ValueError) as error:
+            persisted = Unreadable(str(error))
+        return Reading(
+            self._live(facts),
+            evidence=f"/proc/<{UNIT}>/environ",
+            persisted=persisted,
+            mechanism=self.drop_in.path,
+            impossible=self.drop_in.impossible(facts),
+        )
+
+    @staticmethod
+    def _live(facts: Facts) -> Observation:
+        argv = ["systemctl", "show", "--property=LoadState,ActiveState,MainPID", UNIT]
+        try:
+            done = facts.host.exec.run(argv, _TIMEOUT_S)
+        except CommandFailed as error:
+            return Unreadable(str(error))
+        state = dict(re.findall(r"^(\w+)=(.*)$", done.stdout, re.MULTILINE))
+        if state.get("LoadState") == "not-found":
+            return Absent("irqbalance is not installed")
+        if state.get("ActiveState") != "active" or not state.get("MainPID", "").isdigit():
+            return (
+                Absent("irqbalance is not running")
+                if "ActiveState" in state
+                else Unreadable(f"systemctl: {done.stderr[:200]}")
+            )
+        try:
+            environment = facts.host.processes.environment(int(state["MainPID"]))
+            return Value(format_cpulist(parse_cpulist(environment.get(VARIABLE, ""))))
+        except (ReadFailed, ValueError) as error:
+            return Unreadable(str(error))
+
+    def desire(self, facts: Facts, spec: Spec, readings: Mapping[Subject, Reading]) -> Mapping[Subject, Setting]:
+        """The list, filled in from the CPU plan."""
+        cpus = expand(facts, spec.banned_cpus)
+        return {} if cpus is None else {"irqbalance:banned": format_cpulist(parse_cpulist(cpus))}
+
+    def waits(self, facts: Facts, subject: Subject) -> str | None:
+        """A CPU plan for another topology."""
+        return waiting(facts)
+
+    def refuse(self, facts: Facts, subject: Subject, desired: Setting) -> str | None:
+        """A reload of systemd that would take GPUs from containers."""
+        return reload_refusal(facts)
+
+    def write(self, facts: Facts, subject: Subject, value: Setting) -> None:
+        """Put the drop-in in place and restart the daemon: it reads its environment at start alone."""
+        self.drop_in.replace(facts, {VARIABLE: str(value)} if value else {})
+        for argv in (["systemctl", "daemon-reload"], ["systemctl", "try-restart", UNIT]):
+            try:
+                done = facts.host.exec.run(argv, _TIMEOUT_S)
+            except CommandFailed as error:
+                raise WriteFailed(str(error)) from None
+            if done.code != 0:
+                raise WriteFailed(f"{' '.join(argv)}: exit {done.code}: {done.stderr.strip()[:200]}")
+
+    def entries(self, subject: Subject, value: Setting) -> Entries:
+        """The variable, where there is something to ban."""
+        return {VARIABLE: str(value) if value else None}
+
+
+TUNABLE = Irqbalance()

@@ -1,0 +1,228 @@
+"""kernelFiles: a table of single settings in sysfs and /proc that have one file each."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import msgspec
+
+from tuneagent.cpulist import format_cpulist, format_cpumask, parse_cpulist, parse_cpumask
+from tuneagent.errors import ReadFailed
+from tuneagent.model import About, Observation, Reading, Setting, Severity, Subject, Unreadable, Value
+from tuneagent.persist.tmpfiles_d import TmpfilesD, reading
+from tuneagent.tunable import Entries, Facts, Tunable
+from tuneagent.tunables.reserved_cpus import expand, waiting
+
+_CHOSEN = re.compile(r"\[([^\]\s]+)\]")
+_TRANSHUGE = "https://docs.kernel.org/admin-guide/mm/transhuge.html"
+_SHMEM = ("always", "within_size", "advise", "never", "deny", "force")
+
+
+class Row(msgspec.Struct, frozen=True):
+    """One file. `form`: a number, a word, a choice in brackets, Y/N or 0/1, or a CPU mask given as a list."""
+
+    path: str
+    form: Literal["number", "word", "choice", "flag", "switch", "mask"]
+    severity: Severity
+    why: str
+    source: str
+    group: str
+    words: tuple[str, ...] = ()
+    highest: int = 0
+    # A file that lists what the kernel offers.
+    offered: str = ""
+
+
+ROWS: dict[str, Row] = {
+    "thpShmem": Row("sys/kernel/mm/transparent_hugepage/shmem_enabled", "choice", Severity.LOW,
+                    "huge pages in shared memory spare TLB misses of data loaders", _TRANSHUGE, "hugepages", _SHMEM),
+    "thpZeroPage": Row("sys/kernel/mm/transparent_hugepage/use_zero_page", "switch", Severity.LOW,
+                       "a huge zero page is split at the first write", _TRANSHUGE, "hugepages"),
+    "hugepagesOvercommit": Row("sys/kernel/mm/hugepages/hugepages-2048kB/nr_overcommit_hugepages", "number", Severity.LOW,
+                               "surplus pages are taken at run time, and may then not be had",
+                               "https://docs.kernel.org/admin-guide/mm/hugetlbpage.html", "hugepages", highest=1 << 24),
+    "ksmAcrossNodes": Row("sys/kernel/mm/ksm/merge_across_nodes", "switch", Severity.LOW,
+                          "a page merged across nodes is remote for all but one", "https://docs.kernel.org/admin-guide/mm/ksm.html", "memory"),
+    "zswap": Row("sys/module/zswap/parameters/enabled", "flag", Severity.LOW,
+                 "compressing pages costs CPU time and delays reclaim", "https://docs.kernel.org/admin-guide/mm/zswap.html", "memory"),
+    "numaDemotion": Row("sys/kernel/mm/numa/demotion_enabled", "flag", Severity.LOW,
+                        "reclaim moves pages to slow nodes, GPU memory among them",
+                        "https://docs.kernel.org/admin-guide/mm/", "numa"),
+    "pcieAspm": Row("sys/module/pcie_aspm/parameters/policy", "choice", Severity.MEDIUM,
+                    "a link that sleeps wakes with the next transfer", "https://docs.kernel.org/admin-guide/kernel-parameters.html",
+                    "pcie/iommu", ("default", "performance", "powersave", "powersupersave")),
+    "platformProfile": Row("sys/firmware/acpi/platform_profile", "word", Severity.LOW,
+                           "the firmware's own power policy bounds clocks",
+                           "https://docs.kernel.org/userspace-api/sysfs-platform_profile.html", "cpu",
+                           ("low-power", "cool", "quiet", "balanced", "balanced-performance", "performance"),
+                           offered="sys/firmware/acpi/platform_profile_choices"),
+    "workqueueCpus": Row("sys/devices/virtual/workqueue/cpumask", "mask", Severity.LOW,
+                         "unbound kernel work lands on the cores of jobs", "https://docs.kernel.org/core-api/workqueue.html", "cpu"),
+    "defaultIrqCpus": Row("proc/irq/default_smp_affinity", "mask", Severity.LOW,
+                          "a new interrupt starts on the cores of jobs", "https://docs.kernel.org/core-api/irq/irq-affinity.html", "irq"),
+    "clocksource": Row("sys/devices/system/clocksource/clocksource0/current_clocksource", "word", Severity.MEDIUM,
+                       "a slow clock source makes every time stamp a system call or a VM exit",
+                       "https://docs.kernel.org/timers/timekeeping.html", "services/time/limits",
+                       ("tsc", "kvm-clock", "arch_sys_counter", "hpet", "acpi_pm"),
+                       offered="sys/devices/system/clocksource/clocksource0/available_clocksource"),
+    "nvmeIoTimeout": Row("sys/module/nvme_core/parameters/io_timeout", "number", Severity.MEDIUM,
+                         "a cloud volume that pauses for longer than this is given up (seconds)",
+                         "https://docs.aws.amazon.com/ebs/latest/userguide/nvme-ebs-volumes.html", "storage", highest=4294967295),
+    "gdsStatistics": Row("sys/module/nvidia_fs/parameters/rw_stats_enabled", "switch", Severity.LOW,
+                         "counting every transfer slows small ones down",
+                         "https://docs.nvidia.com/gpudirect-storage/troubleshooting-guide/", "storage"),
+    "selinuxCache": Row("sys/fs/selinux/avc/cache_threshold", "number", Severity.LOW,
+                        "a cache that is too small asks the policy again and again",
+                        "https://github.com/redhat-performance/tuned", "kernel", highest=1 << 20),
+    "schedMigrationCost": Row("sys/kernel/debug/sched/migration_cost_ns", "number", Severity.LOW,
+                              "how long a task counts as cache-hot on its CPU",
+                              "https://docs.kernel.org/scheduler/sched-design-CFS.html", "cpu", highest=1 << 30),
+}  # fmt: skip
+
+
+def _kind(row: Row) -> Any:
+    if row.form in ("flag", "switch"):
+        return bool | None
+    return int | None if row.form == "number" else str | None
+
+
+Spec = msgspec.defstruct(
+    "Spec", [(name, _kind(row), None) for name, row in sorted(ROWS.items())], frozen=True, forbid_unknown_fields=True
+)
+
+
+def _row(subject: Subject) -> Row:
+    return ROWS[subject.removeprefix("file:")]
+
+
+def parse_value(row: Row, text: str) -> Setting:
+    """A file's text as it is compared. Raises ValueError."""
+    if row.form == "choice":
+        match = _CHOSEN.search(text)
+        if match is None:
+            raise ValueError(f"no choice in brackets in {text[:60]!r}")
+        return match.group(1)
+    if row.form in ("flag", "switch"):
+        if text not in ("Y", "N", "1", "0", "true", "false"):
+            raise ValueError(f"{text[:40]!r} is neither yes nor no")
+        return text in ("Y", "1", "true")
+    if row.form == "mask":
+        return format_cpulist(parse_cpumask(text))
+    if row.form == "number":
+        return int(text)
+    if not re.match(r"[a-z0-9_-]{1,40}\Z", text):
+        raise ValueError(f"{text[:40]!r} is no plain word")
+    return text
+
+
+def shown_value(row: Row, value: Setting, before: str = "") -> str:
+    """The text to write."""
+    if row.form == "mask":
+        return format_cpumask(parse_cpulist(str(value)))
+    if row.form in ("flag", "switch"):
+        words = ("true", "false") if before in ("true", "false") else ("Y", "N") if before in ("Y", "N") else ("1", "0")
+        return words[0] if value else words[1]
+    return str(value)
+
+
+class KernelFiles(Tunable[Any]):
+    """Single files in sysfs and /proc."""
+
+    name = "kernelFiles"
+    group = "kernel"
+    spec_type = Spec
+    about = About(Severity.LOW, "a kernel setting that the profile sets")
+    drop_in = TmpfilesD()
+    after = ("smt",)
+
+    def check(self, spec: Any) -> list[str]:
+        """Words and numbers that the row does not know."""
+        faults = []
+        for name, row in ROWS.items():
+            value = getattr(spec, name)
+            if value is None:
+                continue
+            if row.words and value not in row.words:
+                faults.append(f".{name}: {value!r} is none of {', '.join(row.words)}")
+            if row.form == "number" and not 0 <= value <= row.highest:
+                faults.append(f".{name}: {value} is not between 0 and {row.highest}")
+            if row.form == "mask" and value not in ("{reserved}", "{isolated}"):
+                try:
+                    parse_cpulist(value)
+                except ValueError as error:
+                    faults.append(f".{name}: {error}")
+        return faults
+
+    def subjects(self, facts: Facts, spec: Any) -> Sequence[Subject]:
+        """The rows that the spec names."""
+        return [f"file:{name}" for name in sorted(ROWS) if getattr(spec, name) is not None]
+
+    def read(self, facts: Facts, subject: Subject) -> Reading:
+        """Running value and the tmpfiles.d line of the next boot."""
+        row = _row(subject)
+        live: Observation = facts.host.observe(row.path)
+        if isinstance(live, Value):
+            try:
+                live = Value(parse_value(row, str(live.value)))
+            except ValueError as error:
+                live = Unreadable(f"/{row.path}: {error}")
+
+        def convert(text: str) -> Setting:
+            return text if row.form == "choice" else parse_value(row, text)
+
+        return reading(facts, row.path, live, convert)
+
+    def desire(self, facts: Facts, spec: Any, readings: Mapping[Subject, Reading]) -> Mapping[Subject, Setting]:
+        """The values of the spec; masks from the CPU plan where they name it."""
+        desired: dict[Subject, Setting] = {}
+        for subject in readings:
+            value: Setting = getattr(spec, subject.removeprefix("file:"))
+            if _row(subject).form == "mask":
+                filled = expand(facts, value)
+                if not filled:
+                    continue
+                value = format_cpulist(parse_cpulist(filled))
+            desired[subject] = value
+        return desired
+
+    def refuse(self, facts: Facts, subject: Subject, desired: Setting) -> str | None:
+        """A word that this kernel does not offer."""
+        row = _row(subject)
+        offered = facts.host.files.read_or(row.offered, "").split() if row.offered else []
+        if offered and desired not in offered:
+            return f"the kernel offers {', '.join(offered)}, not {desired}"
+        return None
+
+    def waits(self, facts: Facts, subject: Subject) -> str | None:
+        """A mask of a CPU plan for another topology."""
+        return waiting(facts) if _row(subject).form == "mask" else None
+
+    def write(self, facts: Facts, subject: Subject, value: Setting) -> None:
+        """Write the running value; in a tree a choice is shown as the kernel would."""
+        row = _row(subject)
+        before = facts.host.files.read(row.path)
+        text = shown_value(row, value, before)
+        if row.form == "choice" and not facts.host.files.is_kernel:
+            words = before.replace("[", "").replace("]", "").split()
+            text = " ".join(f"[{word}]" if word == value else word for word in words)
+        if row.form == "mask" and not parse_cpulist(str(value)):
+            raise ReadFailed(f"{subject}: an empty mask")
+        facts.host.files.write(row.path, f"{text}\n")
+
+    def entries(self, subject: Subject, value: Setting) -> Entries:
+        """One `w` line."""
+        row = _row(subject)
+        text = shown_value(row, value)
+        if row.form == "flag":
+            text = "Y" if value else "N"
+        return {row.path: text}
+
+    def describe(self, subject: Subject) -> About:
+        """The row of the file."""
+        row = _row(subject)
+        return About(row.severity, row.why, (row.source,))
+
+
+TUNABLE = KernelFiles()

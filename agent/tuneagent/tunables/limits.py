@@ -1,0 +1,120 @@
+"""limits: how much a service or login may lock in memory, and how many files it may open (systemd-system.conf(5)).
+
+Written for the next boot: a reload of systemd at run time takes the GPUs from containers (nvidia-container-toolkit
+issue 48), and running processes keep their limits anyway.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+
+import msgspec
+
+from tuneagent.errors import ReadFailed
+from tuneagent.model import (
+    About,
+    Disruption,
+    Lifetime,
+    Observation,
+    Reading,
+    Setting,
+    Severity,
+    Subject,
+    Unreadable,
+    Value,
+)
+from tuneagent.persist.systemd_d import LimitFiles, manager_setting
+from tuneagent.tunable import Entries, Facts, Tunable
+
+_LINES = {
+    "memlock": "Max locked memory",
+    "nofile": "Max open files",
+    "stack": "Max stack size",
+    "nproc": "Max processes",
+}
+
+
+class Spec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Bytes, counts, or `infinity`."""
+
+    memlock: int | str | None = None
+    nofile: int | str | None = None
+    stack: int | str | None = None
+    nproc: int | str | None = None
+
+
+class Limits(Tunable[Spec]):
+    """Default limits of services and logins. Containers take theirs from the unit of their runtime."""
+
+    name = "limits"
+    group = "services/time/limits"
+    spec_type = Spec
+    about = About(
+        Severity.HIGH,
+        "memory that cannot be locked cannot be registered for RDMA; NCCL then uses sockets without an error",
+        ("https://www.freedesktop.org/software/systemd/man/latest/systemd-system.conf.html",),
+        "in force for services after the next reboot; the container runtime's unit needs LimitMEMLOCK= of its own",
+    )
+    disruption = Disruption.REBOOT
+    lifetime = Lifetime.PERSISTENT
+    live_writable = False
+    drop_in = LimitFiles()
+
+    def check(self, spec: Spec) -> list[str]:
+        """Anything but a number or `infinity`; files without a limit."""
+        faults = []
+        for name in _LINES:
+            value = getattr(spec, name)
+            if value is not None and value != "infinity" and not re.match(r"\d{1,15}\Z", str(value)):
+                faults.append(f".{name}: {value!r} is neither a number nor infinity")
+        if spec.nofile == "infinity":
+            faults.append(".nofile: infinity makes daemons that clear a table of all files run out of memory")
+        return faults
+
+    def subjects(self, facts: Facts, spec: Spec) -> Sequence[Subject]:
+        """One for each limit."""
+        return [f"limit:{name}" for name in _LINES if getattr(spec, name) is not None]
+
+    def read(self, facts: Facts, subject: Subject) -> Reading:
+        """Soft limit of pid 1, which services start from, and the drop-in of the next boot."""
+        name = subject.removeprefix("limit:")
+        try:
+            found = manager_setting(facts, f"DefaultLimit{name.upper()}")
+            persisted: Observation | None = Value(found[0].rpartition(":")[2]) if found else None
+        except ReadFailed as error:
+            persisted = Unreadable(str(error))
+        return Reading(
+            self._live(facts, name),
+            evidence="/proc/1/limits",
+            persisted=persisted,
+            mechanism=self.drop_in.path,
+            impossible=self.drop_in.impossible(facts),
+        )
+
+    @staticmethod
+    def _live(facts: Facts, name: str) -> Observation:
+        seen = facts.host.observe("proc/1/limits")
+        if not isinstance(seen, Value):
+            return seen
+        match = re.search(rf"^{_LINES[name]}\s+(\S+)", str(seen.value), re.MULTILINE)
+        if match is None:
+            return Unreadable(f"/proc/1/limits: no line {_LINES[name]!r}")
+        return Value("infinity" if match.group(1) == "unlimited" else match.group(1))
+
+    def desire(self, facts: Facts, spec: Spec, readings: Mapping[Subject, Reading]) -> Mapping[Subject, Setting]:
+        """The values of the spec as text."""
+        return {subject: str(getattr(spec, subject.removeprefix("limit:"))) for subject in readings}
+
+    def matches(self, observed: Setting, desired: Setting) -> bool:
+        """At least as much."""
+        if observed in ("infinity", desired):
+            return True
+        return desired != "infinity" and str(observed).isdigit() and int(observed) >= int(desired)
+
+    def entries(self, subject: Subject, value: Setting) -> Entries:
+        """One line in each of the two files."""
+        return {subject.removeprefix("limit:"): str(value)}
+
+
+TUNABLE = Limits()

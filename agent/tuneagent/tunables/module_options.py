@@ -1,0 +1,123 @@
+"""moduleOptions: options of kernel modules, in force when the module is loaded next (modprobe.d(5), nv-reg.h)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+
+from tuneagent.errors import ReadFailed
+from tuneagent.model import (
+    About,
+    Absent,
+    Disruption,
+    Lifetime,
+    Observation,
+    Reading,
+    Setting,
+    Severity,
+    Subject,
+    Unreadable,
+    Value,
+)
+from tuneagent.persist.modprobe_d import OWN_NAME, ModprobeD, options
+from tuneagent.tunable import Entries, Facts, Tunable
+
+# Options that a profile may set. Those that open a security hole or hide hardware are none of them.
+ALLOWED = re.compile(
+    r"nvidia\.NVreg_(EnableStreamMemOPs|EnablePCIERelaxedOrderingMode|CoherentGPUMemoryMode|EnableResizableBar"
+    r"|RestrictProfilingToAdminUsers|DynamicPowerManagement|EnableGpuFirmware|ImexChannelCount|EnableMSI"
+    r"|OpenRmEnableUnsupportedGpus|PreserveVideoMemoryAllocations)"
+    r"|nvidia_uvm\.(uvm_disable_hmm|uvm_perf_prefetch_enable|uvm_ats_mode)"
+    r"|nvme\.(poll_queues|write_queues|use_threaded_interrupts)|nvme_core\.(io_timeout|multipath|default_ps_max_latency_us)"
+    r"|nf_conntrack\.hashsize|kvm\.halt_poll_ns|zswap\.enabled|mlx5_core\.(prof_sel|num_of_groups)"
+)
+_PARAMS = "proc/driver/nvidia/params"
+# Names of the driver's table that are not the option's own.
+_PARAM_NAMES = {"RestrictProfilingToAdminUsers": "RmProfilingAdminOnly", "EnableGpuFirmware": "EnableGpuFirmware"}
+Spec = dict[str, int | str]
+
+
+class ModuleOptions(Tunable[Spec]):
+    """Module options; written for the next load of the module, which tuneagent does not bring about."""
+
+    name = "moduleOptions"
+    group = "gpu driver"
+    spec_type = Spec
+    about = About(
+        Severity.MEDIUM,
+        "a module reads its options once, when it is loaded",
+        (
+            "https://man7.org/linux/man-pages/man5/modprobe.d.5.html",
+            "https://github.com/NVIDIA/open-gpu-kernel-modules (kernel-open/nvidia/nv-reg.h)",
+        ),
+        "in force after the module is loaded anew; rebuild the initramfs if it is in there (update-initramfs, dracut)",
+    )
+    disruption = Disruption.REBOOT
+    lifetime = Lifetime.PERSISTENT
+    live_writable = False
+    drop_in = ModprobeD()
+
+    def check(self, spec: Spec) -> list[str]:
+        """Options outside the allow-list, and values of more than one word."""
+        faults = [
+            f".{name}: not a module option that a profile may set" for name in spec if not ALLOWED.fullmatch(name)
+        ]
+        faults += [
+            f".{n}: {v!r} is not one plain word" for n, v in spec.items() if not re.match(r"[\w.,:+-]{1,64}\Z", str(v))
+        ]
+        return faults
+
+    def subjects(self, facts: Facts, spec: Spec) -> Sequence[Subject]:
+        """One for each option."""
+        return [f"option:{name}" for name in sorted(spec)]
+
+    def read(self, facts: Facts, subject: Subject) -> Reading:
+        """Value in force, and what modprobe.d gives at the next load."""
+        name = subject.removeprefix("option:")
+        owner = None
+        persisted: Observation | None
+        try:
+            found = options(facts).get(name)
+            persisted = Value(found[0]) if found else None
+            if found and found[1].rpartition("/")[2] > OWN_NAME:
+                owner = found[1]
+        except ReadFailed as error:
+            persisted = Unreadable(str(error))
+        live, evidence = self._live(facts, name)
+        return Reading(
+            live, evidence=evidence, persisted=persisted, mechanism=self.drop_in.path,
+            impossible=self.drop_in.impossible(facts), owner=owner,
+        )  # fmt: skip
+
+    @staticmethod
+    def _live(facts: Facts, name: str) -> tuple[Observation, str]:
+        module, _, option = name.partition(".")
+        path = f"sys/module/{module}/parameters/{option}"
+        if module != "nvidia":
+            if not facts.host.files.is_dir(f"sys/module/{module}"):
+                return Absent(f"the module {module} is not loaded"), f"/{path}"
+            return facts.host.observe(path), f"/{path}"
+        plain = option.removeprefix("NVreg_")
+        seen = facts.host.observe(_PARAMS)
+        if not isinstance(seen, Value):
+            return seen, f"/{_PARAMS}"
+        match = re.search(rf'^{_PARAM_NAMES.get(plain, plain)}:[ \t]*"?([^"\n]*)"?$', str(seen.value), re.MULTILINE)
+        if match is None and not re.search(r"^\w+: ", str(seen.value), re.MULTILINE):
+            return Unreadable(f"/{_PARAMS}: not its format"), f"/{_PARAMS}"
+        return (Value(match.group(1)) if match else Absent(f"this driver has no {plain}")), f"/{_PARAMS}"
+
+    def desire(self, facts: Facts, spec: Spec, readings: Mapping[Subject, Reading]) -> Mapping[Subject, Setting]:
+        """The values of the spec as text."""
+        return {f"option:{name}": str(value) for name, value in spec.items()}
+
+    def matches(self, observed: Setting, desired: Setting) -> bool:
+        """The same word; Y and N are 1 and 0."""
+        same = {"Y": "1", "N": "0"}
+        return same.get(str(observed), str(observed)) == same.get(str(desired), str(desired))
+
+    def entries(self, subject: Subject, value: Setting) -> Entries:
+        """One `options` line."""
+        return {subject.removeprefix("option:"): str(value)}
+
+
+TUNABLE = ModuleOptions()

@@ -1,0 +1,125 @@
+"""reservedCpus: CPUs kept for the system's own work, resolved from the topology; other settings follow the plan.
+
+`{reserved}` and `{isolated}` in kernelArguments, `reserved` in kernelFiles, cgroupSlices and irqAffinity stand for its
+two halves. The kubelet's reservedSystemCPUs is compared with it and left to people.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from tuneagent import cpu_plan
+from tuneagent.checks import has_kubelet
+from tuneagent.checks.containers import KUBELET_CONFIG, kubelet
+from tuneagent.cpu_plan import CpuPlan, Spec
+from tuneagent.cpulist import format_cpulist, parse_cpulist
+from tuneagent.model import About, Absent, Disruption, Reading, Setting, Severity, Subject, Unreadable, Value
+from tuneagent.tunable import Facts, Tunable
+
+PLAN, KUBELET = "cpus:plan", "kubelet:reservedSystemCPUs"
+
+
+def plan_of(facts: Facts) -> CpuPlan | None:
+    """The plan that the profile under way asks for; None where it asks for none."""
+    spec = facts.specs.get("reservedCpus")
+    if not isinstance(spec, Spec):
+        return None
+    smt = getattr(facts.specs.get("smt"), "enabled", None)
+    return facts.once(f"cpu plan {spec} {smt}", lambda: cpu_plan.make(facts.topology, spec, smt=smt))
+
+
+def expand(facts: Facts, text: str) -> str | None:
+    """Text with `{reserved}` and `{isolated}` filled in; None where there is no sound plan to fill in."""
+    if "{" not in text:
+        return text
+    plan = plan_of(facts)
+    if plan is None or plan.faults:
+        return None
+    return text.replace("{reserved}", format_cpulist(plan.reserved)).replace(
+        "{isolated}", format_cpulist(plan.isolated)
+    )
+
+
+def waiting(facts: Facts) -> str | None:
+    """Why settings that follow the plan wait; None where they do not."""
+    plan = plan_of(facts)
+    return plan.waits if plan is not None else None
+
+
+class ReservedCpus(Tunable[Spec]):
+    """The CPU plan."""
+
+    name = "reservedCpus"
+    group = "cpu"
+    spec_type = Spec
+    about = About(
+        Severity.MEDIUM,
+        "daemons, interrupts and kernel threads that share a core with the thread that feeds a GPU delay it",
+        (
+            "https://docs.kernel.org/admin-guide/kernel-parameters.html",
+            "https://kubernetes.io/docs/concepts/policy/node-resource-managers/",
+        ),
+    )
+    disruption = Disruption.KUBELET
+    live_writable = False
+
+    def check(self, spec: Spec) -> list[str]:
+        """More than one way of saying it, or numbers out of range."""
+        faults = []
+        if sum(value is not None for value in (spec.per_numa_node, spec.cores, spec.cpus)) != 1:
+            faults.append(": give one of perNumaNode, cores and cpus")
+        for name, value in (("perNumaNode", spec.per_numa_node), ("cores", spec.cores)):
+            if value is not None and not 1 <= value <= 4096:
+                faults.append(f".{name}: {value} is not between 1 and 4096")
+        if spec.cpus is not None:
+            try:
+                parse_cpulist(spec.cpus)
+            except ValueError as error:
+                faults.append(f".cpus: {error}")
+        return faults
+
+    def subjects(self, facts: Facts, spec: Spec) -> Sequence[Subject]:
+        """The plan, and the kubelet's part of it."""
+        return [PLAN, KUBELET]
+
+    def read(self, facts: Facts, subject: Subject) -> Reading:
+        """Faults of the plan, or what the kubelet is told."""
+        plan = plan_of(facts)
+        if plan is None:
+            return Reading(Unreadable("the profile has no CPU plan"), evidence="profile")
+        if subject == PLAN:
+            return Reading(Value(list(plan.faults)), evidence=f"topology {plan.fingerprint}")
+        reason = has_kubelet(facts)
+        live = Absent(reason) if reason else kubelet("reservedSystemCPUs", "")(facts)
+        return Reading(live, evidence=f"/{KUBELET_CONFIG}")
+
+    def desire(self, facts: Facts, spec: Spec, readings: Mapping[Subject, Reading]) -> Mapping[Subject, Setting]:
+        """No fault; and the plan's reserved CPUs for the kubelet."""
+        plan = plan_of(facts)
+        desired: dict[Subject, Setting] = {PLAN: []}
+        if plan is not None and not plan.faults:
+            desired[KUBELET] = format_cpulist(plan.reserved)
+        return desired
+
+    def matches(self, observed: Setting, desired: Setting) -> bool:
+        """The same CPUs, however they are written."""
+        if isinstance(desired, str):
+            try:
+                return parse_cpulist(str(observed)) == parse_cpulist(desired)
+            except ValueError:
+                return False
+        return bool(observed == desired)
+
+    def refuse(self, facts: Facts, subject: Subject, desired: Setting) -> str | None:
+        """The plan's faults; the kubelet's configuration is left to people."""
+        plan = plan_of(facts)
+        if subject == PLAN:
+            return "; ".join(plan.faults) if plan else None
+        return f"set reservedSystemCPUs: {desired!r} in the kubelet's configuration, with the node drained"
+
+    def waits(self, facts: Facts, subject: Subject) -> str | None:
+        """A plan for another topology than the present one."""
+        return waiting(facts) if subject == KUBELET else None
+
+
+TUNABLE = ReservedCpus()

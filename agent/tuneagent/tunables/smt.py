@@ -1,0 +1,75 @@
+"""smt: simultaneous multithreading on or off (Documentation/ABI/testing/sysfs-devices-system-cpu)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import msgspec
+
+from tuneagent.model import (
+    About,
+    Absent,
+    Disruption,
+    Observation,
+    Reading,
+    Setting,
+    Severity,
+    Subject,
+    Unreadable,
+    Value,
+)
+from tuneagent.persist.tmpfiles_d import TmpfilesD, reading
+from tuneagent.tunable import Entries, Facts, Tunable
+
+PATH = "sys/devices/system/cpu/smt/control"
+_IMPOSSIBLE = ("notsupported", "notimplemented", "forceoff")
+
+
+class Spec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Whether a core runs two threads."""
+
+    enabled: bool
+
+
+class Smt(Tunable[Spec]):
+    """SMT siblings of every core."""
+
+    name = "smt"
+    group = "cpu"
+    spec_type = Spec
+    about = About(
+        Severity.MEDIUM,
+        "two threads of a core share its units: more loaders in all, less for the one that feeds the GPU",
+        ("https://docs.kernel.org/admin-guide/hw-vuln/l1tf.html",),
+        "a kubelet with the static policy needs its state file removed, with the node drained; vendor guides disagree",
+    )
+    disruption = Disruption.KUBELET
+    drop_in = TmpfilesD()
+
+    def subjects(self, facts: Facts, spec: Spec) -> Sequence[Subject]:
+        """The one switch."""
+        return ["smt:control"]
+
+    def read(self, facts: Facts, subject: Subject) -> Reading:
+        """Running state and the tmpfiles.d line of the next boot."""
+        seen: Observation = facts.host.observe(PATH)
+        if isinstance(seen, Value) and seen.value in _IMPOSSIBLE:
+            seen = Absent(f"the kernel says {seen.value}")
+        elif isinstance(seen, Value) and seen.value not in ("on", "off"):
+            seen = Unreadable(f"/{PATH}: {str(seen.value)[:40]!r} is no state of SMT")
+        return reading(facts, PATH, seen, default=Value("on"))
+
+    def desire(self, facts: Facts, spec: Spec, readings: Mapping[Subject, Reading]) -> Mapping[Subject, Setting]:
+        """`on` or `off`."""
+        return {"smt:control": "on" if spec.enabled else "off"}
+
+    def write(self, facts: Facts, subject: Subject, value: Setting) -> None:
+        """Write the switch: the kernel takes CPUs off or brings them back."""
+        facts.host.files.write(PATH, f"{value}\n")
+
+    def entries(self, subject: Subject, value: Setting) -> Entries:
+        """One `w` line."""
+        return {PATH: str(value)}
+
+
+TUNABLE = Smt()

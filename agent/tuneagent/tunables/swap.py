@@ -1,0 +1,114 @@
+"""swap: devices in use as swap are taken out of use (swapon(8)). The next boot is reported and left to fstab."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+
+import msgspec
+
+from tuneagent.checks.system import swap_devices
+from tuneagent.errors import CommandFailed, ReadFailed, WriteFailed
+from tuneagent.model import (
+    About,
+    Absent,
+    Disruption,
+    Observation,
+    Reading,
+    Setting,
+    Severity,
+    Subject,
+    Unreadable,
+    Value,
+)
+from tuneagent.tunable import Facts, Tunable
+
+# Taking swap away pulls its pages back: that can take minutes.
+_TIMEOUT_S = 600.0
+
+
+class Spec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`false`: no swap. There is nothing else to want here."""
+
+    enabled: bool
+
+
+class Swap(Tunable[Spec]):
+    """Swap devices and files in use."""
+
+    name = "swap"
+    group = "memory"
+    spec_type = Spec
+    about = About(
+        Severity.HIGH,
+        "a swapped page in the path that feeds a GPU stalls it for milliseconds",
+        ("https://man7.org/linux/man-pages/man8/swapon.8.html",),
+        "take the line out of /etc/fstab, or mask the swap unit, so that the next boot has none either",
+    )
+    disruption = Disruption.SERVICE
+
+    def check(self, spec: Spec) -> list[str]:
+        """Only taking it away is offered: tuneagent makes no swap."""
+        return [".enabled: only false can be asked for"] if spec.enabled else []
+
+    def subjects(self, facts: Facts, spec: Spec) -> Sequence[Subject]:
+        """One for each device; `host` where there is none."""
+        seen = swap_devices(facts)
+        return [f"swap:{name}" for name in seen.value] if isinstance(seen, Value) and seen.value else ["host"]
+
+    def read(self, facts: Facts, subject: Subject) -> Reading:
+        """Priority of the device, or null where it is not in use."""
+        seen = swap_devices(facts)
+        live: Observation = seen
+        if isinstance(seen, Value):
+            live = Value(None) if subject == "host" else self._priority(facts, subject.removeprefix("swap:"))
+        return Reading(live, evidence="/proc/swaps", persisted=_next_boot(facts, subject))
+
+    @staticmethod
+    def _priority(facts: Facts, name: str) -> Observation:
+        for line in facts.host.files.read_or("proc/swaps", "").splitlines()[1:]:
+            fields = line.split()
+            if len(fields) >= 5 and fields[0] == name:
+                return Value(int(fields[4]))
+        return Value(None)
+
+    def desire(self, facts: Facts, spec: Spec, readings: Mapping[Subject, Reading]) -> Mapping[Subject, Setting]:
+        """None in use."""
+        return dict.fromkeys(readings)
+
+    def refuse(self, facts: Facts, subject: Subject, desired: Setting) -> str | None:
+        """Too little memory to take the pages back."""
+        text = facts.host.files.read_or("proc/meminfo", "")
+        sizes = {key: int(value) for key, value in re.findall(r"^(\w+):\s+(\d+)", text, re.MULTILINE)}
+        used = sizes.get("SwapTotal", 0) - sizes.get("SwapFree", 0)
+        available = sizes.get("MemAvailable", 0)
+        if available < 2 * used:
+            return f"{used} KiB are in swap and only {available} KiB of memory are available"
+        return None if facts.host.exec.available else "swapoff cannot be run on a tree of files"
+
+    def write(self, facts: Facts, subject: Subject, value: Setting) -> None:
+        """swapoff; undo swaps on again with the priority that was."""
+        name = subject.removeprefix("swap:")
+        # A negative priority is the kernel's own choice and cannot be given.
+        argv = ["swapoff", name] if value is None else ["swapon", *(["-p", str(value)] if value >= 0 else []), name]
+        try:
+            done = facts.host.exec.run(argv, _TIMEOUT_S)
+        except CommandFailed as error:
+            raise WriteFailed(str(error)) from None
+        if done.code != 0:
+            raise WriteFailed(f"{' '.join(argv)}: exit {done.code}: {done.stderr.strip()[:200]}")
+
+
+def _next_boot(facts: Facts, subject: Subject) -> Observation:
+    """The line of /etc/fstab that swaps on at the next boot."""
+    try:
+        lines = [line.split() for line in facts.host.files.read_or("etc/fstab", "").splitlines()]
+    except ReadFailed as error:
+        return Unreadable(str(error))
+    found = [
+        fields[0] for fields in lines if len(fields) >= 3 and fields[2] == "swap" and not fields[0].startswith("#")
+    ]
+    return Value(f"fstab: {', '.join(found)}") if found else Absent("no swap in /etc/fstab")
+
+
+TUNABLE = Swap()
