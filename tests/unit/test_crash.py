@@ -16,7 +16,7 @@ from tuneagent.session import STATE_FOLDER
 SYSCTLS = [
     "vm.swappiness", "vm.zone_reclaim_mode", "vm.max_map_count", "vm.min_free_kbytes", "vm.overcommit_memory",
     "vm.stat_interval", "vm.vfs_cache_pressure", "vm.watermark_scale_factor", "vm.compaction_proactiveness",
-    "vm.page-cluster", "kernel.numa_balancing", "kernel.pid_max", "kernel.timer_migration", "kernel.watchdog",
+    "vm.page-cluster", "kernel.numa_balancing", "kernel.pid_max", "kernel.hung_task_timeout_secs", "kernel.watchdog",
     "net.core.somaxconn", "net.core.rmem_max", "net.core.wmem_max", "net.core.netdev_max_backlog",
 ]  # fmt: skip
 THP = "sys/kernel/mm/transparent_hugepage"

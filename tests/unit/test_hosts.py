@@ -20,7 +20,9 @@ HOSTS = FIXTURES / "hosts"
 
 def _audit(capture: Path, folder: Path, profile: str) -> Report:
     host = unpack(str(capture), str(folder))
-    return Session(host, host.files, STATE_FOLDER, load_profile(None, profile)).audit()
+    path = capture.parent / profile
+    found = load_profile(str(path), None) if path.is_file() else load_profile(None, profile)
+    return Session(host, host.files, STATE_FOLDER, found).audit()
 
 
 def _verdicts(report: Report) -> dict[tuple[str, str], str]:

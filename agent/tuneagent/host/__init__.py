@@ -62,6 +62,8 @@ class Host:
         """What a missing file means: nothing of the kind here, or, in a tree without its folder, nothing known."""
         name = path.strip("/")
         folder = name.rpartition("/")[0]
+        if self.source == "capture" and name not in self.absent:
+            return Unreadable(f"/{name}: this capture does not hold it")
         if self.source == "live" or name in self.absent or self.files.is_dir(folder):
             return Absent(f"/{name}: no such file")
         return Unreadable(f"/{name}: this {self.source} holds nothing of /{folder}")

@@ -158,7 +158,7 @@ def _number(facts: Facts, path: str) -> int | None:
 
 def _boost_file(facts: Facts) -> tuple[str, bool]:
     """The switch, and whether it means the opposite."""
-    return (NO_TURBO, True) if facts.host.files.exists(NO_TURBO) else (BOOST, False)
+    return (NO_TURBO, True) if facts.host.files.is_dir(f"{BASE}/intel_pstate") else (BOOST, False)
 
 
 def _boost(facts: Facts) -> Reading:

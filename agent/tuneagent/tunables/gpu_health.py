@@ -153,7 +153,7 @@ class GpuHealth(Tunable[Any]):
 
     def subjects(self, facts: Facts, spec: Any) -> Sequence[Subject]:
         """One for each GPU and row of the spec."""
-        chosen = [f"/{name}" for name in ROWS if getattr(spec, name) not in (False, None)]
+        chosen = [f"/{name}" for name in ROWS if getattr(spec, name) is not None and getattr(spec, name) is not False]
         return subjects_of_gpus(facts, *chosen) if chosen else []
 
     def read(self, facts: Facts, subject: Subject) -> Reading:

@@ -79,13 +79,15 @@ class Limits(Tunable[Spec]):
     def read(self, facts: Facts, subject: Subject) -> Reading:
         """Soft limit of pid 1, which services start from, and the drop-in of the next boot."""
         name = subject.removeprefix("limit:")
+        live = self._live(facts, name)
         try:
             found = manager_setting(facts, f"DefaultLimit{name.upper()}")
-            persisted: Observation | None = Value(found[0].rpartition(":")[2]) if found else None
+            # Where no file sets it, the next boot starts from the same default as this one did.
+            persisted: Observation | None = Value(found[0].rpartition(":")[2]) if found else live
         except ReadFailed as error:
             persisted = Unreadable(str(error))
         return Reading(
-            self._live(facts, name),
+            live,
             evidence="/proc/1/limits",
             persisted=persisted,
             mechanism=self.drop_in.path,

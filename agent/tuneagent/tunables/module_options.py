@@ -75,15 +75,16 @@ class ModuleOptions(Tunable[Spec]):
         """Value in force, and what modprobe.d gives at the next load."""
         name = subject.removeprefix("option:")
         owner = None
+        live, evidence = self._live(facts, name)
         persisted: Observation | None
         try:
             found = options(facts).get(name)
-            persisted = Value(found[0]) if found else None
+            # Without a line the next load starts from the same default as this one did.
+            persisted = Value(found[0]) if found else live
             if found and found[1].rpartition("/")[2] > OWN_NAME:
                 owner = found[1]
         except ReadFailed as error:
             persisted = Unreadable(str(error))
-        live, evidence = self._live(facts, name)
         return Reading(
             live, evidence=evidence, persisted=persisted, mechanism=self.drop_in.path,
             impossible=self.drop_in.impossible(facts), owner=owner,

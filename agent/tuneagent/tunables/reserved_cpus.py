@@ -61,7 +61,6 @@ class ReservedCpus(Tunable[Spec]):
         ),
     )
     disruption = Disruption.KUBELET
-    live_writable = False
 
     def check(self, spec: Spec) -> list[str]:
         """More than one way of saying it, or numbers out of range."""
