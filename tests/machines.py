@@ -47,7 +47,9 @@ def build(machine: dict[str, Any]) -> dict[str, str]:
         kib = machine.get("memory_gib", 64) * 1048576
         files[f"{base}/cpulist"] = format_cpulist(cpus_of.get(number, ())) + "\n"
         files[f"{base}/distance"] = " ".join("10" if row == other else "21" for other in range(len(numbers))) + "\n"
-        files[f"{base}/meminfo"] = f"Node {number} MemTotal:       {kib} kB\nNode {number} MemFree:        {kib // 2} kB\n"
+        files[f"{base}/meminfo"] = (
+            f"Node {number} MemTotal:       {kib} kB\nNode {number} MemFree:        {kib // 2} kB\n"
+        )
         files[f"{base}/hugepages/hugepages-2048kB/nr_hugepages"] = "0\n"
         files[f"{base}/hugepages/hugepages-1048576kB/nr_hugepages"] = "0\n"
     for kind in ("gpu", "nic", "nvme", "nvswitch"):

@@ -75,7 +75,7 @@ def take(host: Host, profiles: list[Profile], registry: Mapping[str, Tunable[Any
             path = f"{folder}/{name}"
             if not _SKIPPED.match(path) and not files.is_dir(path):
                 watched.observe(path)
-    hide = _Pseudonyms(host, enabled=not identifiers)
+    hide = Pseudonyms(host, enabled=not identifiers)
     manifest = Manifest(
         identifiers=identifiers,
         namespaces={kind: host.namespace_is_hosts(kind) for kind in ("net", "ipc")},
@@ -90,7 +90,7 @@ def take(host: Host, profiles: list[Profile], registry: Mapping[str, Tunable[Any
     return _pack(manifest, content, files.folders)
 
 
-class _Pseudonyms:
+class Pseudonyms:
     """Same identifier, same pseudonym, within one capture; a salt that is thrown away keeps it from being found."""
 
     def __init__(self, host: Host, *, enabled: bool) -> None:

@@ -50,7 +50,10 @@ _only = click.option("--only", multiple=True, metavar="TUNABLE", help="This tuna
 @cli.command()
 @_file
 @_profile
-@_output
+@click.option(
+    "-o", "--output", type=click.Choice(["text", "json", "junit", "prom"]), default="text", show_default=True,
+    help="prom is for node_exporter's textfile collector.",
+)  # fmt: skip
 @click.option("--all", "show_all", is_flag=True, help="Show converged and unsupported settings too.")
 @click.option("--fail-on", type=click.Choice([s.value for s in Severity]), help="Exit 3 only from this severity on.")
 @click.pass_obj
@@ -58,13 +61,18 @@ def audit(
     settings: Settings, file: str | None, name: str | None, output: str, show_all: bool, fail_on: str | None
 ) -> None:
     """Compare the host with a profile. Writes nothing."""
-    report = settings.session(file, name).audit()
+    session = settings.session(file, name)
+    report = session.audit()
     if output == "json":
         emit(report)
-    else:
+    elif output == "text":
         from tuneagent.report.text import report_text
 
         click.echo(report_text(report, show_all=show_all))
+    else:
+        from tuneagent.report.export import junit_text, prometheus_text
+
+        click.echo(junit_text(report) if output == "junit" else prometheus_text(report, session.host.now()))
     sys.exit(exit_code(report.findings, Severity(fail_on) if fail_on else None))
 
 
@@ -184,6 +192,7 @@ def stop_on_signals() -> Iterator[Any]:
 @click.pass_obj
 def undo(settings: Settings, output: str, force: bool, only: tuple[str, ...], unconfirmed: bool) -> None:
     """Bring everything that tuneagent wrote back to what it was."""
+    from tuneagent.confirmation import disarm
     from tuneagent.report.text import undone_text
 
     session = settings.session(writing=True)
@@ -195,6 +204,8 @@ def undo(settings: Settings, output: str, force: bool, only: tuple[str, ...], un
             raise UsageError(f"--only {unknown[0]}: no such tunable (known: {', '.join(session.registry)})")
         keys = {key for key in session.journal.held() if key[0] in only} if only else None
         results = session.undo(keys, force=force)
+    if session.pending() is None:
+        disarm(session.host)
     if output == "json":
         emit({"schema": "tuneagent.dev/undone/v1", "results": results})
     else:
@@ -208,8 +219,12 @@ def undo(settings: Settings, output: str, force: bool, only: tuple[str, ...], un
 @click.pass_obj
 def confirm(settings: Settings) -> None:
     """Keep what `apply --confirm-within` wrote."""
-    if not settings.session(writing=True).confirm():
+    from tuneagent.confirmation import disarm
+
+    session = settings.session(writing=True)
+    if not session.confirm():
         raise UsageError("nothing waits for confirmation")
+    disarm(session.host)
     click.echo("kept")
 
 
@@ -294,6 +309,59 @@ def capture(settings: Settings, output: str, with_identifiers: bool, file: str |
     click.echo(f"{output}: {len(data)} bytes, identifiers {'kept' if with_identifiers else 'replaced'}", err=True)
 
 
+@cli.command()
+@click.argument("left")
+@click.argument("right")
+@_file
+@_profile
+@_output
+@click.pass_obj
+def diff(settings: Settings, left: str, right: str, file: str | None, name: str | None, output: str) -> None:
+    """Compare two machines: each a capture, a tree, a report (audit -o json), or `live`."""
+    from tuneagent.comparison import compare
+    from tuneagent.report.text import comparison_text
+
+    reports = [settings.report_of(place, file, name) for place in (left, right)]
+    found = compare(reports[0], reports[1], (left, right))
+    if output == "json":
+        emit(found)
+    else:
+        click.echo(comparison_text(found))
+    sys.exit(3 if found.differences else 0)
+
+
+@cli.command("support-bundle")
+@click.argument("output", metavar="FILE")
+@click.option("--with-identifiers", is_flag=True, help="Keep host name, UUIDs and addresses.")
+@_file
+@_profile
+@click.pass_obj
+def support_bundle(settings: Settings, output: str, with_identifiers: bool, file: str | None, name: str | None) -> None:
+    """Pack audit, plan, journal, profile, topology and a capture for someone who helps."""
+    from tuneagent.support import bundle
+    from tuneagent.tunables import registry
+
+    session = settings.session(file, name)
+    data = bundle(session, [session.profile], registry(), identifiers=with_identifiers)
+    try:
+        Path(output).write_bytes(data)
+    except OSError as error:
+        raise ReadFailed(f"{output}: {error.strerror}") from None
+    click.echo(f"{output}: {len(data)} bytes, identifiers {'kept' if with_identifiers else 'replaced'}", err=True)
+
+
+@cli.command()
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: str) -> None:
+    """Print the completion script of a shell: `eval "$(tuneagent completion bash)"`."""
+    from click.shell_completion import get_completion_class
+
+    found = get_completion_class(shell)
+    if found is None:
+        raise UsageError(f"no completion for {shell}")
+    click.echo(found(cli, {}, "tuneagent", "_TUNEAGENT_COMPLETE").source())
+
+
 @cli.command(context_settings={"ignore_unknown_options": True})
 @click.option("--gpu", default="auto", show_default=True, metavar="IDX|UUID|auto", help="GPU to be near.")
 @click.option("--cpus", default="local", show_default=True, metavar="local|N", help="All its CPUs, or N whole cores.")
@@ -304,7 +372,7 @@ def run(settings: Settings, gpu: str, cpus: str, memory: str, command: tuple[str
     """Run COMMAND on the CPUs and memory next to its GPU."""
     from tuneagent.gpu import read_gpus
     from tuneagent.host.processes import bind_self, environment, own_cpus, replace_self
-    from tuneagent.launch import bind, choose_gpu
+    from tuneagent.launch import RANK_VARIABLES, VISIBLE, bind, choose_gpu, rank_of, share_of
     from tuneagent.topology import read_topology
 
     if settings.root or settings.capture:
@@ -312,11 +380,13 @@ def run(settings: Settings, gpu: str, cpus: str, memory: str, command: tuple[str
     if cpus != "local" and not (cpus.isdigit() and int(cpus) > 0):
         raise UsageError(f"--cpus {cpus}: `local` or a number of cores")
     host = live_host()
-    names = ("CUDA_VISIBLE_DEVICES", "LOCAL_RANK")
-    chosen = choose_gpu(read_gpus(host), gpu, {name: environment(name) for name in names})
+    variables = {name: environment(name) for pair in ((VISIBLE, VISIBLE), *RANK_VARIABLES) for name in pair}
+    gpus, picture = read_gpus(host), read_topology(host)
+    chosen = choose_gpu(gpus, gpu, variables)
     if chosen is None:
         click.echo("tuneagent: no GPU can be seen here; only the CPUs allowed already are used", err=True)
-    binding = bind(read_topology(host), chosen, own_cpus(), cpus)
+    share = share_of(picture, gpus, chosen, rank_of(variables), variables)
+    binding = bind(picture, chosen, own_cpus(), cpus, share)
     bind_self(binding.cpus, memory, binding.nodes)
     try:
         replace_self(command)
@@ -352,6 +422,25 @@ def profile_show(name: str | None, file: str | None, resolved: bool) -> None:
     if found is None:
         raise UsageError(f"no built-in profile {name!r}{nearest(name or '', builtin_names())}")
     click.echo(profile_text(found), nl=False)
+
+
+@profile.group("import")
+def profile_import() -> None:
+    """Make a profile from another program's."""
+
+
+@profile_import.command("tuned")
+@click.argument("folder", metavar="DIR")
+@click.pass_obj
+def profile_import_tuned(settings: Settings, folder: str) -> None:
+    """Print a TuneD profile as one of ours; lines without a counterpart follow as comments."""
+    from tuneagent.report.reference import imported_text
+    from tuneagent.tuned_import import convert
+
+    path = folder if settings.root else str(Path(folder).absolute())
+    imported = convert(settings.host(), path)
+    click.echo(imported_text(imported), nl=False)
+    click.echo(f"{len(imported.left)} lines have no counterpart", err=True)
 
 
 @profile.command("check")

@@ -6,7 +6,7 @@ import contextlib
 import sys
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -15,6 +15,7 @@ import msgspec
 
 from tuneagent.errors import TuneError, UsageError
 from tuneagent.host import Files, Host, live_host, pod_host, tree_host
+from tuneagent.model import SCHEMA_REPORT, Report
 from tuneagent.session import STATE_FOLDER, Session
 from tuneagent.tuning_profile import Profile, builtin, builtin_names, load_yaml, nearest, parse, resolve
 
@@ -55,6 +56,24 @@ class Settings:
         if self.state_dir is not None:
             return Session(host, Files("/"), str(Path(self.state_dir).absolute()), profile)
         return Session(host, host.files, STATE_FOLDER, profile)
+
+    def report_of(self, place: str, file: str | None, name: str | None) -> Report:
+        """Report of a machine named on the command line: `live`, a folder, a capture, or a report of ours."""
+        if place == "live":
+            return replace(self, root=None, capture=None).session(file, name).audit()
+        if Path(place).is_dir():
+            return replace(self, root=place, capture=None).session(file, name).audit()
+        if not Path(place).is_file():
+            raise UsageError(f"{place}: neither `live`, a folder, a capture nor a report")
+        if Path(place).read_bytes()[:2] == b"\x1f\x8b":
+            return replace(self, root=None, capture=place).session(file, name).audit()
+        try:
+            report = msgspec.json.decode(Path(place).read_bytes(), type=Report)
+        except msgspec.MsgspecError as error:
+            raise UsageError(f"{place}: no report of tuneagent: {error}") from None
+        if report.schema != SCHEMA_REPORT:
+            raise UsageError(f"{place}: schema {report.schema!r}, this tuneagent reads {SCHEMA_REPORT!r}")
+        return report
 
 
 def load_profile(file: str | None, name: str | None) -> Profile:

@@ -1,11 +1,20 @@
-"""`apply --confirm-within`: going back by itself needs something that will be there to do it."""
+"""`apply --confirm-within`: going back by itself needs something that will be there to do it, over a reboot too."""
 
 from __future__ import annotations
 
-from tuneagent.errors import CommandFailed, UsageError
-from tuneagent.session import GOVERNED, Session
+import shutil
+import sys
+from datetime import datetime, timezone
+
+from tuneagent.errors import CommandFailed, UsageError, WriteFailed
+from tuneagent.host import Host
+from tuneagent.session import GOVERNED, STATE_FOLDER, Session
 
 DAEMON_LOCK = "daemon.lock"
+UNIT = "tuneagent-confirm"
+_FOLDER = "etc/systemd/system"
+_SERVICE, _TIMER = f"{_FOLDER}/{UNIT}.service", f"{_FOLDER}/{UNIT}.timer"
+_WRITTEN = "# Written by tuneagent for `apply --confirm-within`; gone once that is confirmed or undone.\n"
 
 
 def refuse_governed(session: Session, *, force: bool) -> None:
@@ -19,19 +28,51 @@ def refuse_governed(session: Session, *, force: bool) -> None:
 def arm(session: Session, within_s: float) -> None:
     """See that something will go back in time: a running daemon, or a timer of the host's systemd.
 
-    Raises UsageError where there is neither.
+    The timer stands in /etc/systemd/system, so that a reboot in between does not lose it. Raises UsageError where
+    there is neither.
     """
     if session.state.is_locked(f"{session.folder}/{DAEMON_LOCK}"):
         return
-    argv = [
-        "systemd-run", "--collect", f"--unit=tuneagent-confirm-{int(session.host.now())}",
-        f"--on-active={int(within_s)}s", "--timer-property=AccuracySec=1s",
-        "tuneagent", "undo", "--unconfirmed",
-    ]  # fmt: skip
+    # One second past the deadline: before it there is nothing to go back from.
+    moment = datetime.fromtimestamp(int(session.host.now() + within_s) + 1, timezone.utc)
+    service = (
+        f"[Unit]\nDescription=Undo what was not confirmed\n[Service]\nType=oneshot\nExecStart={_command(session)}\n"
+    )
+    timer = (
+        f"[Unit]\nDescription=Undo what was not confirmed\n[Timer]\nOnCalendar={moment:%Y-%m-%d %H:%M:%S} UTC\n"
+        "Persistent=true\nAccuracySec=1s\n[Install]\nWantedBy=timers.target\n"
+    )
     try:
-        done = session.host.exec.run(argv)
-    except CommandFailed as error:
+        files = session.host.files
+        files.replace(_SERVICE, (_WRITTEN + service).encode())
+        files.replace(_TIMER, (_WRITTEN + timer).encode())
+        for argv in (["daemon-reload"], ["enable", "--now", f"{UNIT}.timer"]):
+            _systemctl(session.host, argv)
+    except (CommandFailed, WriteFailed) as error:
+        disarm(session.host)
         raise UsageError(f"--confirm-within: no daemon runs here and no systemd timer can be set: {error}") from None
+
+
+def disarm(host: Host) -> None:
+    """Take the timer away, if there is one. A timer that is left over finds nothing to undo."""
+    if not host.files.exists(_TIMER) and not host.files.exists(_SERVICE):
+        return
+    try:
+        _systemctl(host, ["disable", "--now", f"{UNIT}.timer"])
+    except CommandFailed:
+        host.files.remove(f"{_FOLDER}/timers.target.wants/{UNIT}.timer")
+    for path in (_TIMER, _SERVICE):
+        host.files.remove(path)
+
+
+def _systemctl(host: Host, argv: list[str]) -> None:
+    done = host.exec.run(["systemctl", *argv])
     if done.code != 0:
-        reason = done.stderr.strip()[:200] or f"exit {done.code}"
-        raise UsageError(f"--confirm-within: no daemon runs here and no systemd timer can be set: {reason}")
+        raise CommandFailed(f"systemctl {' '.join(argv)}: {done.stderr.strip()[:200] or f'exit {done.code}'}")
+
+
+def _command(session: Session) -> str:
+    program = shutil.which("tuneagent") or f"{sys.executable} -m tuneagent"
+    folder = session.state.real(session.folder)
+    state = "" if folder == f"/{STATE_FOLDER}" else f" --state-dir {folder}"
+    return f"{program}{state} undo --unconfirmed"

@@ -104,13 +104,13 @@ def _choose(
     if spec.per_numa_node is None and spec.cores is not None:
         # One core a node at least; the rest where the fewest GPUs and NICs are near.
         counts = [1] * len(nodes)
-        order = sorted(range(len(nodes)), key=lambda number: (_devices_near(topology, nodes[number]), number))
+        near = [_devices_near(topology, node) for node in nodes]
         sizes = [sum(core <= node for core in cores) for node in nodes]
         for _ in range(max(spec.cores - len(nodes), 0)):
-            free = [number for number in order if counts[number] < sizes[number] - 1]
+            free = [number for number in range(len(nodes)) if counts[number] < sizes[number] - 1]
             if not free:
                 break
-            counts[free[0]] += 1
+            counts[min(free, key=lambda number: (near[number], counts[number], number))] += 1
     chosen: frozenset[int] = frozenset()
     for node, count in zip(nodes, counts, strict=True):
         ordered = _by_preference(topology, [core for core in cores if core <= node])

@@ -249,4 +249,4 @@ def host_name(host: Host) -> HostName:
 
 def clean(text: str) -> str:
     """Text from the host without control characters, so that it cannot steer a terminal."""
-    return _CONTROL.sub("?", text)
+    return _CONTROL.sub("?", text.replace("\r\n", " ").replace("\n", " "))

@@ -202,9 +202,9 @@ def test_gpu_fact(name: str, tmp_path: Path) -> None:
         Verdict.UNSUPPORTED: {"errors": dict.fromkeys({**case["right"], **case["wrong"]}, "NotSupported")},
         Verdict.UNKNOWN: {"errors": dict.fromkeys({**case["right"], **case["wrong"]}, "GpuIsLost")},
     }
-    for wanted, fields in answers.items():
-        if wanted in (Verdict.UNSUPPORTED, Verdict.UNKNOWN):
-            fields = {**fields, "pids": None}
+    for wanted, answer in answers.items():
+        silent = {"pids": None} if wanted in (Verdict.UNSUPPORTED, Verdict.UNKNOWN) else {}
+        fields = {**answer, **silent}
         root = tmp_path / wanted.value
         write_tree(root, {"tuneagent/gpus.json": snapshot([fields])})
         session = session_of(tree(Files(str(root))), {"gpuHealth": {name: case.get("spec", True)}})

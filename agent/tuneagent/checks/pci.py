@@ -6,7 +6,20 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import TypeVar
 
-from tuneagent.checks import Row, about, among, at_least, each, gathered, has_nvidia_gpu, has_rdma, metal, text
+from tuneagent.checks import (
+    Row,
+    about,
+    among,
+    arm64,
+    at_least,
+    each,
+    gathered,
+    has_nvidia_gpu,
+    has_rdma,
+    metal,
+    text,
+    x86,
+)
 from tuneagent.errors import PathMissing, ReadFailed
 from tuneagent.model import Absent, Observation, Setting, Severity, Unreadable, Value
 from tuneagent.pci_config import device_control, redirects_requests
@@ -193,10 +206,16 @@ ROWS: dict[str, Row] = {
                     "https://docs.kernel.org/PCI/pcieaer-howto.html"),
     ),
     "iommuMode": Row(
-        group="pcie/iommu", read=_iommu, right=among, kind=tuple[str, ...], applies=(has_nvidia_gpu, metal),
+        group="pcie/iommu", read=_iommu, right=among, kind=tuple[str, ...], applies=(has_nvidia_gpu, metal, x86),
         evidence="/sys/bus/pci/devices/*/iommu_group/type",
         about=about(Severity.HIGH, "translated DMA costs on x86; Grace wants it, and beyond 255 CPUs off loses CPUs",
                     "https://docs.nvidia.com/gpudirect-storage/best-practices-guide/", "iommu=pt on x86"),
+    ),
+    "iommuTranslated": Row(
+        group="pcie/iommu", read=_iommu, right=among, expect=["DMA", "DMA-FQ"], applies=(has_nvidia_gpu, metal, arm64),
+        evidence="/sys/bus/pci/devices/*/iommu_group/type",
+        about=about(Severity.HIGH, "Grace wants the IOMMU on and translating; passed through, GPUDirect Storage fails",
+                    "https://docs.nvidia.com/gpudirect-storage/best-practices-guide/", "no iommu.passthrough=1"),
     ),
     "pcieErrorReporting": Row(
         group="kernel arguments", read=text("proc/cmdline"),

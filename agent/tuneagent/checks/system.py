@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from tuneagent.checks import Row, about, among, command, each, equal, gathered, has_nvidia_gpu, text
-from tuneagent.errors import ReadFailed
+from tuneagent.errors import CommandFailed, ReadFailed
 from tuneagent.model import Absent, Observation, Severity, Unreadable, Value
 from tuneagent.tunable import Facts
 
@@ -30,13 +30,34 @@ MANAGERS = {
 }
 
 
-def _memlock(facts: Facts) -> Observation:
-    # Limits of pid 1 are what services start from; those of this shell say nothing about a job.
+_LIMIT_LINES = {
+    "memlock": "Max locked memory",
+    "nofile": "Max open files",
+    "stack": "Max stack size",
+    "nproc": "Max processes",
+}
+
+
+def service_limit(facts: Facts, name: str) -> Observation:
+    """Limit that a service starts with: systemd's default, or that of pid 1 where systemd cannot be asked.
+
+    systemd raises its own limits beyond what it hands on, so those of pid 1 are the second choice.
+    """
+    key = f"DefaultLimit{name.upper()}"
+    try:
+        done = facts.host.exec.run(["systemctl", "show", f"--property={key}"])
+        match = re.search(rf"^{key}=(\S+)$", done.stdout, re.MULTILINE)
+        if done.code == 0 and match:
+            return Value(match.group(1))
+    except CommandFailed:
+        pass
     seen = facts.host.observe("proc/1/limits")
     if not isinstance(seen, Value):
         return seen
-    match = re.search(r"^Max locked memory\s+(\S+)\s+(\S+)", str(seen.value), re.MULTILINE)
-    return Value(match.group(1)) if match else Unreadable("/proc/1/limits: no line `Max locked memory`")
+    match = re.search(rf"^{_LIMIT_LINES[name]}\s+(\S+)", str(seen.value), re.MULTILINE)
+    if match is None:
+        return Unreadable(f"/proc/1/limits: no line `{_LIMIT_LINES[name]}`")
+    return Value("infinity" if match.group(1) == "unlimited" else match.group(1))
 
 
 def swap_devices(facts: Facts) -> Observation:
@@ -150,7 +171,9 @@ def _status(content: str) -> str:
 
 ROWS: dict[str, Row] = {
     "memlock": Row(
-        group="services/time/limits", read=_memlock, right=equal, kind=str | None, evidence="/proc/1/limits",
+        group="services/time/limits", read=lambda facts: service_limit(facts, "memlock"),
+        right=lambda seen, wanted: seen == {"unlimited": "infinity"}.get(wanted, wanted), kind=str | None,
+        evidence="systemctl show --property=DefaultLimitMEMLOCK, /proc/1/limits",
         about=about(Severity.HIGH, "memory that cannot be locked cannot be registered for RDMA; NCCL then uses sockets without an error",
                     "https://docs.nvidia.com/deeplearning/nccl/user-guide/docs/troubleshooting.html",
                     "the tunable `limits` sets it for the next boot; containers take it from their runtime's unit"),

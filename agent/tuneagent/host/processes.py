@@ -19,6 +19,7 @@ _THREAD_LIMIT = 20000
 _ENVIRONMENT_LIMIT_BYTES = 1 << 20
 # Kernel constants of include/uapi/linux/mempolicy.h.
 _MPOL_PREFERRED, _MPOL_BIND = 1, 2
+_MIGRATE_PAGES = {"x86_64": 256, "aarch64": 238, "ppc64le": 258, "riscv64": 238}
 _SET_MEMPOLICY = {"x86_64": 238, "aarch64": 237, "ppc64le": 261, "riscv64": 237}
 # Inode numbers that the kernel gives its first namespaces (include/linux/proc_ns.h; net since 6.18).
 _FIRST_NAMESPACE = {"ipc": 0xEFFFFFFF, "pid": 0xEFFFFFFC, "net": 0xEFFFFFF9}
@@ -48,6 +49,9 @@ class Processes(Protocol):
     def environment(self, pid: int) -> dict[str, str]:
         """Environment that the process was started with. Raises ReadFailed."""
 
+    def migrate(self, pid: int, source: Sequence[int], target: Sequence[int]) -> None:
+        """Move the pages of a process from some NUMA nodes to others (migrate_pages(2)). Raises WriteFailed."""
+
     def pin(self, pid: int, cpus: Sequence[int]) -> None:
         """Set the allowed CPUs of every thread. Raises WriteFailed."""
 
@@ -70,6 +74,10 @@ class NoProcesses:
     def environment(self, pid: int) -> dict[str, str]:
         """Always refuses."""
         raise ReadFailed(f"pid {pid}: a tree of files has no processes")
+
+    def migrate(self, pid: int, source: Sequence[int], target: Sequence[int]) -> None:
+        """Always refuses."""
+        raise WriteFailed(f"pid {pid}: a tree of files has no processes")
 
     def pin(self, pid: int, cpus: Sequence[int]) -> None:
         """Always refuses."""
@@ -105,6 +113,22 @@ class LocalProcesses:
         except OSError as error:
             raise ReadFailed(f"/proc/{pid}/numa_maps: {error.strerror}") from None
         return totals
+
+    def migrate(self, pid: int, source: Sequence[int], target: Sequence[int]) -> None:
+        """Move pages of a process between nodes; pages that cannot be moved stay."""
+        number = _MIGRATE_PAGES.get(platform.machine())
+        if number is None:
+            raise WriteFailed(f"pid {pid}: migrate_pages is not known on {platform.machine()}")
+        libc = ctypes.CDLL(None, use_errno=True)
+        masks = []
+        for nodes in (source, target):
+            mask = (ctypes.c_ulong * 16)()
+            for node in nodes:
+                mask[node // 64] |= 1 << (node % 64)
+            masks.append(mask)
+        # The kernel takes the size in bits, one more than it uses.
+        if libc.syscall(number, pid, 16 * 64 + 1, masks[0], masks[1]) < 0:
+            raise WriteFailed(f"pid {pid}: migrate_pages: {os.strerror(ctypes.get_errno())}")
 
     def environment(self, pid: int) -> dict[str, str]:
         """Environment that the process was started with."""

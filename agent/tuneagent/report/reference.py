@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 import textwrap
 from collections.abc import Mapping
 from typing import Any
@@ -12,6 +13,7 @@ import yaml
 
 from tuneagent.report.text import table, width
 from tuneagent.tunable import Tunable
+from tuneagent.tuned_import import Imported
 from tuneagent.tuning_profile import API_VERSION, KIND, Profile
 
 
@@ -84,3 +86,18 @@ def profile_text(profile: Profile) -> str:
     for tunable, origin in profile.origins.items():
         text = text.replace(f"\n    {tunable}:", f"\n    # from {origin}\n    {tunable}:", 1)
     return text
+
+
+def imported_text(imported: Imported) -> str:
+    """A profile made from one of TuneD; what has no counterpart stands below as comments."""
+    head = {
+        "apiVersion": API_VERSION,
+        "kind": KIND,
+        "metadata": {"name": re.sub(r"[^a-z0-9.-]+", "-", imported.name.lower()).strip("-.")},
+        "spec": {"tune": imported.tune},
+    }
+    lines = [f"# Imported from the TuneD profile {imported.name}: {imported.summary}"]
+    lines.append(yaml.safe_dump(head, sort_keys=False, default_flow_style=None, width=100).rstrip())
+    for left in imported.left:
+        lines.append(f"# no counterpart: {left.line.file}:{left.line.number}: {left.line.text} ({left.reason})")
+    return "\n".join(lines) + "\n"

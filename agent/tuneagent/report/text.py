@@ -10,6 +10,8 @@ import textwrap
 from collections.abc import Iterable, Sequence
 
 from tuneagent.apply import Outcome
+from tuneagent.comparison import Comparison
+from tuneagent.host.processes import environment
 from tuneagent.model import Finding, Plan, Report, Setting, Verdict
 from tuneagent.restore import Undone
 from tuneagent.session import clean
@@ -26,6 +28,8 @@ _ORDER = (
 )
 _COLOURS = {Verdict.CONFLICT: "red", Verdict.DRIFTED: "red", Verdict.PENDING: "yellow", Verdict.UNKNOWN: "magenta"}
 _FOLD = 6
+# How far a column may shrink while others still can.
+_FLOORS = {"found": 10, "wanted": 10, "now": 10, "then": 10, "kept by": 16, "reason": 20, "left": 12, "right": 12}
 
 
 def shown(value: Setting) -> str:
@@ -47,10 +51,15 @@ def table(headers: Sequence[str], rows: Iterable[Sequence[str]], columns: int | 
     limit = columns or width()
     sizes = [max([len(header), *(len(row[number]) for row in body)]) for number, header in enumerate(headers)]
     sizes = sizes[:-1]
-    # The last column holds sentences: it gets what it needs up to a third of the line, the widest others give way.
+    # The last column holds sentences: it gets what it needs up to a third of the line. Values give way before names,
+    # which are what one searches for.
     wanted = max([len(headers[-1]), *(len(row[-1]) for row in body)])
-    while sum(sizes) + 2 * len(sizes) > limit - min(wanted, max(limit // 3, 16)) and max(sizes) > 8:
-        sizes[sizes.index(max(sizes))] -= 1
+    room = limit - min(wanted, max(limit // 3, 16)) - 2 * len(sizes)
+    floors = [min(size, _FLOORS.get(header, size)) for size, header in zip(sizes, headers, strict=False)]
+    for lowest in (floors, [min(size, 8) for size in sizes]):
+        while sum(sizes) > room and any(size > low for size, low in zip(sizes, lowest, strict=True)):
+            spare = [size - low for size, low in zip(sizes, lowest, strict=True)]
+            sizes[spare.index(max(spare))] -= 1
     left = max(limit - sum(sizes) - 2 * len(sizes), 16)
     lines = []
     for row in [list(headers), *body]:
@@ -72,17 +81,29 @@ def _rows(findings: Iterable[Finding]) -> list[list[str]]:
         [
             finding.verdict.value,
             finding.severity.value,
-            finding.tunable,
-            finding.subject,
+            _setting(finding),
             shown(finding.observed),
-            shown(_plain(finding.desired)),
+            shown(plain(finding.desired)),
             finding.advice,
         ]
         for finding in findings
     ]
 
 
-def _plain(desired: Setting) -> Setting:
+def _setting(finding: Finding) -> str:
+    """Tunable and subject in one, said once where the subject is the tunable's own kind of name."""
+    for prefix in ("key:", "check:", "file:", "arg:", "thp:", "option:", "limit:", "unit:"):
+        if finding.subject.startswith(prefix):
+            return f"{finding.tunable} {finding.subject.removeprefix(prefix)}"
+    return f"{finding.tunable} {finding.subject}"
+
+
+def _no_colour() -> bool:
+    """https://no-color.org"""
+    return bool(environment("NO_COLOR"))
+
+
+def plain(desired: Setting) -> Setting:
     """What is wanted in the words of a person: the wrapping of checks and lower limits is for programs."""
     if isinstance(desired, dict) and "check" in desired:
         return desired["want"]
@@ -128,9 +149,9 @@ def report_text(report: Report, *, show_all: bool = False, columns: int | None =
         f"profile {report.profile.name} {report.profile.revision}",
     ]
     if chosen:
-        headers = ("verdict", "severity", "tunable", "subject", "found", "wanted", "")
+        headers = ("verdict", "severity", "setting", "found", "wanted", "")
         folded = chosen if show_all else _folded(chosen)
-        if columns is None and sys.stdout.isatty() and importlib.util.find_spec("rich"):
+        if columns is None and sys.stdout.isatty() and importlib.util.find_spec("rich") and not _no_colour():
             _print_rich(headers, folded)
         else:
             parts += ["", table(headers, _rows(folded), columns)]
@@ -164,7 +185,7 @@ def plan_text(plan: Plan, columns: int | None = None) -> str:
                 change.tunable,
                 change.subject,
                 shown(change.prior.get("live")),
-                shown(_plain(change.desired)),
+                shown(plain(change.desired)),
                 f"in effect {change.persistence}" if not change.persistence.startswith("/") else change.persistence,
             ]
             for change in plan.changes
@@ -193,3 +214,25 @@ def undone_text(results: Sequence[Undone], columns: int | None = None) -> str:
         return "nothing to undo"
     rows = [[item.result, item.tunable, item.subject, shown(item.value), item.reason] for item in results]
     return table(("result", "tunable", "subject", "now", ""), rows, columns)
+
+
+def comparison_text(found: Comparison, columns: int | None = None) -> str:
+    """What differs, the more severe first."""
+    parts = [f"left   {clean(found.left)}", f"right  {clean(found.right)}"]
+    if found.differences:
+        rows = [
+            [
+                f"{one.tunable} {one.subject}",
+                _side(one.left, one.left_verdict),
+                _side(one.right, one.right_verdict),
+                one.why,
+            ]
+            for one in found.differences
+        ]
+        parts += ["", table(("setting", "left", "right", ""), rows, columns)]
+    parts += ["", f"{len(found.differences)} of {found.compared} settings differ"]
+    return "\n".join(parts)
+
+
+def _side(value: Setting, verdict: str | None) -> str:
+    return "not there" if verdict is None else f"{shown(value)} ({verdict})"

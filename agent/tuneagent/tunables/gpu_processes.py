@@ -25,7 +25,7 @@ class Spec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     cpus: Literal["local"] | None = None
     memory: Literal["prefer-local"] | None = None
-    action: Literal["report", "pin"] = "report"
+    action: Literal["report", "pin", "migrate"] = "report"
 
 
 class GpuProcesses(Tunable[Spec]):
@@ -115,17 +115,26 @@ class GpuProcesses(Tunable[Spec]):
     def refuse(self, facts: Facts, subject: Subject, desired: Setting) -> str | None:
         """Anything but pinning that the profile asks for by name."""
         if "nodes" in desired:
-            return "memory of a running process is reported, not moved"
-        return None if desired["action"] == "pin" else "action is report"
+            return "memory of a running process is moved along when it is pinned, not by itself: `migratepages`"
+        return "action is report" if desired["action"] == "report" else None
 
     def write(self, facts: Facts, subject: Subject, value: Setting) -> None:
-        """Pin every thread. Undo gives all threads the widest set that any of them had."""
+        """Pin every thread, and move its pages along where the profile says migrate.
+
+        Undo gives all threads the widest set that any of them had; pages stay where they are.
+        """
         match = _SUBJECT.match(subject)
         if match is None or not _is_same(facts, match):
             raise WriteFailed(f"{subject}: that process has ended")
         lists = value if isinstance(value, list) else [value["cpus"]]
         cpus = frozenset().union(*(parse_cpulist(text) for text in lists))
-        facts.host.processes.pin(int(match.group(1)), sorted(cpus))
+        pid = int(match.group(1))
+        facts.host.processes.pin(pid, sorted(cpus))
+        if getattr(facts.specs.get(self.name), "action", "report") == "migrate":
+            nodes = {node.id for node in facts.topology.nodes if node.cpu_set & cpus}
+            others = {node.id for node in facts.topology.nodes} - nodes
+            if nodes and others:
+                facts.host.processes.migrate(pid, sorted(others), sorted(nodes))
 
 
 def _gpus_by_pid(facts: Facts) -> dict[int, list[str]]:

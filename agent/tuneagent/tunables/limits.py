@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
+from tuneagent.checks.system import service_limit
 from tuneagent.errors import ReadFailed
 from tuneagent.model import (
     About,
@@ -27,12 +28,7 @@ from tuneagent.model import (
 from tuneagent.persist.systemd_d import LimitFiles, manager_setting
 from tuneagent.tunable import Entries, Facts, Tunable
 
-_LINES = {
-    "memlock": "Max locked memory",
-    "nofile": "Max open files",
-    "stack": "Max stack size",
-    "nproc": "Max processes",
-}
+_NAMES = ("memlock", "nofile", "stack", "nproc")
 
 
 class Spec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -64,7 +60,7 @@ class Limits(Tunable[Spec]):
     def check(self, spec: Spec) -> list[str]:
         """Anything but a number or `infinity`; files without a limit."""
         faults = []
-        for name in _LINES:
+        for name in _NAMES:
             value = getattr(spec, name)
             if value is not None and value != "infinity" and not re.match(r"\d{1,15}\Z", str(value)):
                 faults.append(f".{name}: {value!r} is neither a number nor infinity")
@@ -74,12 +70,12 @@ class Limits(Tunable[Spec]):
 
     def subjects(self, facts: Facts, spec: Spec) -> Sequence[Subject]:
         """One for each limit."""
-        return [f"limit:{name}" for name in _LINES if getattr(spec, name) is not None]
+        return [f"limit:{name}" for name in _NAMES if getattr(spec, name) is not None]
 
     def read(self, facts: Facts, subject: Subject) -> Reading:
-        """Soft limit of pid 1, which services start from, and the drop-in of the next boot."""
+        """Limit that services start with, and the drop-in of the next boot."""
         name = subject.removeprefix("limit:")
-        live = self._live(facts, name)
+        live = service_limit(facts, name)
         try:
             found = manager_setting(facts, f"DefaultLimit{name.upper()}")
             # Where no file sets it, the next boot starts from the same default as this one did.
@@ -88,21 +84,11 @@ class Limits(Tunable[Spec]):
             persisted = Unreadable(str(error))
         return Reading(
             live,
-            evidence="/proc/1/limits",
+            evidence="systemctl show, /proc/1/limits",
             persisted=persisted,
             mechanism=self.drop_in.path,
             impossible=self.drop_in.impossible(facts),
         )
-
-    @staticmethod
-    def _live(facts: Facts, name: str) -> Observation:
-        seen = facts.host.observe("proc/1/limits")
-        if not isinstance(seen, Value):
-            return seen
-        match = re.search(rf"^{_LINES[name]}\s+(\S+)", str(seen.value), re.MULTILINE)
-        if match is None:
-            return Unreadable(f"/proc/1/limits: no line {_LINES[name]!r}")
-        return Value("infinity" if match.group(1) == "unlimited" else match.group(1))
 
     def desire(self, facts: Facts, spec: Spec, readings: Mapping[Subject, Reading]) -> Mapping[Subject, Setting]:
         """The values of the spec as text."""

@@ -173,9 +173,5 @@ class Sysctl(Tunable[Spec]):
         row = ROWS.get(subject.removeprefix("key:"))
         return About(row.severity, row.why, (row.source,)) if row else self.about
 
-    def explain(self, subject: Subject, desired: Setting) -> str:
-        """The command that shows it."""
-        return f"sysctl {subject.removeprefix('key:')}"
-
 
 TUNABLE = Sysctl()

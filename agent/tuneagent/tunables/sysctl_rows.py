@@ -35,7 +35,7 @@ ROWS: dict[str, Row] = {
     "kernel.numa_balancing": Row(HIGH, "automatic NUMA balancing unmaps pages to see who uses them; the faults stall threads that feed GPUs", _KERNEL, None, 3),
     "kernel.pid_max": Row(LOW, "many ranks and data loaders on one node run out of process numbers", _KERNEL, None, 4194304),
     "kernel.sched_autogroup_enabled": Row(LOW, "grouping by terminal session shares CPU time in a way that no service wants", _KERNEL, None, 1),
-    "kernel.sched_rt_runtime_us": Row(MEDIUM, "without this bound a real-time task can take a CPU for good", _KERNEL, 950000, 1000000),
+    "kernel.sched_rt_runtime_us": Row(MEDIUM, "without this bound a real-time task can take a CPU for good", _KERNEL, 950000),
     "kernel.threads-max": Row(LOW, "the whole machine runs out of threads", _KERNEL),
     "kernel.timer_migration": Row(LOW, "with 0 timers stay on the CPU that set them, busy or isolated", _KERNEL, 1, 1),
     "net.core.busy_poll": Row(LOW, "spinning on sockets saves a wake-up and takes the CPU from loaders (microseconds)", _NET, 0, 1000),

@@ -28,12 +28,26 @@ BASE_LINE = (
     "random.trust_cpu=on rcupdate.rcu_expedited=1 cryptomgr.notests pci=noaer selinux=0 apparmor=0 audit=0 "
     "nmi_watchdog=0 nowatchdog raid=noautodetect"
 )
-MASKED = (
-    "systemd-timesyncd.service apt-daily.timer apt-daily-upgrade.timer e2scrub_all.timer e2scrub_reap.service "
-    "fstrim.timer dpkg-db-backup.timer systemd-pstore.service getty@tty1.service serial-getty@ttyS0.service "
-    "systemd-firstboot.service systemd-journal-catalog-update.service systemd-update-done.service ldconfig.service "
-    "grub-common.service grub-initrd-fallback.service systemd-fsck-root.service systemd-machine-id-commit.service"
-).split()
+MASKED = [
+    "systemd-timesyncd.service",
+    "apt-daily.timer",
+    "apt-daily-upgrade.timer",
+    "e2scrub_all.timer",
+    "e2scrub_reap.service",
+    "fstrim.timer",
+    "dpkg-db-backup.timer",
+    "systemd-pstore.service",
+    "getty@tty1.service",
+    "serial-getty@ttyS0.service",
+    "systemd-firstboot.service",
+    "systemd-journal-catalog-update.service",
+    "systemd-update-done.service",
+    "ldconfig.service",
+    "grub-common.service",
+    "grub-initrd-fallback.service",
+    "systemd-fsck-root.service",
+    "systemd-machine-id-commit.service",
+]
 GUEST_SERVICE = """\
 [Unit]
 Description=test harness agent on virtio-serial
@@ -68,7 +82,7 @@ def disk(cache: Path) -> Path:
     """The disk image, made if it is not there."""
     package = kernel_package()
     key = hashlib.sha256(package.encode())
-    for name in ("image.py", "guest_agent.py"):
+    for name in ("guest_image.py", "guest_agent.py"):
         key.update((HERE / name).read_bytes())
     folder = cache / f"vm-{key.hexdigest()[:16]}"
     if (folder / "disk.img").exists():
