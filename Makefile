@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: audit test check generate bench soak wheelhouse clean
+.PHONY: audit test check generate bench soak fuzz wheelhouse clean
 
 audit: $(STAMP)
 	@$(BIN)/tuneagent audit; code=$$?; [ $$code -eq 3 ] || [ $$code -eq 4 ] || exit $$code
@@ -33,7 +33,12 @@ bench: $(STAMP)
 
 # The random tests at length.
 soak: $(STAMP)
-	TUNEAGENT_SOAK=1 $(BIN)/pytest -n auto tests/unit/test_properties.py tests/unit/test_rollout.py
+	TUNEAGENT_SOAK=1 $(BIN)/pytest -n auto -s tests/unit/test_properties.py tests/unit/test_rollout.py tests/unit/test_faults.py
+
+# Every parser of a host's files against random input, SECONDS long.
+SECONDS ?= 60
+fuzz: $(STAMP)
+	$(BIN)/python tests/fuzz/parsers.py $(SECONDS)
 
 # Wheels for the image's Python (Debian bookworm, 3.11), so that the image itself needs no index.
 WHEELS := --only-binary=:all: --python-version 3.11 --implementation cp --require-hashes --no-deps --quiet \

@@ -57,9 +57,7 @@ def observe(facts: Facts, specs: Mapping[str, Any], registry: Mapping[str, Tunab
     """Read every subject that the specs are about, in the order of `after`."""
     found = []
     facts.specs = specs
-    for name in ordered(registry):
-        if name not in specs:
-            continue
+    for name in ordered({name: registry[name] for name in specs if name in registry}):
         tunable = registry[name]
         subjects = tunable.subjects(facts, specs[name])
         readings = {subject: tunable.read(facts, subject) for subject in subjects}
@@ -229,6 +227,7 @@ def make_plan(judged: Iterable[Judged], registry: Mapping[str, Tunable[Any]], dr
             )
         )
     changes += [undo_change(held, registry) for held in dropped]
-    places = {name: number for number, name in enumerate(ordered(registry))}
+    used = {change.tunable: registry[change.tunable] for change in changes}
+    places = {name: number for number, name in enumerate(ordered(used))}
     changes.sort(key=lambda change: (change.disruption.rank, places[change.tunable], change.subject))
     return Plan(digest=digest_of(changes), changes=tuple(changes), refused=tuple(refused))

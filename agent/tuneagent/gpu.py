@@ -13,6 +13,7 @@ import msgspec
 from tuneagent.errors import CommandFailed, ReadFailed, WriteFailed
 from tuneagent.host import Host
 from tuneagent.host.commands import run_module
+from tuneagent.host.processes import environment
 from tuneagent.model import Absent, Observation, Unreadable, Value
 
 SNAPSHOT_TIMEOUT_S = 30.0
@@ -134,6 +135,8 @@ def read_gpus(host: Host) -> GpuFacts:
     """All GPUs of the host. Absent means that there is no driver, Unreadable that it did not answer."""
     if host.source != "live":
         return _recorded(host)
+    if _is_out_of_the_question(host):
+        return Absent("no NVIDIA driver: none is loaded, and no NVIDIA device is on the PCI bus")
     try:
         answer = _child(host, ["snapshot"], SNAPSHOT_TIMEOUT_S)
     except (CommandFailed, ReadFailed) as error:
@@ -141,6 +144,19 @@ def read_gpus(host: Host) -> GpuFacts:
     if answer.snapshot is not None:
         return answer.snapshot
     return Unreadable(answer.error) if answer.error else Absent(answer.absent or "no NVIDIA driver")
+
+
+def _is_out_of_the_question(host: Host) -> bool:
+    """Whether asking NVML can be spared. TUNEAGENT_NVML=ask asks all the same, for a bus that hides its devices."""
+    if environment("TUNEAGENT_NVML") == "ask" or host.files.exists("proc/driver/nvidia"):
+        return False
+    try:
+        devices = host.files.names("sys/bus/pci/devices")
+        return bool(devices) and all(
+            host.files.read_or(f"sys/bus/pci/devices/{name}/vendor", "") not in ("", "0x10de") for name in devices
+        )
+    except ReadFailed:
+        return False
 
 
 def set_persistence(host: Host, uuid: str, enabled: bool) -> None:

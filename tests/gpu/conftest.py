@@ -18,6 +18,8 @@ class Card:
         self.knobs_path = folder / "knobs"
         self.environment = {
             "LD_LIBRARY_PATH": str(library.parent),
+            # This machine's bus has no such card.
+            "TUNEAGENT_NVML": "ask",
             "FAKE_NVML_BOARD": str(board),
             "FAKE_NVML_STATE": str(folder / "state"),
             "FAKE_NVML_KNOBS": str(self.knobs_path),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import msgspec
+from fuzz import parsers
 from hypothesis import given
 from hypothesis import strategies as st
 from tuneagent.cpulist import format_cpulist, format_cpumask, parse_cpulist, parse_cpumask
@@ -28,6 +29,11 @@ SIZES = {profile.name: profile.size for profile in H100}
 def test_cpulist_and_mask_round_trip(cpus: frozenset[int]) -> None:
     assert parse_cpulist(format_cpulist(cpus)) == cpus
     assert parse_cpumask(format_cpumask(cpus)) == cpus
+
+
+@given(st.binary(max_size=300) | st.sampled_from(parsers.SEEDS))
+def test_no_input_fails_a_parser(data: bytes) -> None:
+    parsers.one_input(data)
 
 
 @given(st.text(max_size=60))

@@ -17,8 +17,8 @@ from tuneagent.errors import CommandFailed, ReadFailed
 from tuneagent.host import Completed, Files, NoProcesses
 from tuneagent.host.recording import CaptureFiles
 from tuneagent.model import Verdict
+from tuneagent.sysctl_rows import ROWS as SYSCTL_ROWS
 from tuneagent.tunables import checks, gpu_health, kernel_files
-from tuneagent.tunables.sysctl_rows import ROWS as SYSCTL_ROWS
 
 ROWS = FIXTURES / "rows"
 CASES: dict[str, dict[str, Any]] = yaml.safe_load((ROWS / "checks.yaml").read_text())

@@ -11,8 +11,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-import psutil
-
 from tuneagent.errors import ReadFailed, WriteFailed
 
 _THREAD_LIMIT = 20000
@@ -93,8 +91,14 @@ class LocalProcesses:
             with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as handle:
                 line = handle.read()
             started = int(line.rpartition(")")[2].split()[19])
+        except (OSError, ValueError, IndexError) as error:
+            raise ReadFailed(f"pid {pid}: {error}") from None
+        # Loaded where a process is looked at: an audit of a host without GPU processes never does.
+        import psutil
+
+        try:
             return ProcessInfo(pid, started, psutil.Process(pid).name())
-        except (OSError, psutil.Error, ValueError, IndexError) as error:
+        except psutil.Error as error:
             raise ReadFailed(f"pid {pid}: {error}") from None
 
     def affinity(self, pid: int) -> tuple[frozenset[int], ...]:

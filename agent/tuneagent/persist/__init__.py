@@ -97,7 +97,9 @@ class OwnFiles:
         for path in self.files:
             if path not in bodies:
                 facts.host.files.remove(path)
-                facts.host.files.remove_empty(path.rpartition("/")[0])
+                if path.startswith("etc/systemd/"):
+                    # Folders of one unit's drop-ins come and go with them; those of other mechanisms stay.
+                    facts.host.files.remove_empty(path.rpartition("/")[0])
                 continue
             facts.host.files.make_folder(path.rpartition("/")[0], 0o755)
             own = {key: text for key, text in entries.items() if self.belongs(path, key)}

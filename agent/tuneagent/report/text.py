@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import re
 import shutil
 import sys
 import textwrap
@@ -28,6 +29,9 @@ _ORDER = (
 )
 _COLOURS = {Verdict.CONFLICT: "red", Verdict.DRIFTED: "red", Verdict.PENDING: "yellow", Verdict.UNKNOWN: "magenta"}
 _FOLD = 6
+_CELL = 64
+# The first eight digits tell the GPUs of a host apart.
+_UUID = re.compile(r"(gpu:(?:GPU|MIG)-[0-9a-f]{8})-[0-9a-f-]{27}")
 # How far a column may shrink while others still can.
 _FLOORS = {"found": 10, "wanted": 10, "now": 10, "then": 10, "kept by": 16, "reason": 20, "left": 12, "right": 12}
 
@@ -82,12 +86,18 @@ def _rows(findings: Iterable[Finding]) -> list[list[str]]:
             finding.verdict.value,
             finding.severity.value,
             _setting(finding),
-            shown(finding.observed),
-            shown(plain(finding.desired)),
+            _brief(finding.observed),
+            _brief(plain(finding.desired)),
             finding.advice,
         ]
         for finding in findings
     ]
+
+
+def _brief(value: Setting) -> str:
+    """A value in the length of a table's cell; JSON has it whole."""
+    text = shown(value)
+    return text if len(text) <= _CELL else text[: _CELL - 3] + "..."
 
 
 def _setting(finding: Finding) -> str:
@@ -95,7 +105,8 @@ def _setting(finding: Finding) -> str:
     for prefix in ("key:", "check:", "file:", "arg:", "thp:", "option:", "limit:", "unit:"):
         if finding.subject.startswith(prefix):
             return f"{finding.tunable} {finding.subject.removeprefix(prefix)}"
-    return f"{finding.tunable} {finding.subject}"
+    short = _UUID.sub(lambda match: match.group(1), finding.subject)
+    return f"{finding.tunable} {short}"
 
 
 def _no_colour() -> bool:

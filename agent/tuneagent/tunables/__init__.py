@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from tuneagent.errors import ProfileInvalid
@@ -12,14 +12,39 @@ from tuneagent.tunable import Tunable
 from tuneagent.tuning_profile import Profile, convert_spec, nearest
 
 
-def registry() -> dict[str, Tunable[Any]]:
+class Registry(Mapping[str, Tunable[Any]]):
+    """Every tunable by its name in a profile; a module is loaded when its tunable is asked for.
+
+    A module is named as its tunable: `cpu_governor.py` defines `cpuGovernor`.
+    """
+
+    def __init__(self) -> None:
+        modules = [info.name for info in pkgutil.iter_modules(__path__)]
+        self._modules = dict(sorted((_name(module), module) for module in modules))
+
+    def __getitem__(self, name: str) -> Tunable[Any]:
+        module = importlib.import_module(f"{__name__}.{self._modules[name]}")
+        found: Tunable[Any] = module.TUNABLE
+        return found
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._modules)
+
+    def __len__(self) -> int:
+        return len(self._modules)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._modules
+
+
+def _name(module: str) -> str:
+    first, *rest = module.split("_")
+    return first + "".join(word.capitalize() for word in rest)
+
+
+def registry() -> Registry:
     """Every tunable by its name in a profile."""
-    found: dict[str, Tunable[Any]] = {}
-    for module_info in pkgutil.iter_modules(__path__):
-        tunable = getattr(importlib.import_module(f"{__name__}.{module_info.name}"), "TUNABLE", None)
-        if tunable is not None:
-            found[tunable.name] = tunable
-    return dict(sorted(found.items()))
+    return Registry()
 
 
 def specs_of(profile: Profile, known: Mapping[str, Tunable[Any]]) -> dict[str, Any]:

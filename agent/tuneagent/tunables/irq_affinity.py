@@ -132,10 +132,19 @@ def _interrupts(facts: Facts, address: str) -> list[int]:
 def _actions(facts: Facts) -> dict[int, str]:
     """Interrupt number to the name of its last action; empty where /proc/interrupts cannot be read."""
     try:
-        text = facts.host.files.read("proc/interrupts")
+        return actions_of(facts.host.files.read("proc/interrupts"))
     except (PathMissing, ReadFailed):
         return {}
-    return {int(number): name for number, name in re.findall(r"^\s*(\d+):.*?(\S+)$", text, re.MULTILINE)}
+
+
+def actions_of(text: str) -> dict[int, str]:
+    """The same from the text of /proc/interrupts."""
+    found = {}
+    for number, rest in re.findall(r"^[ \t]*(\d{1,7}):(.*)$", text, re.MULTILINE):
+        words = rest.split()
+        if words:
+            found[int(number)] = words[-1]
+    return found
 
 
 TUNABLE = IrqAffinity()

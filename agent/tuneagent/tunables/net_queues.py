@@ -125,7 +125,8 @@ def _entry(subject: Subject) -> str:
     match = _SUBJECT.match(subject)
     if match is None:
         raise ReadFailed(f"{subject!r} is no queue")
-    return key("queues", match.group(1), match.group(2), _attribute(subject))
+    # Through the interface: a queue's own event names a path that is gone once the interface has been renamed.
+    return key("net", match.group(1), "*", f"queues/{match.group(2)}/{_attribute(subject)}")
 
 
 TUNABLE = NetQueues()

@@ -10,8 +10,8 @@ import msgspec
 from tuneagent.errors import ReadFailed
 from tuneagent.model import About, Absent, Observation, Reading, Setting, Severity, Subject, Unreadable, Value
 from tuneagent.persist.sysctl_d import SysctlD, all_settings, winners
+from tuneagent.sysctl_rows import ROWS
 from tuneagent.tunable import Entries, Facts, Tunable
-from tuneagent.tunables.sysctl_rows import ROWS
 
 # What a profile may name at all. Keys that run programs or disarm the kernel match none of these.
 ALLOWED = re.compile(

@@ -1,0 +1,90 @@
+"""Fuzz target of every parser that reads a host's files: it may answer or refuse, never fail in another way.
+
+    python tests/fuzz/parsers.py [SECONDS]
+
+With atheris installed it is guided by coverage; without it, by mutations of the seeds below.
+"""
+
+from __future__ import annotations
+
+import random
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "agent"))
+
+from tuneagent import pci_config
+from tuneagent.checks.environment import _conf
+from tuneagent.cpulist import parse_cpulist, parse_cpumask
+from tuneagent.errors import TuneError
+from tuneagent.journal import decode
+from tuneagent.persist import grub, read_notes, sysctl_d, tmpfiles_d
+from tuneagent.tunables.irq_affinity import actions_of
+from tuneagent.tuned_import import _sections
+from tuneagent.tuning_profile import load_yaml, parse
+
+TEXT: tuple[Callable[[str], object], ...] = (
+    parse_cpulist,
+    parse_cpumask,
+    grub.split_line,
+    lambda text: grub.values_of(text, "isolcpus"),
+    sysctl_d.parse,
+    tmpfiles_d.parse,
+    read_notes,
+    actions_of,
+    _conf,
+    lambda text: _sections(text, "fuzz"),
+    lambda text: parse(load_yaml(text, "fuzz")),
+)
+BYTES: tuple[Callable[[bytes], object], ...] = (
+    pci_config.device_control,
+    pci_config.redirects_requests,
+    decode,
+)
+SEEDS = (
+    b"0-3,8,10-14:2", b"ff,00000001", b'quiet isolcpus="1-3" --', b"-vm.swappiness = 10\nnet/ipv4/tcp_rmem=1 2 3",
+    b"w! /sys/x - - - - 1", b"# tuneagent: a b", b" 34: 1 2 PCI-MSI 524288-edge nvme0q0", b"[sysctl]\na=>b",
+    b"apiVersion: tuneagent.dev/v1alpha1\nkind: TuningProfile\nmetadata: {name: a}\nspec: {tune: {}}",
+    bytes(6) + b"\x10" + bytes(45) + b"\x40" + bytes(11) + b"\x10\x00" + bytes(200),
+)  # fmt: skip
+
+
+def one_input(data: bytes) -> None:
+    """Hand the same bytes to every parser."""
+    for parser in BYTES:
+        try:
+            parser(data)
+        except (ValueError, TuneError):
+            continue
+    text = data.decode(errors="replace")
+    for reader in TEXT:
+        try:
+            reader(text)
+        except (ValueError, TuneError):
+            continue
+
+
+def main() -> None:
+    """Run for the seconds given, 30 by default."""
+    try:
+        import atheris
+    except ImportError:
+        seconds = float(sys.argv[1]) if len(sys.argv) > 1 else 30.0
+        end, count, rng = time.monotonic() + seconds, 0, random.Random()
+        while time.monotonic() < end:
+            data = bytearray(rng.choice(SEEDS))
+            for _ in range(rng.randint(0, 8)):
+                place = rng.randrange(len(data) + 1)
+                data[place : place + rng.randint(0, 3)] = rng.randbytes(rng.randint(0, 3))
+            one_input(bytes(data))
+            count += 1
+        print(f"{count} inputs, none fails a parser")
+        return
+    atheris.Setup(sys.argv, one_input)
+    atheris.Fuzz()
+
+
+if __name__ == "__main__":
+    main()
