@@ -52,6 +52,8 @@ class PlayedPrograms:
             return self._update_grub()
         if argv[0] == "systemctl":
             return self._systemctl(list(argv))
+        if argv[0] == "grubby":
+            return self._grubby(list(argv))
         raise CommandFailed(f"{argv[0]}: No such file or directory")
 
     def _systemctl(self, argv: list[str]) -> Completed:
@@ -67,6 +69,18 @@ class PlayedPrograms:
             return Completed(5, "", f"Unit {name}.service not loaded.")
         key = "active" if verb in ("start", "stop") else "enabled"
         unit[key] = verb in ("start", "enable")
+        return Completed(0, "", "")
+
+    def _grubby(self, argv: list[str]) -> Completed:
+        options = dict(word.removeprefix("--").split("=", 1) for word in argv[1:])
+        for path in sorted((self.root / "boot/loader/entries").glob("*.conf")):
+            lines = path.read_text().splitlines()
+            for number, line in enumerate(lines):
+                if line.startswith("options "):
+                    name = options["remove-args"]
+                    words = [w for w in line.split()[1:] if w.partition("=")[0] != name]
+                    lines[number] = " ".join(["options", *words, *options.get("args", "").split()])
+            path.write_text("\n".join(lines) + "\n")
         return Completed(0, "", "")
 
     def _update_grub(self) -> Completed:

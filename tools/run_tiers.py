@@ -31,7 +31,19 @@ class Tier:
 TIERS = (
     Tier("unit", ("tests/unit", "-n", "auto")),
     Tier("gpu", ("tests/gpu", "-n", "auto"), (("gcc", "gcc"), ("taskset", "util-linux"))),
-    Tier("host", ("tests/host", "-W", "default"), (("strace", "strace"),), root=True),
+    Tier(
+        "host", ("tests/host", "-W", "default", "-s"), (("strace", "strace"), ("tuned-adm", "tuned")), root=True
+    ),
+    Tier(
+        "vm",
+        ("tests/vm", "-W", "default", "-x"),
+        (
+            ("qemu-system-x86_64", "qemu-system-x86"), ("qemu-img", "qemu-utils"), ("iasl", "acpica-tools"),
+            ("grub-mkimage", "grub-common"), ("mmdebstrap", "mmdebstrap"), ("mkfs.ext4", "e2fsprogs"),
+            ("apt-get", "apt"), ("setpriv", "util-linux"),
+        ),
+        root=True,
+    ),
     Tier(
         "cluster",
         ("tests/cluster", "-W", "default", "-x"),
@@ -49,8 +61,10 @@ def missing(tier: Tier) -> list[str]:
     found = [f"{program} (package {package})" for program, package in tier.needs if shutil.which(program) is None]
     if tier.root and os.geteuid() != 0:
         found.append("root")
-    if tier.name == "cluster" and platform.system() != "Linux":
+    if tier.name in ("cluster", "vm") and platform.system() != "Linux":
         found.append("Linux")
+    if tier.name == "vm" and not Path("/usr/lib/grub/i386-pc/boot.img").exists():
+        found.append("GRUB for a BIOS (package grub-pc-bin)")
     return found
 
 

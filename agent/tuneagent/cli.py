@@ -279,13 +279,14 @@ def explain(settings: Settings, tunable: str | None) -> None:
 def topology(settings: Settings, output: str) -> None:
     """Show CPUs, NUMA nodes, GPUs, NICs and NVMe drives."""
     from tuneagent.report.picture import topology_text
-    from tuneagent.topology import read_topology
+    from tuneagent.topology import read_interrupts, read_topology
 
-    found = read_topology(settings.host())
+    host = settings.host()
+    found = read_topology(host)
     if output == "json":
         emit(found)
     else:
-        click.echo(topology_text(found))
+        click.echo(topology_text(found, read_interrupts(host, found)))
 
 
 @cli.command()

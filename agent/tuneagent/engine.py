@@ -51,6 +51,8 @@ class Judged:
     needs_entries: bool = False
     refusal: str | None = None
     prior: Setting = None
+    # The file that persists it on this host, where that is not the drop-in's usual one.
+    mechanism: str | None = None
 
 
 def observe(facts: Facts, specs: Mapping[str, Any], registry: Mapping[str, Tunable[Any]]) -> list[Observed]:
@@ -153,7 +155,8 @@ def _judge(one: Observed, subject: Subject, reading: Reading) -> Judged:
     live_ok = tunable.matches(live.value, wanted)
     has_entries = tunable.drop_in is not None and reading.impossible is None
     at_boot = reading.persisted
-    entries_ok = isinstance(at_boot, Value) and tunable.matches(at_boot.value, wanted)
+    boots_right = isinstance(at_boot, Value) and tunable.matches(at_boot.value, wanted)
+    entries_ok = boots_right
     if not has_entries:
         # Where we cannot write, only a file that sets something else makes the next boot wrong.
         entries_ok = entries_ok or not isinstance(at_boot, Value)
@@ -171,15 +174,18 @@ def _judge(one: Observed, subject: Subject, reading: Reading) -> Judged:
     refusal = one.refusals.get(subject)
     if subject in one.waits and not live_ok:
         return Judged(say(Verdict.PENDING, one.waits[subject]), refusal=one.waits[subject])
-    if live_ok or (not tunable.live_writable and entries_ok):
+    if live_ok or (not tunable.live_writable and boots_right):
         when = _when(live_ok, reading.persisted)
-        return Judged(say(Verdict.PENDING, when), False, not entries_ok and has_entries, refusal, prior)
+        return Judged(
+            say(Verdict.PENDING, when), False, not entries_ok and has_entries, refusal, prior, reading.mechanism
+        )
     return Judged(
         say(Verdict.DRIFTED, f"cannot be changed now: {refusal}" if refusal else None),
         needs_live,
         not entries_ok and has_entries,
         refusal,
         prior,
+        reading.mechanism,
     )
 
 
@@ -221,7 +227,7 @@ def make_plan(judged: Iterable[Judged], registry: Mapping[str, Tunable[Any]], dr
                 prior=item.prior,
                 desired=item.finding.desired,
                 disruption=tunable.disruption,
-                persistence=f"/{tunable.drop_in.path}"
+                persistence=f"/{item.mechanism or tunable.drop_in.path}"
                 if item.needs_entries and tunable.drop_in is not None
                 else tunable.lifetime.value,
             )

@@ -370,5 +370,20 @@ def read_topology(host: Host) -> Topology:
     )
 
 
+def read_interrupts(host: Host, topology: Topology) -> dict[str, str]:
+    """For each device with interrupts of its own their number, and the CPUs that serve them, in words."""
+    found: dict[str, str] = {}
+    for device in (*(topology.pci_gpus or ()), *(topology.nics or ()), *(topology.nvme or ())):
+        numbers = [name for name in _names(host, f"{_PCI}/{device.address}/msi_irqs") if name.isdigit()]
+        cpus: frozenset[int] = frozenset()
+        for number in numbers:
+            serving = _cpulist(host, f"proc/irq/{number}/effective_affinity_list")
+            cpus |= serving or _cpulist(host, f"proc/irq/{number}/smp_affinity_list") or frozenset()
+        if numbers:
+            where = f" on CPUs {format_cpulist(cpus)}" if cpus else ""
+            found[device.address] = f"{len(numbers)} interrupt{'' if len(numbers) == 1 else 's'}{where}"
+    return found
+
+
 def _tuple(devices: Iterable[PciDevice]) -> tuple[PciDevice, ...]:
     return tuple(sorted(devices, key=lambda device: device.address))

@@ -150,9 +150,10 @@ def exists(path: str, folder: str) -> Read:
     def read(facts: Facts) -> Observation:
         if facts.host.files.exists(path):
             return Value(True)
-        if facts.host.source == "live" or facts.host.files.is_dir(folder):
+        if facts.host.source == "tree" and facts.host.files.is_dir(folder):
             return Value(False)
-        return Unreadable(f"/{path}: this {facts.host.source} holds nothing of /{folder}")
+        missing = facts.host.missing(path)
+        return Value(False) if isinstance(missing, Absent) else missing
 
     return read
 
@@ -220,6 +221,14 @@ def has_nvidia_gpu(facts: Facts) -> str | None:
     return "no NVIDIA GPU"
 
 
+def has_several_gpus(facts: Facts) -> str | None:
+    """There is more than one NVIDIA GPU."""
+    gpus = facts.topology.pci_gpus
+    return (
+        "one GPU, and none to link it with" if gpus is not None and sum(g.vendor == "10de" for g in gpus) == 1 else None
+    )
+
+
 def has_nvswitch(facts: Facts) -> str | None:
     """There is an NVSwitch on the PCI bus: a bridge of NVIDIA that is no PCI bridge (class 0680)."""
     return None if facts.topology.nvswitches else "no NVSwitch"
@@ -227,7 +236,7 @@ def has_nvswitch(facts: Facts) -> str | None:
 
 def has_kubelet(facts: Facts) -> str | None:
     """The host has a kubelet's configuration."""
-    files = facts.host.files
-    if files.exists("var/lib/kubelet/config.yaml"):
+    path = "var/lib/kubelet/config.yaml"
+    if facts.host.files.exists(path):
         return None
-    return "no kubelet" if facts.host.source == "live" or files.is_dir("var/lib") else None
+    return "no kubelet" if isinstance(facts.host.missing(path), Absent) else None

@@ -5,7 +5,21 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from tuneagent.checks import Row, about, arm64, each, equal, exists, field, gathered, has_nvidia_gpu, has_nvswitch, text
+from tuneagent.checks import (
+    Condition,
+    Row,
+    about,
+    arm64,
+    each,
+    equal,
+    exists,
+    field,
+    gathered,
+    has_nvidia_gpu,
+    has_nvswitch,
+    has_several_gpus,
+    text,
+)
 from tuneagent.errors import CommandFailed
 from tuneagent.gpu import GpuSnapshot
 from tuneagent.model import Absent, Observation, Setting, Severity, Unreadable, Value
@@ -65,9 +79,11 @@ def _option(name: str) -> Callable[[Facts], Observation]:
     return field(_PARAMS, rf'^{name}:[ \t]*"?([^"\n]*)"?$')
 
 
-def _option_row(name: str, expect: str, severity: Severity, why: str, advice: str = "") -> Row:
+def _option_row(
+    name: str, expect: str, severity: Severity, why: str, advice: str = "", applies: tuple[Condition, ...] = ()
+) -> Row:
     return Row(
-        group="gpu driver", read=_option(name), right=equal, expect=expect, applies=(has_nvidia_gpu,),
+        group="gpu driver", read=_option(name), right=equal, expect=expect, applies=(has_nvidia_gpu, *applies),
         evidence=f"/{_PARAMS}", about=about(severity, why, _OPTIONS, advice),
     )  # fmt: skip
 
@@ -165,7 +181,7 @@ ROWS: dict[str, Row] = {
                     f"{_OPERATOR}troubleshooting.html", "blacklist nouveau in modprobe.d, rebuild the initramfs, reboot"),
     ),
     "nvlinkEnabled": _option_row("NvLinkDisable", "0", Severity.CRITICAL, "NVLink is switched off by a module option",
-                                 "take NVreg_NvLinkDisable out of modprobe.d"),
+                                 "take NVreg_NvLinkDisable out of modprobe.d", (has_several_gpus,)),
     "noExcludedGpus": _option_row("ExcludedGpus", "", Severity.HIGH, "a module option hides GPUs"),
     "profilingAdminOnly": _option_row("RmProfilingAdminOnly", "1", Severity.LOW,
                                       "open performance counters let tenants watch each other",

@@ -57,6 +57,8 @@ class RecordingFiles(Files):
             self.folders.add(path.strip("/"))
         elif found:
             self.content.setdefault(path.strip("/"), b"")
+        elif self.root == "/":
+            self.absent.add(path.strip("/"))
         return found
 
     def is_dir(self, path: str) -> bool:

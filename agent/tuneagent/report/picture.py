@@ -1,47 +1,82 @@
-"""The topology as text: each NUMA node with its CPUs, memory and devices."""
+"""The topology drawn in the terminal: NUMA nodes with distances, L3 groups of cores, devices with their interrupts."""
 
 from __future__ import annotations
 
+import textwrap
+from collections.abc import Mapping
+
+from tuneagent.cpulist import parse_cpulist
+from tuneagent.report.text import width
 from tuneagent.topology import NumaNode, PciDevice, Topology
 
+# More cores than this are told as a list, not drawn one by one.
+_DRAWN_CORES = 64
 
-def topology_text(topology: Topology) -> str:
-    """Nodes with what belongs to them, then what belongs to none."""
+
+def topology_text(topology: Topology, interrupts: Mapping[str, str] | None = None) -> str:
+    """Nodes with what belongs to them, then what belongs to none. `interrupts` is PCI address to words."""
+    told = interrupts or {}
     head = [
         f"{topology.arch or '?'}  CPUs {topology.cpulist_online or '?'} online of {topology.cpulist_possible or '?'}",
         f"{_count(topology.packages, 'package')}, {_count(topology.cores, 'core')}, SMT {topology.smt or '?'}",
+        *_distances(topology),
     ]
-    if topology.l3_groups:
-        head.append("L3 shared by " + "  ".join(topology.l3_groups))
     devices = [
         *(("GPU", device) for device in topology.pci_gpus or ()),
+        *(("NVSwitch", device) for device in topology.nvswitches or ()),
         *(("NIC", device) for device in topology.nics or ()),
         *(("NVMe", device) for device in topology.nvme or ()),
     ]
-    lines = ["\n".join(head)]
+    blocks = ["\n".join(head)]
     for node in topology.nodes:
-        lines.append(_node(node, [pair for pair in devices if pair[1].numa_node == node.id]))
+        own = [pair for pair in devices if pair[1].numa_node == node.id]
+        blocks.append("\n".join([*_node(topology, node), *_devices(own, told)]))
     known = {node.id for node in topology.nodes}
     rest = [pair for pair in devices if pair[1].numa_node not in known]
     if rest:
-        lines.append("\n".join(["no node named by the firmware", *(_device(kind, device) for kind, device in rest)]))
-    return "\n\n".join(lines)
+        blocks.append("\n".join(["no node named by the firmware", *_devices(rest, told)]))
+    return "\n\n".join(blocks)
 
 
 def _count(number: int | None, word: str) -> str:
     return f"{number if number is not None else '?'} {word}{'' if number == 1 else 's'}"
 
 
-def _node(node: NumaNode, devices: list[tuple[str, PciDevice]]) -> str:
+def _distances(topology: Topology) -> list[str]:
+    """The table of distances, where there is more than one node."""
+    nodes = topology.nodes
+    if not 1 < len(nodes) <= 16 or any(node.distances is None for node in nodes):
+        return []
+    lines = ["distances  " + " ".join(f"{node.id:>4}" for node in nodes)]
+    return lines + [f"{node.id:>9}  " + " ".join(f"{far:>4}" for far in node.distances or ()) for node in nodes]
+
+
+def _node(topology: Topology, node: NumaNode) -> list[str]:
     memory = "?" if node.memory_kib is None else f"{node.memory_kib / 1048576:.1f} GiB"
-    distances = " ".join(map(str, node.distances or ())) or "?"
     pools = ", ".join(f"{pages} x {int(kib) // 1024} MiB" for kib, pages in node.hugepages.items() if pages)
-    lines = [f"node {node.id}", f"  CPUs {node.cpus or 'none'}", f"  memory {memory}, distances {distances}"]
-    lines += [f"  huge pages {pools}"] if pools else []
-    return "\n".join([*lines, *(_device(kind, device) for kind, device in devices)])
+    lines = [f"node {node.id}  CPUs {node.cpus or 'none'}  memory {memory}{f'  huge pages {pools}' if pools else ''}"]
+    cores = topology.whole_cores(node.cpu_set)
+    if not cores or len(cores) > _DRAWN_CORES:
+        return lines
+    groups = [parse_cpulist(text) for text in topology.l3_groups or ()]
+    seen: dict[frozenset[int], list[str]] = {}
+    for core in cores:
+        group = next((group for group in groups if core & group), frozenset())
+        seen.setdefault(group, []).append("[" + " ".join(str(cpu) for cpu in sorted(core)) + "]")
+    for group, drawn in seen.items():
+        name = "L3   " if group else "cores"
+        lines += textwrap.wrap(
+            " ".join(drawn), width(), initial_indent=f"|- {name} ", subsequent_indent="|        ",
+            break_on_hyphens=False,
+        )  # fmt: skip
+    return lines
 
 
-def _device(kind: str, device: PciDevice) -> str:
-    name = f" ({', '.join(device.names)})" if device.names else ""
-    near = f", near CPUs {device.local_cpus}" if device.local_cpus else ""
-    return f"  {kind} {device.address} {device.vendor or '?'}:{device.device or '?'}{name}{near}"
+def _devices(devices: list[tuple[str, PciDevice]], interrupts: Mapping[str, str]) -> list[str]:
+    lines = []
+    for kind, device in devices:
+        name = f" ({', '.join(device.names)})" if device.names else ""
+        near = f", near CPUs {device.local_cpus}" if device.local_cpus and (device.numa_node or 0) < 0 else ""
+        told = f", {interrupts[device.address]}" if device.address in interrupts else ""
+        lines.append(f"|- {kind} {device.address} {device.vendor or '?'}:{device.device or '?'}{name}{near}{told}")
+    return lines

@@ -7,8 +7,9 @@ import json
 import re
 import shutil
 import sys
-import textwrap
 from collections.abc import Iterable, Sequence
+
+import msgspec
 
 from tuneagent.apply import Outcome
 from tuneagent.comparison import Comparison
@@ -33,7 +34,7 @@ _CELL = 64
 # The first eight digits tell the GPUs of a host apart.
 _UUID = re.compile(r"(gpu:(?:GPU|MIG)-[0-9a-f]{8})-[0-9a-f-]{27}")
 # How far a column may shrink while others still can.
-_FLOORS = {"found": 10, "wanted": 10, "now": 10, "then": 10, "kept by": 16, "reason": 20, "left": 12, "right": 12}
+_FLOORS = {"found": 14, "wanted": 14, "now": 14, "then": 14, "kept by": 16, "reason": 20, "left": 12, "right": 12}
 
 
 def shown(value: Setting) -> str:
@@ -67,10 +68,7 @@ def table(headers: Sequence[str], rows: Iterable[Sequence[str]], columns: int | 
     left = max(limit - sum(sizes) - 2 * len(sizes), 16)
     lines = []
     for row in [list(headers), *body]:
-        cells = [
-            textwrap.wrap(cell, size, break_on_hyphens=False) or [""]
-            for cell, size in zip(row, [*sizes, left], strict=True)
-        ]
+        cells = [_wrapped(cell, size) for cell, size in zip(row, [*sizes, left], strict=True)]
         for number in range(max(len(cell) for cell in cells)):
             parts = [
                 (cell[number] if number < len(cell) else "").ljust(size)
@@ -92,6 +90,21 @@ def _rows(findings: Iterable[Finding]) -> list[list[str]]:
         ]
         for finding in findings
     ]
+
+
+def _wrapped(cell: str, size: int) -> list[str]:
+    """A cell in lines of at most `size`, broken at blanks, or else after `.`, `/`, `:`, `,` inside a long word."""
+    lines = [""]
+    for piece in re.findall(r"[^\s./:,]+[./:,]*|[./:,]+|\s+", cell):
+        text = piece if lines[-1] else piece.lstrip()
+        while len(lines[-1]) + len(text.rstrip()) > size:
+            room = size if not lines[-1] else 0
+            if room and len(text) > room:
+                lines[-1], text = text[:room], text[room:]
+            lines.append("")
+            text = text.lstrip()
+        lines[-1] += text
+    return [line.rstrip() for line in lines]
 
 
 def _brief(value: Setting) -> str:
@@ -127,27 +140,19 @@ def _folded(findings: Sequence[Finding]) -> list[Finding]:
     """Like findings of one tunable on many subjects (CPUs, vectors) become one line that counts them."""
     groups: dict[tuple[str, ...], list[Finding]] = {}
     for finding in findings:
-        key = (finding.verdict.value, finding.tunable, shown(finding.observed), shown(finding.desired), finding.advice)
-        groups.setdefault(key, []).append(finding)
+        groups.setdefault(_likeness(finding), []).append(finding)
     found: list[Finding] = []
-    for group in groups.values():
+    for finding in findings:
+        group = groups[_likeness(finding)]
         if len(group) < _FOLD:
-            found += group
-        else:
-            first = group[0]
-            subject = f"{first.subject} and {len(group) - 1} more"
-            found.append(
-                Finding(
-                    tunable=first.tunable,
-                    subject=subject,
-                    verdict=first.verdict,
-                    severity=first.severity,
-                    desired=first.desired,
-                    observed=first.observed,
-                    advice=first.advice,
-                )
-            )
+            found.append(finding)
+        elif finding is group[0]:
+            found.append(msgspec.structs.replace(finding, subject=f"{finding.subject} and {len(group) - 1} more"))
     return found
+
+
+def _likeness(finding: Finding) -> tuple[str, ...]:
+    return (finding.verdict.value, finding.tunable, shown(finding.observed), shown(finding.desired), finding.advice)
 
 
 def report_text(report: Report, *, show_all: bool = False, columns: int | None = None) -> str:

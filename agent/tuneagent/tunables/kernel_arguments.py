@@ -19,7 +19,8 @@ from tuneagent.model import (
     Unreadable,
     Value,
 )
-from tuneagent.persist.grub import GrubDropIn, next_line, values_of
+from tuneagent.persist.boot_arguments import BootArguments, by_hand
+from tuneagent.persist.grub import values_of
 from tuneagent.tunable import Entries, Facts, Tunable
 from tuneagent.tunables.reserved_cpus import expand, waiting
 
@@ -53,7 +54,7 @@ class KernelArguments(Tunable[Spec]):
     lifetime = Lifetime.PERSISTENT
     live_writable = False
     all_or_nothing = True
-    drop_in = GrubDropIn()
+    drop_in = BootArguments()
 
     def check(self, spec: Spec) -> list[str]:
         """Names outside the allow-list, values that hold more than one word."""
@@ -81,13 +82,17 @@ class KernelArguments(Tunable[Spec]):
         impossible = self.drop_in.impossible(facts)
         persisted: Observation | None
         try:
-            persisted = Value(_shown(next_line(facts), name))
+            persisted = Value(_shown(self.drop_in.next_line(facts), name))
         except PathMissing as missing:
             persisted = Absent(str(missing))
         except ReadFailed as error:
             persisted = Unreadable(str(error))
         return Reading(
-            live, evidence="/proc/cmdline", persisted=persisted, mechanism=self.drop_in.path, impossible=impossible
+            live,
+            evidence="/proc/cmdline",
+            persisted=persisted,
+            mechanism=self.drop_in.chosen(facts).path,
+            impossible=impossible,
         )
 
     def desire(self, facts: Facts, spec: Spec, readings: Mapping[Subject, Reading]) -> Mapping[Subject, Setting]:
@@ -103,9 +108,11 @@ class KernelArguments(Tunable[Spec]):
         """No boot loader that we can write, or CPU 0 isolated."""
         impossible = self.drop_in.impossible(facts)
         if impossible is not None:
-            return impossible
+            words = next(iter(self.entries(subject, desired).values())) or ""
+            advice = by_hand(facts, words)
+            return f"{impossible}; by hand: {advice}" if advice else impossible
         if not facts.host.exec.available:
-            return "update-grub cannot be run on a tree of files"
+            return "the boot loader's program cannot be run on a tree of files"
         if subject == "arg:isolcpus" and desired is not None:
             return _isolation_refusal(facts, str(desired))
         if subject in ("arg:hugepages", "arg:hugepagesz", "arg:default_hugepagesz"):

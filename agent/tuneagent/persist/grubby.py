@@ -1,0 +1,99 @@
+"""Kernel arguments through grubby, on hosts with Boot Loader Specification entries (Fedora, RHEL and their kin).
+
+grubby changes every entry in place, so what stood there before is noted in a file of ours, and given back from it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from tuneagent.errors import CommandFailed, PathMissing, ReadFailed, WriteFailed
+from tuneagent.persist import HEADER, folder_impossible, noted, read_notes
+from tuneagent.persist.grub import split_line, values_of
+from tuneagent.tunable import Facts
+
+ENTRIES = "boot/loader/entries"
+_ENVIRONMENTS = ("boot/grub2/grubenv", "boot/grub/grubenv", "boot/efi/EFI/redhat/grubenv")
+_PROGRAMS = ("usr/sbin/grubby", "usr/bin/grubby", "sbin/grubby")
+_TIMEOUT_S = 120.0
+_BEFORE = re.compile(r"^# before: (\S+) ?(.*)$", re.MULTILINE)
+
+
+def is_there(facts: Facts) -> bool:
+    """Whether this host keeps its boot entries so and has the program."""
+    files = facts.host.files
+    return files.is_dir(ENTRIES) and any(files.exists(path) for path in _PROGRAMS)
+
+
+def next_line(facts: Facts) -> str:
+    """Arguments of the entry that the next boot takes. Raises PathMissing or ReadFailed."""
+    environment: dict[str, str] = {}
+    for path in _ENVIRONMENTS:
+        text = facts.host.files.read_or(path, "")
+        environment.update(re.findall(r"^(\w+)=(.*)$", text, re.MULTILINE))
+    names = [name for name in facts.host.files.names(ENTRIES) if name.endswith(".conf") and "rescue" not in name]
+    if not names:
+        raise PathMissing(f"no boot entry in /{ENTRIES}")
+    saved = f"{environment.get('saved_entry', '')}.conf"
+    chosen = saved if saved in names else max(names, key=_version)
+    match = re.search(r"^options\s+(.*)$", facts.host.files.read(f"{ENTRIES}/{chosen}"), re.MULTILINE)
+    if match is None:
+        raise ReadFailed(f"/{ENTRIES}/{chosen}: no line `options`")
+    return match.group(1).replace("$kernelopts", environment.get("kernelopts", "")).strip()
+
+
+def _version(name: str) -> list[int]:
+    return [int(part) for part in re.findall(r"\d+", name.partition("-")[2])]
+
+
+class GrubbyRecord:
+    """Our note of what grubby was told and what stood there before."""
+
+    path = "etc/tuneagent/kernel-arguments"
+    files = (path,)
+    generates = True
+
+    def impossible(self, facts: Facts) -> str | None:
+        """Why the arguments would not reach the next boot."""
+        return facts.once("impossible etc", lambda: folder_impossible(facts.host, "etc"))
+
+    def entries(self, facts: Facts) -> dict[str, str]:
+        """Arguments that are ours: name to the words that it has."""
+        return read_notes(facts.host.files.read_or(self.path, ""))
+
+    def replace(self, facts: Facts, entries: Mapping[str, str]) -> None:
+        """Note, let grubby change every entry, and give back what is no longer ours. Raises WriteFailed."""
+        text = facts.host.files.read_or(self.path, "")
+        before = {match.group(1): match.group(2) for match in _BEFORE.finditer(text)}
+        given_back = {name: words for name, words in before.items() if name not in entries}
+        line = next_line(facts)
+        for name in entries:
+            before.setdefault(name, " ".join(_words(line, name)))
+        kept = "".join(f"# before: {name} {before[name]}".rstrip() + "\n" for name in sorted(entries))
+        facts.host.files.make_folder(self.path.rpartition("/")[0], 0o755)
+        # The note of what was there is on disk before it is lost.
+        all_before = "".join(f"# before: {name} {words}".rstrip() + "\n" for name, words in sorted(before.items()))
+        facts.host.files.replace(self.path, (HEADER + noted(entries) + all_before).encode())
+        for name, words in {**given_back, **entries}.items():
+            if _words(line, name) != split_line(words):
+                _grubby(facts, name, words)
+        if entries:
+            facts.host.files.replace(self.path, (HEADER + noted(entries) + kept).encode())
+        else:
+            facts.host.files.remove(self.path)
+
+
+def _words(line: str, name: str) -> list[str]:
+    return [name if value is True else f"{name}={value}" for value in values_of(line, name)]
+
+
+def _grubby(facts: Facts, name: str, words: str) -> None:
+    argv = ["grubby", "--update-kernel=ALL", f"--remove-args={name}"]
+    argv += [f"--args={words}"] if words else []
+    try:
+        done = facts.host.exec.run(argv, _TIMEOUT_S)
+    except CommandFailed as error:
+        raise WriteFailed(str(error)) from None
+    if done.code != 0:
+        raise WriteFailed(f"grubby: exit {done.code}: {done.stderr.strip()[-300:]}")

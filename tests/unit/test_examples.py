@@ -1,0 +1,58 @@
+"""The examples for Slurm, with tuneagent and scontrol played; the units of packaging."""
+
+from __future__ import annotations
+
+import configparser
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+def play(script: str, tmp_path: Path, code: int, output: str = "") -> subprocess.CompletedProcess[str]:
+    """Run an example with a tuneagent that says `output` and exits with `code`."""
+    for name, text in (
+        ("tuneagent", f"#!/bin/sh\necho \"$@\" >> {tmp_path}/asked\nprintf '%s\\n' '{output}'\nexit {code}\n"),
+        ("scontrol", f'#!/bin/sh\necho "$@" >> {tmp_path}/scontrol.log\n'),
+        ("hostname", "#!/bin/sh\necho node17\n"),
+    ):
+        path = tmp_path / name
+        path.write_text(text)
+        path.chmod(0o755)
+    text = (ROOT / "examples/slurm" / script).read_text().replace("/run/", f"{tmp_path}/")
+    return subprocess.run(
+        ["sh", "-c", text], capture_output=True, text=True, check=False,
+        env={**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "TUNEAGENT_PROFILE": "/p.yaml"},
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(("code", "wanted"), [(0, 0), (3, 1), (4, 0), (1, 1), (2, 1)])
+def test_prolog_refuses_a_node_that_is_not_as_it_should_be(code: int, wanted: int, tmp_path: Path) -> None:
+    assert play("prolog.sh", tmp_path, code).returncode == wanted
+    assert (tmp_path / "asked").read_text().split() == ["audit", "-f", "/p.yaml", "--fail-on", "high"]
+
+
+@pytest.mark.parametrize(("code", "wanted"), [(0, 0), (3, 0), (4, 0), (1, 1), (2, 1)])
+def test_epilog_repairs_live_settings_alone(code: int, wanted: int, tmp_path: Path) -> None:
+    assert play("epilog.sh", tmp_path, code).returncode == wanted
+    assert "--max-disruption live" in (tmp_path / "asked").read_text()
+
+
+def test_health_check_drains_with_the_finding_as_reason(tmp_path: Path) -> None:
+    assert play("healthcheck.sh", tmp_path, 0).returncode == 0
+    assert not (tmp_path / "scontrol.log").exists()
+    assert play("healthcheck.sh", tmp_path, 3, "drifted  critical  gpuHealth noThrottle").returncode == 0
+    said = (tmp_path / "scontrol.log").read_text()
+    assert "nodename=node17 state=drain" in said and "noThrottle" in said
+
+
+@pytest.mark.parametrize("unit", sorted((ROOT / "packaging").iterdir()), ids=lambda path: path.name)
+def test_units_are_well_formed(unit: Path) -> None:
+    parser = configparser.ConfigParser(interpolation=None, strict=True)
+    parser.optionxform = str  # type: ignore[assignment,method-assign]
+    parser.read(unit)
+    assert "Unit" in parser and parser["Unit"]["Description"].startswith("tuneagent")
+    assert ("Service" in parser) == unit.name.endswith(".service")
