@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from pathlib import Path
 from typing import Any
 
 from tuneagent.cpulist import format_cpulist, format_cpumask
@@ -90,3 +92,27 @@ def device(kind: str, index: int, node: int, near: frozenset[int]) -> dict[str, 
 def address(kind: str, index: int = 0) -> str:
     """PCI address that `device` gives."""
     return f"0000:{ {'gpu': 0x1B, 'nic': 0x4B, 'nvme': 0x7B, 'nvswitch': 0xAB}[kind] + index:02x}:00.0"
+
+
+def counted_audit(root: Path) -> tuple[int, int, float]:
+    """Files read, bytes and milliseconds of one audit with the profile `training` on a tree."""
+    from support import session_of, tree
+    from tuneagent.host import Files
+    from tuneagent.tuning_profile import builtin, resolve
+
+    class Counted(Files):
+        files = size = 0
+
+        def read_bytes(self, path: str) -> bytes:
+            data = super().read_bytes(path)
+            self.files += 1
+            self.size += len(data)
+            return data
+
+    found = builtin("training")
+    assert found is not None
+    counted = Counted(str(root))
+    session = session_of(tree(counted), resolve(found).spec.tune)
+    started = time.perf_counter()
+    session.audit()
+    return counted.files, counted.size, (time.perf_counter() - started) * 1000

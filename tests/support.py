@@ -132,6 +132,9 @@ class DyingFiles(Files):
     def append_synced(self, path: str, data: bytes) -> None:
         self._step(lambda: super(DyingFiles, self).append_synced(path, data))
 
+    def append(self, path: str, data: bytes) -> None:
+        self._step(lambda: super(DyingFiles, self).append(path, data))
+
 
 class FailingFiles(Files):
     """Files on which some writes are refused or do not stick."""

@@ -26,22 +26,23 @@ from pathlib import Path
 HERE = Path(__file__).parent
 sys.path += [str(HERE.parent), str(HERE.parent / "cluster")]
 TUNEAGENT = str(Path(sys.executable).parent / "tuneagent")
-PEER = "throughput-performance"
+PEER = "tuneagent-bench"
 PAIRS = int(os.environ.get("BENCH_PAIRS", "15"))
 APPLIES = int(os.environ.get("BENCH_APPLIES", "5"))
 IDLE_S = float(os.environ.get("BENCH_IDLE_S", "300"))
-# The settings of the peer's profile that this machine has.
-PROFILE = """
-apiVersion: tuneagent.dev/v1alpha1
-kind: TuningProfile
-metadata: {name: bench}
-spec:
-  tune:
-    dirtyPages: {ratio: 40, backgroundRatio: 10}
-    sysctl: {vm.swappiness: 10, net.core.somaxconn: {min: 2048}}
-    cpuGovernor: {governor: performance}
-"""
-SAVED = ("vm/dirty_ratio", "vm/dirty_background_ratio", "vm/swappiness", "net/core/somaxconn")
+# Thirty live settings for both programs to apply: a TuneD profile of our own, imported.
+KEYS = {
+    "vm.swappiness": 11, "vm.stat_interval": 2, "vm.vfs_cache_pressure": 90, "vm.page-cluster": 2,
+    "vm.watermark_scale_factor": 20, "vm.compaction_proactiveness": 10, "vm.max_map_count": 70000,
+    "vm.dirty_expire_centisecs": 2900, "vm.dirty_writeback_centisecs": 600, "vm.min_free_kbytes": 70000,
+    "kernel.pid_max": 40000, "kernel.timer_migration": 0, "kernel.hung_task_timeout_secs": 130,
+    "kernel.sched_rt_runtime_us": 940000, "kernel.watchdog_thresh": 12, "kernel.shmmni": 4000, "kernel.msgmnb": 16000,
+    "fs.aio-max-nr": 70000, "fs.inotify.max_user_instances": 200, "net.core.somaxconn": 5000,
+    "net.core.netdev_max_backlog": 1100, "net.core.netdev_budget": 310, "net.core.busy_poll": 1, "net.core.busy_read": 1,
+    "net.core.optmem_max": 140000, "net.core.dev_weight": 60, "net.ipv4.tcp_fin_timeout": 50,
+    "net.ipv4.tcp_keepalive_time": 7000, "net.ipv4.tcp_max_syn_backlog": 600, "net.ipv4.tcp_retries2": 14,
+}  # fmt: skip
+PEER_FOLDER = Path("/etc/tuned/tuneagent-bench")
 
 
 @dataclass(frozen=True)
@@ -78,11 +79,15 @@ def row(name: str, ours: list[float], theirs: list[float], unit: str) -> None:
 @contextlib.contextmanager
 def settings_kept() -> Iterator[None]:
     """Put back what either program may have changed."""
-    before = {name: Path("/proc/sys", name).read_text() for name in SAVED}
+    before = {key.replace(".", "/"): Path("/proc/sys", key.replace(".", "/")).read_text() for key in KEYS}
     ahead = {path: path.read_text() for path in Path("/sys/block").glob("*/queue/read_ahead_kb")}
     try:
+        PEER_FOLDER.mkdir(parents=True)
+        lines = "".join(f"{key}={value}\n" for key, value in KEYS.items())
+        (PEER_FOLDER / "tuned.conf").write_text(f"[main]\nsummary=bench\n[sysctl]\n{lines}")
         yield
     finally:
+        shutil.rmtree(PEER_FOLDER, ignore_errors=True)
         for name, value in before.items():
             Path("/proc/sys", name).write_text(value)
         for path, value in ahead.items():
@@ -130,7 +135,8 @@ def bench_audit(environment: dict[str, str], profile: str, state: str) -> None:
     theirs: list[Cost] = []
     try:
         for _ in range(PAIRS):
-            ours.append(measure([TUNEAGENT, "--state-dir", state, "audit", "-f", profile], environment))
+            # Every setting of the largest built-in profile, against the few of the peer's.
+            ours.append(measure([TUNEAGENT, "--state-dir", state, "audit", "-p", "training"], environment))
             theirs.append(measure(["tuned-adm", "verify"], environment))
     finally:
         stop(peer)
@@ -149,6 +155,50 @@ def bench_apply(environment: dict[str, str], profile: str, state: str) -> None:
         theirs.append(seconds)
         stop(peer)
     row("apply | start to applied", ours, theirs, "s")
+
+
+def bench_journal(folder: Path) -> None:
+    """What the journal costs for each change: the same applies with and without it reaching the disk."""
+    from support import session_of, tree, write_tree
+    from tuneagent.host import Files
+
+    class Unsynced(Files):
+        def append_synced(self, path: str, data: bytes) -> None:
+            self.append(path, data)
+
+    taken: dict[str, list[float]] = {"with": [], "without": []}
+    for number in range(20):
+        for name, kind in (("with", Files), ("without", Unsynced)):
+            root = folder / f"journal-{number}-{name}"
+            files = {f"proc/sys/{key.replace('.', '/')}": "1\n" for key in KEYS}
+            write_tree(root, files, ["etc/sysctl.d"])
+            session = session_of(tree(kind(str(root))), {"sysctl": KEYS})
+            started = time.perf_counter()
+            session.apply()
+            taken[name].append((time.perf_counter() - started) * 1000 / len(KEYS))
+    print(f"journal to disk, per change  {median(taken['with']) - median(taken['without']):.3f} ms of "
+          f"{median(taken['with']):.3f} ms ({len(KEYS)} changes, one flush for all)")  # fmt: skip
+
+
+def bench_growth(folder: Path) -> None:
+    """Files read, bytes and time of one audit on made-up machines of 2, 64 and 384 CPUs with eight GPUs."""
+    from machines import build, counted_audit
+    from support import write_tree
+
+    print("growth                         CPUs     files     bytes        ms")
+    for nodes, cores, smt in ((1, 1, 2), (2, 16, 2), (2, 96, 2)):
+        root = folder / f"growth-{cores}"
+        shape = {
+            "nodes": nodes,
+            "cores": cores,
+            "smt": smt,
+            "gpus": [n % nodes for n in range(8)],
+            "nics": [0, nodes - 1],
+        }
+        write_tree(root, build(shape))
+        counts = [counted_audit(root) for _ in range(5)]
+        files, size, _ = counts[0]
+        print(f"{'':<29}{nodes * cores * smt:>6}{files:>10}{size:>10}{median([one[2] for one in counts]):>10.1f}")
 
 
 def _cpu_and_rss(pid: int) -> tuple[float, float]:
@@ -256,7 +306,10 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="tuneagent-bench-") as name, settings_kept():
         folder = Path(name)
         profile = folder / "profile.yaml"
-        profile.write_text(PROFILE)
+        imported = subprocess.run(
+            [TUNEAGENT, "profile", "import", "tuned", PEER_FOLDER], capture_output=True, check=True
+        )
+        profile.write_bytes(imported.stdout)
         if lacking:
             print(f"no figures beside the peer: {', '.join(lacking)} is missing (packages tuned, dbus)")
         else:
@@ -264,6 +317,8 @@ def main() -> int:
             with peer_bus(folder) as environment:
                 for part in parts:
                     part(environment, str(profile), str(folder / "state"))
+        bench_journal(folder)
+        bench_growth(folder)
         if shutil.which("go"):
             bench_writes(folder)
     return 0

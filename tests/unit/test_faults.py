@@ -53,7 +53,9 @@ class FaultyFiles(Files):
         if fault == "deaf":
             return
         if fault == "short":
-            super().write(path, text[:1])
+            if not path.endswith("/enabled"):
+                # A kernel takes a part of a number; of a choice it takes all or nothing.
+                super().write(path, text[:1])
             raise WriteFailed(f"{path}: only 1 of {len(text)} bytes were taken")
         if fault == "changed":
             # Someone writes another value between our write and our look at it.
@@ -76,6 +78,12 @@ class FaultyFiles(Files):
         if fault in ERRORS:
             raise WriteFailed(f"{path}: {fault}")
         super().append_synced(path, data)
+
+    def append(self, path: str, data: bytes) -> None:
+        fault = self._next()
+        if fault in ERRORS:
+            raise WriteFailed(f"{path}: {fault}")
+        super().append(path, data)
 
 
 FAULT = st.sampled_from(("fine", "fine", "fine", "deaf", "short", "changed", *ERRORS))

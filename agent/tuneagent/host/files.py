@@ -224,13 +224,21 @@ class Files:
 
     def append_synced(self, path: str, data: bytes) -> None:
         """Append to a file and flush it to disk before returning. A short write is taken back."""
+        self._append(path, data, sync=True)
+
+    def append(self, path: str, data: bytes) -> None:
+        """Append to a file; the next flushed append takes it along. A short write is taken back."""
+        self._append(path, data, sync=False)
+
+    def _append(self, path: str, data: bytes, *, sync: bool) -> None:
         try:
             descriptor = os.open(self.real(path), os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
             try:
                 size = os.fstat(descriptor).st_size
                 try:
                     write_whole(descriptor, data)
-                    os.fsync(descriptor)
+                    if sync:
+                        os.fsync(descriptor)
                 except OSError:
                     os.ftruncate(descriptor, size)
                     raise
