@@ -14,7 +14,7 @@ from tuneagent.model import Plan, Report
 from tuneagent.report.reference import reference_markdown
 from tuneagent.session import Applied
 from tuneagent.tunables import registry
-from tuneagent.tuning_profile import ProfileSpec
+from tuneagent.tuning_profile import ProfileSpec, load_yaml
 
 ROOT = Path(__file__).parents[1]
 GROUP, VERSION = "tuneagent.dev", "v1alpha1"
@@ -217,6 +217,9 @@ def outputs() -> dict[Path, str]:
     found[schemas / "tune.json"] = (
         msgspec.json.format(msgspec.json.encode(tune, order="sorted"), indent=1).decode() + "\n"
     )
+    for path in sorted((ROOT / "agent/tuneagent/profiles").glob("*.yaml")):
+        document = load_yaml(path.read_text(), path.name)
+        found[path.with_suffix(".json")] = msgspec.json.format(msgspec.json.encode(document), indent=1).decode() + "\n"
     readme = ROOT / "README.md"
     pattern = re.compile(r"(<!-- tunables -->\n).*?(<!-- end of tunables -->)", re.DOTALL)
     found[readme] = pattern.sub(

@@ -23,6 +23,7 @@ from tuneagent.errors import ReadFailed
 from tuneagent.gpu import RECORDED_PATH, read_gpus, record
 from tuneagent.host import Completed, Files, Host, NoProcesses
 from tuneagent.host.recording import CaptureFiles, RecordedExec, RecordingExec, RecordingFiles
+from tuneagent.pattern import pattern
 from tuneagent.topology import read_topology
 from tuneagent.tunable import Facts, Tunable
 from tuneagent.tunables import specs_of
@@ -41,10 +42,10 @@ EXTRA_FILES = (
 # Tunables whose rows come and go with processes: a capture's audit need not equal its machine's there.
 VOLATILE = ("gpuProcesses",)
 # Files that change between two reads of one machine, or that a read itself changes.
-_SKIPPED = re.compile(r"proc/sys/vm/(stat_refresh|compact_memory|drop_caches|mmap_rnd.*)\Z")
+_SKIPPED = pattern(r"proc/sys/vm/(stat_refresh|compact_memory|drop_caches|mmap_rnd.*)\Z")
 
-_UUID = re.compile(r"\b[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}\b")
-_MAC = re.compile(r"\b(?:[0-9a-fA-F]{2}:){5}[0-9a-fA-F]{2}\b")
+_UUID = pattern(r"\b[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}\b")
+_MAC = pattern(r"\b(?:[0-9a-fA-F]{2}:){5}[0-9a-fA-F]{2}\b")
 _IPV4 = re.compile(r"(?<![\d.])(?!(?:0|127)\.)(?:\d{1,3}\.){3}\d{1,3}(?![\d.])")
 
 
@@ -125,8 +126,8 @@ class Pseudonyms:
             return text
         text = _UUID.sub(self._uuid, text)
         text = _IPV4.sub(self._address, _MAC.sub(self._mac, text))
-        for pattern in self._names:
-            text = pattern.sub(lambda match: "host-" + self._digits(match.group(0), 8), text)
+        for name in self._names:
+            text = name.sub(lambda match: "host-" + self._digits(match.group(0), 8), text)
         return text
 
     def data(self, data: bytes) -> bytes:

@@ -256,21 +256,26 @@ def why(settings: Settings, subject: str, file: str | None, name: str | None) ->
 
 
 @cli.command()
-@click.argument("tunable", required=False)
+@click.argument("tunable", metavar="NAME", required=False)
 @click.pass_obj
 def explain(settings: Settings, tunable: str | None) -> None:
-    """Explain a tunable: what it sets, why, how it is undone, where that is written."""
-    from tuneagent.report.reference import explain_text, list_text
-    from tuneagent.tunables import registry
+    """Explain a tunable or a row of one: what it sets, why, how it is undone, where sources disagree."""
+    from tuneagent.report.reference import explain_text, list_text, row_text
+    from tuneagent.tunables import ROW_PREFIXES, registry, rows_of
 
     del settings
     known = registry()
     if tunable is None:
         click.echo(list_text(known))
         return
-    if tunable not in known:
-        raise UsageError(f"no tunable {tunable!r}{nearest(tunable, tuple(known))}")
-    click.echo(explain_text(known[tunable]))
+    if tunable in known:
+        click.echo(explain_text(known[tunable]))
+        return
+    rows = {row: owner for owner in ROW_PREFIXES for row in rows_of(known[owner])}
+    if tunable not in rows:
+        raise UsageError(f"no tunable or row {tunable!r}{nearest(tunable, (*known, *rows))}")
+    owner = rows[tunable]
+    click.echo(row_text(tunable, owner, known[owner].describe(ROW_PREFIXES[owner] + tunable)))
 
 
 @cli.command()

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 
 import msgspec
 
 from tuneagent.model import Finding, Report, Setting
+from tuneagent.pattern import pattern
 
 SCHEMA = "tuneagent.dev/diff/v1"
 # GPUs of two machines have different UUIDs: they are compared by their place.
-_GPU = re.compile(r"gpu:GPU-[^/]+|gpu:MIG-[^/]+")
-_PROCESS = re.compile(r"pid:\d+@\d+@[0-9a-f-]*")
+_GPU = pattern(r"gpu:GPU-[^/]+|gpu:MIG-[^/]+")
+_PROCESS = pattern(r"pid:\d+@\d+@[0-9a-f-]*")
 
 
 class Difference(msgspec.Struct, frozen=True, kw_only=True):

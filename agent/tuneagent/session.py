@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
@@ -18,6 +17,7 @@ from tuneagent.host import Files, Host
 from tuneagent.host.processes import machine
 from tuneagent.journal import Held, Journal, Key
 from tuneagent.model import Disruption, HostName, Plan, Report, digest_of, summarize
+from tuneagent.pattern import pattern
 from tuneagent.restore import Undone, recover, undo
 from tuneagent.tunable import Facts, Tunable
 from tuneagent.tunables import registry as all_tunables
@@ -28,7 +28,7 @@ STATE_FOLDER = "var/lib/tuneagent"
 HOLD_PATH = "etc/tuneagent/hold"
 GOVERNED = "governed-by-cluster"
 CONFIRM = "confirm.json"
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_CONTROL = pattern(r"[\x00-\x1f\x7f-\x9f]")
 
 
 class Pending(msgspec.Struct, frozen=True):

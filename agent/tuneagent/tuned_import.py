@@ -13,16 +13,17 @@ from typing import Any
 
 from tuneagent.errors import PathMissing, UsageError
 from tuneagent.host import Host
+from tuneagent.pattern import pattern
 from tuneagent.tunables.dirty_pages import PAIRS
 from tuneagent.tunables.kernel_files import ROWS, parse_value
 from tuneagent.tunables.sysctl import ALLOWED, ELSEWHERE
 
 FOLDERS = ("etc/tuned", "etc/tuned/profiles", "usr/lib/tuned", "usr/lib/tuned/profiles")
 INCLUDE_LIMIT = 16
-_SECTION = re.compile(r"\[([^\]]+)\]\s*\Z")
-_OPTION = re.compile(r"([^=\s][^=]*?)\s*=\s*(.*)\Z")
-_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
-_VIRTUAL = re.compile(r"\$\{f:virt_check:([^:}]*):([^}]*)\}")
+_SECTION = pattern(r"\[([^\]]+)\]\s*\Z")
+_OPTION = pattern(r"([^=\s][^=]*?)\s*=\s*(.*)\Z")
+_VARIABLE = pattern(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+_VIRTUAL = pattern(r"\$\{f:virt_check:([^:}]*):([^}]*)\}")
 _GOVERNORS = ("performance", "powersave", "schedutil", "ondemand", "conservative")
 _CONTROLS = ("type", "enabled", "replace", "priority", "devices", "uname_regex", "cpuinfo_regex", "drop")
 

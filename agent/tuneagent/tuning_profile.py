@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import hashlib
 import importlib.resources
 import re
@@ -11,15 +12,15 @@ from datetime import date
 from typing import Any, Literal
 
 import msgspec
-import yaml
 
 from tuneagent.errors import ProfileInvalid, UsageError
 from tuneagent.model import ProfileName
+from tuneagent.pattern import pattern
 
 API_VERSION = "tuneagent.dev/v1alpha1"
 KIND = "TuningProfile"
 SIZE_LIMIT_BYTES = 256 * 1024
-NAME_PATTERN = re.compile(r"[a-z0-9]([-a-z0-9.]{0,61}[a-z0-9])?\Z")
+NAME_PATTERN = pattern(r"[a-z0-9]([-a-z0-9.]{0,61}[a-z0-9])?\Z")
 EXTENDS_LIMIT = 16
 # Tunables whose spec is a map of independent names: a later profile adds to it. All others are replaced whole.
 MERGED_BY_NAME = ("sysctl", "kernelArguments", "services", "checks", "gpuHealth", "moduleOptions", "cgroupSlices")
@@ -84,33 +85,41 @@ class Profile(msgspec.Struct, frozen=True):
         return ProfileName(self.name, self.revision)
 
 
-class _Loader(yaml.SafeLoader):
+@functools.cache
+def _loader() -> Any:
     """YAML without aliases, which make small documents huge, and without keys given twice."""
+    import yaml
 
-    def compose_node(self, parent: Any, index: Any) -> Any:
-        if self.check_event(yaml.AliasEvent):
-            raise yaml.YAMLError("aliases are not allowed in a profile")
-        return super().compose_node(parent, index)
+    class Loader(yaml.SafeLoader):
+        def compose_node(self, parent: Any, index: Any) -> Any:
+            if self.check_event(yaml.AliasEvent):
+                raise yaml.YAMLError("aliases are not allowed in a profile")
+            return super().compose_node(parent, index)
 
-    def construct_mapping(self, node: Any, deep: bool = False) -> Any:
-        seen: set[Any] = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if not isinstance(key, (str, int, float, bool)):
-                raise yaml.YAMLError(f"line {key_node.start_mark.line + 1}: a key must be text")
-            if key in seen:
-                raise yaml.YAMLError(f"line {key_node.start_mark.line + 1}: key {key!r} is given twice")
-            seen.add(key)
-        return super().construct_mapping(node, deep=deep)
+        def construct_mapping(self, node: Any, deep: bool = False) -> Any:
+            seen: set[Any] = set()
+            for key_node, _ in node.value:
+                key = self.construct_object(key_node, deep=True)
+                if not isinstance(key, (str, int, float, bool)):
+                    raise yaml.YAMLError(f"line {key_node.start_mark.line + 1}: a key must be text")
+                if key in seen:
+                    raise yaml.YAMLError(f"line {key_node.start_mark.line + 1}: key {key!r} is given twice")
+                seen.add(key)
+            return super().construct_mapping(node, deep=deep)
+
+    return Loader
 
 
 def load_yaml(text: str, source: str) -> Any:
     """One YAML document as plain data. Raises ProfileInvalid."""
+    # Built-in profiles are kept as JSON too: an audit with one of them needs no YAML.
+    import yaml
+
     if len(text.encode(errors="surrogateescape")) > SIZE_LIMIT_BYTES:
         raise ProfileInvalid([f"larger than {SIZE_LIMIT_BYTES} bytes"], source)
     try:
-        # _Loader is a SafeLoader: it makes plain data only.
-        return yaml.load(text, Loader=_Loader)  # noqa: S506
+        # A SafeLoader: it makes plain data only.
+        return yaml.load(text, Loader=_loader())  # noqa: S506
     except RecursionError:
         raise ProfileInvalid(["nested too deep"], source) from None
     except (yaml.YAMLError, ValueError) as error:
@@ -199,8 +208,8 @@ def builtin(name: str) -> Profile | None:
     """A shipped profile, not resolved; None if there is none of that name."""
     if name not in builtin_names():
         return None
-    text = (importlib.resources.files("tuneagent") / "profiles" / f"{name}.yaml").read_text(encoding="utf-8")
-    return parse(load_yaml(text, name), name)
+    data = (importlib.resources.files("tuneagent") / "profiles" / f"{name}.json").read_bytes()
+    return parse(msgspec.json.decode(data), name)
 
 
 def resolve(profile: Profile, lookup: Callable[[str], Profile | None] = builtin) -> Profile:

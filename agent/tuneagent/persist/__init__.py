@@ -8,10 +8,11 @@ from typing import ClassVar
 
 from tuneagent.errors import PathMissing, ReadFailed
 from tuneagent.host import Host
+from tuneagent.pattern import pattern
 from tuneagent.tunable import Facts
 
 HEADER = "# Written by tuneagent, replaced whole at each change. `tuneagent undo` removes it.\n"
-_ENTRY = re.compile(r"^# tuneagent: (\S+) ?(.*)$", re.MULTILINE)
+_ENTRY = pattern(r"^# tuneagent: (\S+) ?(.*)$", re.MULTILINE)
 _VOLATILE = ("tmpfs", "ramfs", "devtmpfs")
 
 

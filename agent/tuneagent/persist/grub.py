@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Mapping
 
 from tuneagent.errors import CommandFailed, PathMissing, ReadFailed, WriteFailed
+from tuneagent.pattern import pattern
 from tuneagent.persist import HEADER, folder_impossible
 from tuneagent.tunable import Facts
 
@@ -14,7 +15,7 @@ OWN_NAME = "zz-tuneagent.cfg"
 GRUB_CONFIGS = ("boot/grub/grub.cfg", "boot/grub2/grub.cfg")
 UPDATE_TIMEOUT_S = 300.0
 _FIRST = {"default_hugepagesz": 0, "hugepagesz": 1, "hugepages": 2}
-_ENTRY = re.compile(r"^# tuneagent: (\S+) ?(.*)$", re.MULTILINE)
+_ENTRY = pattern(r"^# tuneagent: (\S+) ?(.*)$", re.MULTILINE)
 
 
 def split_line(line: str) -> list[str]:

@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping
 
 from tuneagent.errors import CommandFailed, PathMissing, ReadFailed, WriteFailed
+from tuneagent.pattern import pattern
 from tuneagent.persist import HEADER, folder_impossible, noted, read_notes
 from tuneagent.persist.grub import split_line, values_of
 from tuneagent.tunable import Facts
@@ -17,7 +18,7 @@ ENTRIES = "boot/loader/entries"
 _ENVIRONMENTS = ("boot/grub2/grubenv", "boot/grub/grubenv", "boot/efi/EFI/redhat/grubenv")
 _PROGRAMS = ("usr/sbin/grubby", "usr/bin/grubby", "sbin/grubby")
 _TIMEOUT_S = 120.0
-_BEFORE = re.compile(r"^# before: (\S+) ?(.*)$", re.MULTILINE)
+_BEFORE = pattern(r"^# before: (\S+) ?(.*)$", re.MULTILINE)
 
 
 def is_there(facts: Facts) -> bool:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from tuneagent.errors import PathMissing, ReadFailed
 from tuneagent.host import Host
+from tuneagent.pattern import pattern
 from tuneagent.persist import HEADER, folder_impossible
 from tuneagent.tunable import Facts
 
@@ -15,7 +15,7 @@ from tuneagent.tunable import Facts
 FOLDERS = ("etc/sysctl.d", "run/sysctl.d", "usr/local/lib/sysctl.d", "usr/lib/sysctl.d", "lib/sysctl.d")
 # After `99-sysctl.conf`, the link to /etc/sysctl.conf that Debian ships.
 OWN_NAME = "99-zz-tuneagent.conf"
-_LINE = re.compile(r"-?\s*([^\s=]+)\s*=\s*(.*?)\s*\Z")
+_LINE = pattern(r"-?\s*([^\s=]+)\s*=\s*(.*?)\s*\Z")
 
 
 @dataclass(frozen=True)

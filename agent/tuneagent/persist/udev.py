@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 
 from tuneagent.errors import ReadFailed
 from tuneagent.model import Absent, Observation, Reading, Setting, Unreadable, Value
+from tuneagent.pattern import pattern
 from tuneagent.persist import OwnFiles
 from tuneagent.tunable import Facts
 
 OWN_NAME = "99-zz-tuneagent.rules"
 FOLDERS = ("etc/udev/rules.d", "run/udev/rules.d", "usr/lib/udev/rules.d", "lib/udev/rules.d")
 # Entry: subsystem, PCI address, kernel name as a pattern, attribute.
-_KEY = re.compile(r"(block|pci|net)\|([0-9a-f:.]+)\|([a-z0-9*-]*)\|([a-z0-9_/-]+)\Z")
+_KEY = pattern(r"(block|pci|net)\|([0-9a-f:.]+)\|([a-z0-9*-]*)\|([a-z0-9_/-]+)\Z")
 
 
 def key(subsystem: str, address: str, name: str, attribute: str) -> str:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from xml.sax.saxutils import escape, quoteattr
 
 from tuneagent.model import Finding, Report, Verdict
+from tuneagent.pattern import pattern
 from tuneagent.report.text import plain, shown
 from tuneagent.session import clean
 
 _FAILURES = (Verdict.DRIFTED, Verdict.PENDING, Verdict.CONFLICT)
 # Not allowed in XML 1.0.
-_FORBIDDEN = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+_FORBIDDEN = pattern("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 def junit_text(report: Report) -> str:

@@ -11,6 +11,8 @@ from typing import Any
 import msgspec
 import yaml
 
+from tuneagent.disputes import DISPUTES
+from tuneagent.model import About
 from tuneagent.report.text import table, width
 from tuneagent.tunable import Tunable
 from tuneagent.tuned_import import Imported
@@ -63,8 +65,29 @@ def explain_text(tunable: Tunable[Any]) -> str:
         inspect.getmodule(type(tunable)), "SERVICES", None
     )
     if rows:
-        lines.append("  rows        " + ", ".join(str(row).removeprefix("check:") for row in rows))
-    return "\n".join(lines)
+        lines.append("  rows        " + ", ".join(rows))
+    return "\n".join([*lines, *_dispute(tunable.name)])
+
+
+def row_text(name: str, tunable: str, about: About) -> str:
+    """One row of a table: why it matters, and where sources disagree."""
+    lines = [
+        name,
+        "",
+        f"  row of      {tunable}",
+        f"  why         {about.why}",
+        f"  severity    {about.severity.value}",
+    ]
+    lines += [f"  note        {about.advice}"] if about.advice else []
+    lines += [f"  source      {source}" for source in about.sources]
+    return "\n".join([*lines, *_dispute(name)])
+
+
+def _dispute(name: str) -> list[str]:
+    if name not in DISPUTES:
+        return []
+    one, other, ours = DISPUTES[name]
+    return [f"  disputed    {one}", f"  against     {other}", f"  our rule    {ours}"]
 
 
 def reference_markdown(registry: Mapping[str, Tunable[Any]]) -> str:

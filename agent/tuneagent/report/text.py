@@ -15,6 +15,7 @@ from tuneagent.apply import Outcome
 from tuneagent.comparison import Comparison
 from tuneagent.host.processes import environment
 from tuneagent.model import Finding, Plan, Report, Setting, Verdict
+from tuneagent.pattern import pattern
 from tuneagent.restore import Undone
 from tuneagent.session import clean
 
@@ -32,7 +33,7 @@ _COLOURS = {Verdict.CONFLICT: "red", Verdict.DRIFTED: "red", Verdict.PENDING: "y
 _FOLD = 6
 _CELL = 64
 # The first eight digits tell the GPUs of a host apart.
-_UUID = re.compile(r"(gpu:(?:GPU|MIG)-[0-9a-f]{8})-[0-9a-f-]{27}")
+_UUID = pattern(r"(gpu:(?:GPU|MIG)-[0-9a-f]{8})-[0-9a-f-]{27}")
 # How far a column may shrink while others still can.
 _FLOORS = {"found": 14, "wanted": 14, "now": 14, "then": 14, "kept by": 16, "reason": 20, "left": 12, "right": 12}
 

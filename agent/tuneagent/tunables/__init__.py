@@ -42,6 +42,15 @@ def _name(module: str) -> str:
     return first + "".join(word.capitalize() for word in rest)
 
 
+# Tunables that are tables of rows, and how a subject of each starts.
+ROW_PREFIXES = {"checks": "check:", "gpuHealth": "gpu:/", "kernelFiles": "file:", "sysctl": "key:"}
+
+
+def rows_of(tunable: Tunable[Any]) -> tuple[str, ...]:
+    """Names of the rows of a table."""
+    return tuple(getattr(importlib.import_module(type(tunable).__module__), "ROWS", ()))
+
+
 def registry() -> Registry:
     """Every tunable by its name in a profile."""
     return Registry()

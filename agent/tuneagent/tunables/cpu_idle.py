@@ -12,11 +12,12 @@ import msgspec
 
 from tuneagent.errors import ReadFailed
 from tuneagent.model import About, Absent, Observation, Reading, Setting, Severity, Subject, Unreadable, Value
+from tuneagent.pattern import pattern
 from tuneagent.persist.tmpfiles_d import TmpfilesD, reading
 from tuneagent.tunable import Entries, Facts, Tunable
 
 BASE = "sys/devices/system/cpu"
-_SUBJECT = re.compile(r"cpu:(\d+)/idle:(\d+)-(\S+)\Z")
+_SUBJECT = pattern(r"cpu:(\d+)/idle:(\d+)-(\S+)\Z")
 
 
 class Spec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

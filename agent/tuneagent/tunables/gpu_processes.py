@@ -12,10 +12,11 @@ from tuneagent.cpulist import format_cpulist, parse_cpulist
 from tuneagent.errors import ReadFailed, WriteFailed
 from tuneagent.gpu import GpuSnapshot
 from tuneagent.model import About, Absent, Lifetime, Reading, Setting, Severity, Subject, Unreadable, Value
+from tuneagent.pattern import pattern
 from tuneagent.topology import Topology
 from tuneagent.tunable import Facts, Tunable
 
-_SUBJECT = re.compile(r"pid:(\d+)@(\d+)@([0-9a-f-]*)(/memory)?\Z")
+_SUBJECT = pattern(r"pid:(\d+)@(\d+)@([0-9a-f-]*)(/memory)?\Z")
 # Part of a process's memory on its GPU's node below which it counts as remote.
 LOCAL_SHARE = 0.9
 

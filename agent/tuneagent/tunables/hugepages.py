@@ -13,12 +13,13 @@ import msgspec
 
 from tuneagent.errors import ReadFailed, WriteFailed
 from tuneagent.model import About, Absent, Observation, Reading, Setting, Severity, Subject, Unreadable, Value
+from tuneagent.pattern import pattern
 from tuneagent.persist.tmpfiles_d import TmpfilesD, reading
 from tuneagent.tunable import Entries, Facts, Tunable
 
 BASE = "sys/devices/system/node"
 _SIZES = {"64Ki": 64, "2Mi": 2048, "16Mi": 16384, "32Mi": 32768, "512Mi": 524288, "1Gi": 1048576, "16Gi": 16777216}
-_SUBJECT = re.compile(r"node:(\d+)/hugepages-(\d+)kB\Z")
+_SUBJECT = pattern(r"node:(\d+)/hugepages-(\d+)kB\Z")
 
 
 class Pool(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):

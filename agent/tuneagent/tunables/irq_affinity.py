@@ -11,13 +11,14 @@ import msgspec
 from tuneagent.cpulist import format_cpulist, parse_cpulist
 from tuneagent.errors import PathMissing, ReadFailed
 from tuneagent.model import About, Absent, Reading, Setting, Severity, Subject, Unreadable, Value
+from tuneagent.pattern import pattern
 from tuneagent.topology import PciDevice
 from tuneagent.tunable import Facts, Tunable
 from tuneagent.tunables.reserved_cpus import plan_of, waiting
 
-_SUBJECT = re.compile(r"pci:([0-9a-f]{4,8}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7])/msix:(\d+)\Z")
+_SUBJECT = pattern(r"pci:([0-9a-f]{4,8}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7])/msix:(\d+)\Z")
 # Queues whose interrupts the kernel spreads itself (genirq managed affinity): a write fails with EIO.
-_MANAGED = re.compile(r"nvme\d+q[1-9]\d*|virtio\d+-req\.\d+")
+_MANAGED = pattern(r"nvme\d+q[1-9]\d*|virtio\d+-req\.\d+")
 VECTOR_LIMIT = 4096
 
 

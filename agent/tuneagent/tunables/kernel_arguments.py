@@ -19,6 +19,7 @@ from tuneagent.model import (
     Unreadable,
     Value,
 )
+from tuneagent.pattern import pattern
 from tuneagent.persist.boot_arguments import BootArguments, by_hand
 from tuneagent.persist.grub import values_of
 from tuneagent.tunable import Entries, Facts, Tunable
@@ -26,7 +27,7 @@ from tuneagent.tunables.reserved_cpus import expand, waiting
 
 # Arguments that a profile may name. Those that start another program (init=, rdinit=), load other code or
 # disarm the kernel (mitigations, module signatures, lockdown, selinux) match none of these.
-ALLOWED = re.compile(
+ALLOWED = pattern(
     r"isolcpus|nohz|nohz_full|rcu_nocbs|rcu_nocb_poll|irqaffinity|skew_tick|tsc|clocksource"
     r"|default_hugepagesz|hugepagesz|hugepages|hugetlb_free_vmemmap|transparent_hugepage|numa_balancing"
     r"|iommu|iommu\.(passthrough|strict)|intel_iommu|amd_iommu|intel_pstate|amd_pstate|cpufreq\.default_governor"
@@ -34,7 +35,7 @@ ALLOWED = re.compile(
     r"|workqueue\.(unbound_cpus|power_efficient)|pcie_aspm|pci|init_on_alloc|psi|preempt|cgroup_disable|swapaccount"
     r"|systemd\.unified_cgroup_hierarchy|systemd\.cpu_affinity|kthread_cpus|mce|nvme_core\.[a-z_]+|numa_zonelist_order"
 )
-_VALUE = re.compile(r"[A-Za-z0-9_.,:/@+^~{}-]{1,512}\Z")
+_VALUE = pattern(r"[A-Za-z0-9_.,:/@+^~{}-]{1,512}\Z")
 Spec = dict[str, str | int | bool | None]
 
 

@@ -11,11 +11,12 @@ import msgspec
 from tuneagent.cpulist import format_cpulist, format_cpumask, parse_cpulist, parse_cpumask
 from tuneagent.errors import ReadFailed
 from tuneagent.model import About, Observation, Reading, Setting, Severity, Subject, Unreadable, Value
+from tuneagent.pattern import pattern
 from tuneagent.persist.tmpfiles_d import TmpfilesD, reading
 from tuneagent.tunable import Entries, Facts, Tunable
 from tuneagent.tunables.reserved_cpus import expand, waiting
 
-_CHOSEN = re.compile(r"\[([^\]\s]+)\]")
+_CHOSEN = pattern(r"\[([^\]\s]+)\]")
 _TRANSHUGE = "https://docs.kernel.org/admin-guide/mm/transhuge.html"
 _SHMEM = ("always", "within_size", "advise", "never", "deny", "force")
 

@@ -19,11 +19,12 @@ from tuneagent.model import (
     Unreadable,
     Value,
 )
+from tuneagent.pattern import pattern
 from tuneagent.persist.modprobe_d import OWN_NAME, ModprobeD, options
 from tuneagent.tunable import Entries, Facts, Tunable
 
 # Options that a profile may set. Those that open a security hole or hide hardware are none of them.
-ALLOWED = re.compile(
+ALLOWED = pattern(
     r"nvidia\.NVreg_(EnableStreamMemOPs|EnablePCIERelaxedOrderingMode|CoherentGPUMemoryMode|EnableResizableBar"
     r"|RestrictProfilingToAdminUsers|DynamicPowerManagement|EnableGpuFirmware|ImexChannelCount|EnableMSI"
     r"|OpenRmEnableUnsupportedGpus|PreserveVideoMemoryAllocations)"

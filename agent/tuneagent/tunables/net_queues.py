@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
@@ -11,11 +10,12 @@ import msgspec
 from tuneagent.cpulist import format_cpulist, format_cpumask, parse_cpulist, parse_cpumask
 from tuneagent.errors import ReadFailed
 from tuneagent.model import About, Absent, Observation, Reading, Setting, Severity, Subject, Unreadable, Value
+from tuneagent.pattern import pattern
 from tuneagent.persist.udev import UdevRules, key, reading
 from tuneagent.tunable import Entries, Facts, Tunable
 from tuneagent.tunables.reserved_cpus import expand, waiting
 
-_SUBJECT = re.compile(r"pci:([0-9a-f:.]+)/((?:rx|tx)-\d+)\Z")
+_SUBJECT = pattern(r"pci:([0-9a-f:.]+)/((?:rx|tx)-\d+)\Z")
 QUEUE_LIMIT = 1024
 
 

@@ -10,11 +10,12 @@ import msgspec
 
 from tuneagent.errors import ReadFailed
 from tuneagent.model import About, Absent, Observation, Reading, Setting, Severity, Subject, Unreadable, Value
+from tuneagent.pattern import pattern
 from tuneagent.persist.udev import UdevRules, entry_of, key, reading
 from tuneagent.tunable import Entries, Facts, Tunable
 
-_SUBJECT = re.compile(r"nvme:([0-9a-f:.]+)/ns(\d+)/(\w+)\Z")
-_CHOSEN = re.compile(r"\[([^\]\s]+)\]")
+_SUBJECT = pattern(r"nvme:([0-9a-f:.]+)/ns(\d+)/(\w+)\Z")
+_CHOSEN = pattern(r"\[([^\]\s]+)\]")
 # Field of the spec -> file under queue/.
 FILES = {
     "scheduler": "scheduler",

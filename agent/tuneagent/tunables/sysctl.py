@@ -9,12 +9,13 @@ import msgspec
 
 from tuneagent.errors import ReadFailed
 from tuneagent.model import About, Absent, Observation, Reading, Setting, Severity, Subject, Unreadable, Value
+from tuneagent.pattern import pattern
 from tuneagent.persist.sysctl_d import SysctlD, all_settings, winners
 from tuneagent.sysctl_rows import ROWS
 from tuneagent.tunable import Entries, Facts, Tunable
 
 # What a profile may name at all. Keys that run programs or disarm the kernel match none of these.
-ALLOWED = re.compile(
+ALLOWED = pattern(
     r"vm\.(swappiness|zone_reclaim_mode|max_map_count|min_free_kbytes|overcommit_(memory|ratio)|stat_interval"
     r"|vfs_cache_pressure|watermark_(boost|scale)_factor|compaction_proactiveness|compact_unevictable_allowed"
     r"|dirty_(expire|writeback)_centisecs|page-cluster|min_unmapped_ratio|min_slab_ratio|admin_reserve_kbytes"
@@ -36,10 +37,10 @@ ELSEWHERE = {
     "vm.nr_hugepages": "hugepages",
     "vm.nr_hugepages_mempolicy": "hugepages",
 }
-_VALUE = re.compile(r"[A-Za-z0-9_.+-]+([ \t]+[A-Za-z0-9_.+-]+){0,15}\Z")
+_VALUE = pattern(r"[A-Za-z0-9_.+-]+([ \t]+[A-Za-z0-9_.+-]+){0,15}\Z")
 _NAMESPACES = (
-    (re.compile(r"net\."), "net"),
-    (re.compile(r"kernel\.(shm|msg|sem|auto_msgmni)|fs\.mqueue\."), "ipc"),
+    (pattern(r"net\."), "net"),
+    (pattern(r"kernel\.(shm|msg|sem|auto_msgmni)|fs\.mqueue\."), "ipc"),
 )
 
 

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import msgspec
 
 from tuneagent.model import About, Observation, Reading, Setting, Severity, Subject, Unreadable, Value
+from tuneagent.pattern import pattern
 from tuneagent.persist.tmpfiles_d import TmpfilesD, reading
 from tuneagent.tunable import Entries, Facts, Tunable
 
 BASE = "sys/kernel/mm/transparent_hugepage"
-_CHOSEN = re.compile(r"\[([^\]\s]+)\]")
+_CHOSEN = pattern(r"\[([^\]\s]+)\]")
 # Field of the spec -> file under khugepaged/.
 KHUGEPAGED = {
     "defrag": "defrag",
