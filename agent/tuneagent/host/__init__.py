@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from tuneagent.errors import CommandFailed, PathMissing, ReadFailed
+from tuneagent.errors import CommandFailed, PathMissing, ReadFailed, WriteFailed
 from tuneagent.host.commands import Completed, Exec, LocalExec, NamespaceExec, NoExec
 from tuneagent.host.files import Files
 from tuneagent.host.processes import LocalProcesses, NoProcesses, Processes, namespace_is_hosts
@@ -57,6 +57,15 @@ class Host:
             return self.missing(path)
         except ReadFailed as error:
             return Unreadable(str(error))
+
+    def order(self, argv: Sequence[str], timeout_s: float = 30.0) -> None:
+        """Run a program that changes something. Raises WriteFailed if it cannot be run or says no."""
+        try:
+            done = self.exec.run(argv, timeout_s)
+        except CommandFailed as error:
+            raise WriteFailed(str(error)) from None
+        if done.code != 0:
+            raise WriteFailed(f"{' '.join(argv)[:120]}: exit {done.code}: {done.stderr.strip()[-300:]}")
 
     def missing(self, path: str) -> Absent | Unreadable:
         """What a missing file means: nothing of the kind here, or, in a tree without its folder, nothing known."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import ClassVar
 
 from tuneagent.errors import PathMissing, ReadFailed
@@ -54,6 +54,16 @@ def _mount_of(host: Host, path: str) -> tuple[str, str, str] | None:
         if inside and (best is None or len(point) >= len(best[0])):
             best = (point, fields[2], fields[3])
     return best
+
+
+def by_precedence(host: Host, folders: Iterable[str], suffix: str = ".conf") -> list[str]:
+    """Drop-ins in the order of their names; of one name in several folders the first folder's. Raises ReadFailed."""
+    files: dict[str, str] = {}
+    for folder in folders:
+        for name in host.files.names(folder):
+            if name.endswith(suffix):
+                files.setdefault(name, f"{folder}/{name}")
+    return [files[name] for name in sorted(files)]
 
 
 def noted(entries: Mapping[str, str]) -> str:

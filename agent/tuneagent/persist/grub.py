@@ -6,7 +6,7 @@ import re
 import shlex
 from collections.abc import Mapping
 
-from tuneagent.errors import CommandFailed, PathMissing, ReadFailed, WriteFailed
+from tuneagent.errors import PathMissing, ReadFailed
 from tuneagent.pattern import pattern
 from tuneagent.persist import HEADER, folder_impossible
 from tuneagent.tunable import Facts
@@ -97,12 +97,7 @@ class GrubDropIn:
             facts.host.files.replace(self.path, render(entries).encode())
         else:
             facts.host.files.remove(self.path)
-        try:
-            done = facts.host.exec.run(["update-grub"], timeout_s=UPDATE_TIMEOUT_S)
-        except CommandFailed as error:
-            raise WriteFailed(f"update-grub: {error}") from None
-        if done.code != 0:
-            raise WriteFailed(f"update-grub: exit {done.code}: {done.stderr.strip()[-300:]}")
+        facts.host.order(["update-grub"], UPDATE_TIMEOUT_S)
 
 
 def render(entries: Mapping[str, str]) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from tuneagent.errors import CommandFailed, PathMissing, ReadFailed, WriteFailed
+from tuneagent.errors import PathMissing, ReadFailed
 from tuneagent.pattern import pattern
 from tuneagent.persist import HEADER, folder_impossible, noted, read_notes
 from tuneagent.persist.grub import split_line, values_of
@@ -92,9 +92,4 @@ def _words(line: str, name: str) -> list[str]:
 def _grubby(facts: Facts, name: str, words: str) -> None:
     argv = ["grubby", "--update-kernel=ALL", f"--remove-args={name}"]
     argv += [f"--args={words}"] if words else []
-    try:
-        done = facts.host.exec.run(argv, _TIMEOUT_S)
-    except CommandFailed as error:
-        raise WriteFailed(str(error)) from None
-    if done.code != 0:
-        raise WriteFailed(f"grubby: exit {done.code}: {done.stderr.strip()[-300:]}")
+    facts.host.order(argv, _TIMEOUT_S)

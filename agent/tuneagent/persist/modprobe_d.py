@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from tuneagent.persist import OwnFiles
+from tuneagent.persist import OwnFiles, by_precedence
 from tuneagent.tunable import Facts
 
 OWN_NAME = "zz-tuneagent.conf"
@@ -34,20 +34,14 @@ def options(facts: Facts) -> dict[str, tuple[str, str]]:
     """
 
     def read() -> dict[str, tuple[str, str]]:
-        files: dict[str, str] = {}
-        for folder in FOLDERS:
-            for name in facts.host.files.names(folder):
-                if name.endswith(".conf"):
-                    files.setdefault(name, f"{folder}/{name}")
         found: dict[str, tuple[str, str]] = {}
-        for name in sorted(files):
-            for module, words in re.findall(
-                r"^\s*options\s+(\S+)\s+(.*)$", facts.host.files.read_or(files[name], ""), re.M
-            ):
+        for path in by_precedence(facts.host, FOLDERS):
+            text = facts.host.files.read_or(path, "")
+            for module, words in re.findall(r"^\s*options\s+(\S+)\s+(.*)$", text, re.MULTILINE):
                 for word in words.split():
                     option, equals, value = word.partition("=")
                     if equals:
-                        found[f"{module.replace('-', '_')}.{option}"] = (value, f"/{files[name]}")
+                        found[f"{module.replace('-', '_')}.{option}"] = (value, f"/{path}")
         return found
 
     return facts.once("modprobe.d", read)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from tuneagent.errors import PathMissing, ReadFailed
 from tuneagent.host import Host
 from tuneagent.pattern import pattern
-from tuneagent.persist import HEADER, folder_impossible
+from tuneagent.persist import HEADER, by_precedence, folder_impossible
 from tuneagent.tunable import Facts
 
 # Folders in order of precedence: a file name in an earlier one hides the same name in a later one.
@@ -58,26 +58,21 @@ def winners(facts: Facts) -> dict[str, Setting]:
 
 def all_settings(host: Host) -> dict[str, list[Setting]]:
     """For each key what the files say of it, in the order in which the boot applies them. Raises ReadFailed."""
-    files: dict[str, str] = {}
-    for folder in FOLDERS:
-        for name in host.files.names(folder):
-            if name.endswith(".conf"):
-                files.setdefault(name, f"{folder}/{name}")
     found: dict[str, list[Setting]] = {}
     order = 0
-    for name in sorted(files):
+    for path in by_precedence(host, FOLDERS):
         try:
-            text = host.files.read(files[name])
+            text = host.files.read(path)
         except PathMissing:
             # A link to nowhere, or to /dev/null, masks the files of that name.
             continue
         except ReadFailed:
-            if host.files.is_mask(files[name]):
+            if host.files.is_mask(path):
                 continue
             raise
         for key, value in parse(text).items():
             order += 1
-            found.setdefault(key, []).append(Setting(value, "/" + files[name], order))
+            found.setdefault(key, []).append(Setting(value, "/" + path, order))
     return found
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from tuneagent.persist import OwnFiles
+from tuneagent.persist import OwnFiles, by_precedence
 from tuneagent.tunable import Facts
 
 OWN_NAME = "zz-tuneagent.conf"
@@ -75,14 +75,9 @@ def manager_setting(facts: Facts, name: str) -> tuple[str, str] | None:
 
 def _last(facts: Facts, folders: list[str], name: str) -> tuple[str, str] | None:
     """Of drop-ins the last file name wins; of one name in several folders the first folder."""
-    files: dict[str, str] = {}
-    for folder in folders:
-        for file in facts.host.files.names(folder):
-            if file.endswith(".conf"):
-                files.setdefault(file, f"{folder}/{file}")
     found = None
-    for file in sorted(files):
-        found = _in_file(facts, files[file], name) or found
+    for path in by_precedence(facts.host, folders):
+        found = _in_file(facts, path, name) or found
     return found
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from tuneagent.errors import PathMissing, ReadFailed
 from tuneagent.host import Host
 from tuneagent.model import Absent, Observation, Reading, Setting, Unreadable, Value
-from tuneagent.persist import HEADER, folder_impossible
+from tuneagent.persist import HEADER, by_precedence, folder_impossible
 from tuneagent.tunable import Facts
 
 FOLDERS = ("etc/tmpfiles.d", "run/tmpfiles.d", "usr/local/lib/tmpfiles.d", "usr/lib/tmpfiles.d")
@@ -43,19 +43,14 @@ def parse(text: str, file: str = "") -> list[Line]:
 
 def lines(host: Host) -> list[Line]:
     """All `w` lines in the order of file names. Raises ReadFailed."""
-    files: dict[str, str] = {}
-    for folder in FOLDERS:
-        for name in host.files.names(folder):
-            if name.endswith(".conf"):
-                files.setdefault(name, f"{folder}/{name}")
     found: list[Line] = []
-    for name in sorted(files):
+    for path in by_precedence(host, FOLDERS):
         try:
-            found += parse(host.files.read(files[name]), "/" + files[name])
+            found += parse(host.files.read(path), "/" + path)
         except PathMissing:
             continue
         except ReadFailed:
-            if not host.files.is_mask(files[name]):
+            if not host.files.is_mask(path):
                 raise
     return found
 

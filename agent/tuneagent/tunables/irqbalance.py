@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from tuneagent.cpulist import format_cpulist, parse_cpulist
-from tuneagent.errors import CommandFailed, ReadFailed, WriteFailed
+from tuneagent.errors import CommandFailed, ReadFailed
 from tuneagent.model import (
     About,
     Absent,
@@ -118,12 +118,7 @@ class Irqbalance(Tunable[Spec]):
         """Put the drop-in in place and restart the daemon: it reads its environment at start alone."""
         self.drop_in.replace(facts, {VARIABLE: str(value)} if value else {})
         for argv in (["systemctl", "daemon-reload"], ["systemctl", "try-restart", UNIT]):
-            try:
-                done = facts.host.exec.run(argv, _TIMEOUT_S)
-            except CommandFailed as error:
-                raise WriteFailed(str(error)) from None
-            if done.code != 0:
-                raise WriteFailed(f"{' '.join(argv)}: exit {done.code}: {done.stderr.strip()[:200]}")
+            facts.host.order(argv)
 
     def entries(self, subject: Subject, value: Setting) -> Entries:
         """The variable, where there is something to ban."""

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
-from tuneagent.errors import CommandFailed, WriteFailed
+from tuneagent.errors import CommandFailed
 from tuneagent.model import (
     About,
     Absent,
@@ -114,12 +114,7 @@ class Services(Tunable[Spec]):
         """Enable or disable, then start or stop."""
         unit = subject.removeprefix("unit:")
         for verb in ("enable" if value["enabled"] else "disable", "start" if value["active"] else "stop"):
-            try:
-                done = facts.host.exec.run(["systemctl", verb, unit], _TIMEOUT_S)
-            except CommandFailed as error:
-                raise WriteFailed(str(error)) from None
-            if done.code != 0:
-                raise WriteFailed(f"systemctl {verb} {unit}: exit {done.code}: {done.stderr.strip()[:200]}")
+            facts.host.order(["systemctl", verb, unit], _TIMEOUT_S)
 
     def describe(self, subject: Subject) -> About:
         """Why this unit."""

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from tuneagent.checks.system import swap_devices
-from tuneagent.errors import CommandFailed, ReadFailed, WriteFailed
+from tuneagent.errors import ReadFailed
 from tuneagent.model import (
     About,
     Absent,
@@ -91,12 +91,7 @@ class Swap(Tunable[Spec]):
         name = subject.removeprefix("swap:")
         # A negative priority is the kernel's own choice and cannot be given.
         argv = ["swapoff", name] if value is None else ["swapon", *(["-p", str(value)] if value >= 0 else []), name]
-        try:
-            done = facts.host.exec.run(argv, _TIMEOUT_S)
-        except CommandFailed as error:
-            raise WriteFailed(str(error)) from None
-        if done.code != 0:
-            raise WriteFailed(f"{' '.join(argv)}: exit {done.code}: {done.stderr.strip()[:200]}")
+        facts.host.order(argv, _TIMEOUT_S)
 
 
 def _next_boot(facts: Facts, subject: Subject) -> Observation:
