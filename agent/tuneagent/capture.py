@@ -44,6 +44,11 @@ VOLATILE = ("gpuProcesses",)
 # Files that change between two reads of one machine, or that a read itself changes.
 _SKIPPED = pattern(r"proc/sys/vm/(stat_refresh|compact_memory|drop_caches|mmap_rnd.*)\Z")
 
+# Passwords of registries stand in configurations of container runtimes.
+_SECRET = pattern(
+    r"(?i)(\b(?:password|passwd|auth|identitytoken|token|secret)\b[\"']?\s*[=:]\s*)(?:\"[^\"\n]*\"|'[^'\n]*'|\S+)"
+)
+
 _UUID = pattern(r"\b[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}\b")
 _MAC = pattern(r"\b(?:[0-9a-fA-F]{2}:){5}[0-9a-fA-F]{2}\b")
 _IPV4 = re.compile(r"(?<![\d.])(?!(?:0|127)\.)(?:\d{1,3}\.){3}\d{1,3}(?![\d.])")
@@ -121,7 +126,8 @@ class Pseudonyms:
         return f"198.18.{int(d[:2], 16)}.{int(d[2:], 16)}"
 
     def text(self, text: str) -> str:
-        """Text with every identifier replaced."""
+        """Text with every identifier replaced, and secrets blanked in any case."""
+        text = _SECRET.sub(lambda match: f"{match.group(1)}<removed>", text)
         if not self._enabled:
             return text
         text = _UUID.sub(self._uuid, text)

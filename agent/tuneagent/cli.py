@@ -138,16 +138,14 @@ def apply(ctx: click.Context, /, file: str | None, name: str | None, output: str
         click.echo(plan_text(made), err=output == "json")
         raise UsageError("nothing was written; --yes writes")
     confirmation.refuse_governed(session, force=options["force"])
-    within = options["confirm_within"]
-    if within is not None:
-        confirmation.arm(session, within)
     with stop_on_signals() as stop:
         applied = session.apply(
             digest=options["digest"],
             only=only,
             limit=Disruption(options["max_disruption"]),
             replace=options["replace"],
-            confirm_within_s=within,
+            confirm_within_s=options["confirm_within"],
+            arm=lambda deadline: confirmation.arm(session, deadline),
             stop=stop,
         )
     if output == "json":

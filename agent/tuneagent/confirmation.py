@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import sys
 from datetime import datetime, timezone
 
 from tuneagent.errors import CommandFailed, UsageError, WriteFailed
 from tuneagent.host import Host
+from tuneagent.persist.systemd_d import reload_refusal
 from tuneagent.session import GOVERNED, STATE_FOLDER, Session
+from tuneagent.tunable import Facts
 
 DAEMON_LOCK = "daemon.lock"
 UNIT = "tuneagent-confirm"
@@ -25,7 +28,7 @@ def refuse_governed(session: Session, *, force: bool) -> None:
         raise UsageError(f"this host is governed by the cluster as node {node}; --force applies all the same")
 
 
-def arm(session: Session, within_s: float) -> None:
+def arm(session: Session, deadline: float) -> None:
     """See that something will go back in time: a running daemon, or a timer of the host's systemd.
 
     The timer stands in /etc/systemd/system, so that a reboot in between does not lose it. Raises UsageError where
@@ -33,20 +36,23 @@ def arm(session: Session, within_s: float) -> None:
     """
     if session.state.is_locked(f"{session.folder}/{DAEMON_LOCK}"):
         return
+    reason = reload_refusal(Facts(session.host))
+    if reason is not None:
+        raise UsageError(f"--confirm-within: {reason}; a running daemon does without")
     # One second past the deadline: before it there is nothing to go back from.
-    moment = datetime.fromtimestamp(int(session.host.now() + within_s) + 1, timezone.utc)
-    service = (
-        f"[Unit]\nDescription=Undo what was not confirmed\n[Service]\nType=oneshot\nExecStart={_command(session)}\n"
-    )
+    moment = datetime.fromtimestamp(int(deadline) + 1, timezone.utc)
+    unit = "[Unit]\nDescription=Undo what was not confirmed\n"
+    # Another tuneagent may be at work at that moment: then it is tried again.
+    service = f"{unit}[Service]\nType=oneshot\nExecStart={_command(session)}\nRestart=on-failure\nRestartSec=10s\n"
     timer = (
-        f"[Unit]\nDescription=Undo what was not confirmed\n[Timer]\nOnCalendar={moment:%Y-%m-%d %H:%M:%S} UTC\n"
+        f"{unit}[Timer]\nOnCalendar={moment:%Y-%m-%d %H:%M:%S} UTC\n"
         "Persistent=true\nAccuracySec=1s\n[Install]\nWantedBy=timers.target\n"
     )
     try:
         files = session.host.files
         files.replace(_SERVICE, (_WRITTEN + service).encode())
         files.replace(_TIMER, (_WRITTEN + timer).encode())
-        for argv in (["daemon-reload"], ["enable", "--now", f"{UNIT}.timer"]):
+        for argv in (["daemon-reload"], ["enable", f"{UNIT}.timer"], ["restart", f"{UNIT}.timer"]):
             _systemctl(session.host, argv)
     except (CommandFailed, WriteFailed) as error:
         disarm(session.host)
@@ -57,11 +63,9 @@ def disarm(host: Host) -> None:
     """Take the timer away, if there is one. A timer that is left over finds nothing to undo."""
     if not host.files.exists(_TIMER) and not host.files.exists(_SERVICE):
         return
-    try:
-        _systemctl(host, ["disable", "--now", f"{UNIT}.timer"])
-    except CommandFailed:
-        host.files.remove(f"{_FOLDER}/timers.target.wants/{UNIT}.timer")
-    for path in (_TIMER, _SERVICE):
+    with contextlib.suppress(CommandFailed):
+        _systemctl(host, ["stop", f"{UNIT}.timer"])
+    for path in (f"{_FOLDER}/timers.target.wants/{UNIT}.timer", _TIMER, _SERVICE):
         host.files.remove(path)
 
 

@@ -65,6 +65,9 @@ def make(topology: Topology, spec: Spec, *, smt: bool | None = None) -> CpuPlan:
     if not cores:
         return CpuPlan(frozenset(), frozenset(), mark, ("the cores of this host are not known",))
     waits = None
+    possible = parse_cpulist(topology.cpulist_possible or "")
+    if smt is True and topology.smt == 1 and len(possible) > len(topology.online):
+        waits = "planned for SMT on, which it is not yet"
     if mark != fingerprint(topology, now):
         waits = "planned for SMT off, which it is not yet"
     if spec.topology is not None and spec.topology != mark:

@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from tuneagent.errors import ReadFailed
 from tuneagent.journal import Held
 from tuneagent.model import (
     Absent,
@@ -61,14 +62,15 @@ def observe(facts: Facts, specs: Mapping[str, Any], registry: Mapping[str, Tunab
     facts.specs = specs
     for name in ordered({name: registry[name] for name in specs if name in registry}):
         tunable = registry[name]
-        subjects = tunable.subjects(facts, specs[name])
-        readings = {subject: tunable.read(facts, subject) for subject in subjects}
-        desired = tunable.desire(facts, specs[name], readings)
+        readings, desired = _looked_at(facts, tunable, specs[name])
         refusals, waits = {}, {}
         for subject, wanted in desired.items():
             live = readings[subject].live
             if isinstance(live, Value) and not tunable.matches(live.value, wanted):
-                reason = tunable.refuse(facts, subject, wanted)
+                try:
+                    reason = tunable.refuse(facts, subject, wanted)
+                except ReadFailed as error:
+                    reason = f"whether it can be written was not found out: {error}"
                 if reason is not None:
                     refusals[subject] = reason
                 waiting = tunable.waits(facts, subject)
@@ -76,6 +78,27 @@ def observe(facts: Facts, specs: Mapping[str, Any], registry: Mapping[str, Tunab
                     waits[subject] = waiting
         found.append(Observed(tunable, readings, desired, refusals, waits))
     return found
+
+
+def _looked_at(
+    facts: Facts, tunable: Tunable[Any], spec: Any
+) -> tuple[Mapping[Subject, Reading], Mapping[Subject, Setting]]:
+    """What is there and what is wanted. A file beside the setting that cannot be read makes it unknown, no more."""
+    try:
+        subjects = tunable.subjects(facts, spec)
+    except ReadFailed as error:
+        return {"host": Reading(Unreadable(str(error)), evidence=tunable.name)}, {}
+    readings = {}
+    for subject in subjects:
+        try:
+            readings[subject] = tunable.read(facts, subject)
+        except ReadFailed as error:
+            readings[subject] = Reading(Unreadable(str(error)), evidence=tunable.name)
+    try:
+        return readings, tunable.desire(facts, spec, readings)
+    except ReadFailed as error:
+        failed = Reading(Unreadable(str(error)), evidence=tunable.name)
+        return dict.fromkeys(subjects, failed), {}
 
 
 def ordered(registry: Mapping[str, Tunable[Any]]) -> list[str]:

@@ -24,11 +24,14 @@ class Binding:
 RANK_VARIABLES = (
     ("LOCAL_RANK", "LOCAL_WORLD_SIZE"),
     ("OMPI_COMM_WORLD_LOCAL_RANK", "OMPI_COMM_WORLD_LOCAL_SIZE"),
+    ("SLURM_LOCALID", "SLURM_STEP_TASKS_PER_NODE"),
+    ("SLURM_LOCALID", "SLURM_TASKS_PER_NODE"),
     ("SLURM_LOCALID", "SLURM_NTASKS_PER_NODE"),
     ("MPI_LOCALRANKID", "MPI_LOCALNRANKS"),
     ("PALS_LOCAL_RANKID", "PALS_LOCAL_SIZE"),
 )
 VISIBLE = "CUDA_VISIBLE_DEVICES"
+_SLURM = "SLURM_NTASKS_PER_NODE"
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,7 @@ def rank_of(environment: Mapping[str, str | None]) -> Rank:
     """Rank by the first launcher's variables that are set. Raises UsageError for nonsense."""
     for rank_name, count_name in RANK_VARIABLES:
         text = environment.get(rank_name)
-        if not text:
+        if not text or (rank_name == "SLURM_LOCALID" and not environment.get(count_name) and environment.get(_SLURM)):
             continue
         if not re.match(r"\d{1,6}\Z", text):
             raise UsageError(f"{rank_name}={text!r} is no number")
@@ -65,7 +68,11 @@ def choose_gpu(gpus: GpuFacts, wanted: str, environment: Mapping[str, str | None
         raise UsageError(f"--gpu {wanted}: no GPU can be seen here")
     if wanted != "auto":
         return _find(gpus, wanted)
-    return _of_rank(gpus, rank_of(environment).number, environment)
+    try:
+        return _of_rank(gpus, rank_of(environment).number, environment)
+    except UsageError:
+        # A MIG device by its own UUID, or a name for no device: the job starts all the same, on the CPUs it has.
+        return None
 
 
 def _of_rank(gpus: GpuSnapshot, number: int, environment: Mapping[str, str | None]) -> GpuDevice:

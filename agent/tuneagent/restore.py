@@ -54,6 +54,7 @@ def restore(
     live: bool,
 ) -> str | None:
     """Write a saved value and saved entries, and read back. Returns what went wrong, None if nothing did."""
+    problem = None
     try:
         if live:
             now = tunable.read(facts, subject).live
@@ -62,11 +63,15 @@ def restore(
                 tunable.write(facts, subject, value)
                 after = tunable.read(Facts(facts.host), subject).live
                 if after != Value(value):
-                    return f"wrote {value!r}, reads back {after}"
+                    problem = f"wrote {value!r}, reads back {after}"
+    except (WriteFailed, ReadFailed) as error:
+        problem = str(error)
+    try:
+        # Whatever became of the running value, our file is ours: it must not set our value at the next boot.
         restore_entries(facts, tunable, entries)
     except (WriteFailed, ReadFailed) as error:
-        return str(error)
-    return None
+        problem = f"{problem}; {error}" if problem else str(error)
+    return problem
 
 
 def _note(journal: Journal, host: Host, step: Step, held: Held, reason: str) -> None:
@@ -159,10 +164,25 @@ def undo(
 
     A value that is no longer the one we wrote is someone else's now: `conflict`, left alone without `force`.
     """
+    chosen = [held for key, held in reversed(list(journal.held().items())) if keys is None or key in keys]
+    results = _undo_all(host, journal, registry, chosen, force=force)
+    # A setting may be held by another one that went back only after it (an energy preference by its governor).
+    failed = {(result.tunable, result.subject) for result in results if result.result == "failed"}
+    again = [held for held in chosen if (held.tunable, held.subject) in failed]
+    if again and len(again) < len(chosen):
+        later = {
+            (result.tunable, result.subject): result
+            for result in _undo_all(host, journal, registry, again, force=force)
+        }
+        results = [later.get((result.tunable, result.subject), result) for result in results]
+    return results
+
+
+def _undo_all(
+    host: Host, journal: Journal, registry: Mapping[str, Tunable[Any]], chosen: list[Held], *, force: bool
+) -> list[Undone]:
     results = []
-    for key, held in reversed(list(journal.held().items())):
-        if keys is not None and key not in keys:
-            continue
+    for held in chosen:
         tunable = registry.get(held.tunable)
         if tunable is None:
             results.append(_undone(held, "failed", None, f"this tuneagent knows no tunable {held.tunable}"))

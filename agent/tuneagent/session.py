@@ -110,6 +110,7 @@ class Session:
             held
             for key, held in self.journal.held().items()
             if key not in named
+            and not _is_offline(self.host, held.subject)
             and held.tunable in self.registry
             and (held.tunable not in specs or held.tunable not in blind)
             and held.step != "intended"
@@ -132,6 +133,7 @@ class Session:
         limit: Disruption = Disruption.LIVE,
         replace: bool = False,
         confirm_within_s: float | None = None,
+        arm: Callable[[float], None] = lambda deadline: None,
         stop: Callable[[], bool] = lambda: False,
     ) -> Applied:
         """Plan and write, under the lock. Raises PlanMoved, UsageError, JournalError, Locked."""
@@ -146,8 +148,8 @@ class Session:
                 raise PlanMoved(f"the plan now has digest {plan.digest}, not {digest}: look at it again")
             facts = Facts(self.host)
             context = context_of(facts, self.profile.identity, with_driver="gpu" in self.profile.spec.tune)
-            if confirm_within_s is not None and plan.changes:
-                self._await_confirmation(plan, confirm_within_s)
+            if confirm_within_s is not None:
+                self._await_confirmation(plan, limit, confirm_within_s, arm)
             outcomes = apply(
                 facts,
                 plan,
@@ -181,9 +183,16 @@ class Session:
                 "`tuneagent undo` goes back first"
             )
 
-    def _await_confirmation(self, plan: Plan, within_s: float) -> None:
-        keys = tuple((change.tunable, change.subject) for change in plan.changes)
-        pending = Pending(plan.digest, self.host.now() + within_s, keys)
+    def _await_confirmation(self, plan: Plan, limit: Disruption, within_s: float, arm: Callable[[float], None]) -> None:
+        """Note what goes back, and see that something will do it. What waits already waits no longer than it did."""
+        changes = [change for change in plan.changes if change.disruption.rank <= limit.rank]
+        if not changes:
+            return
+        before = self.pending()
+        keys = {(change.tunable, change.subject) for change in changes} | set(before.keys if before else ())
+        deadline = min(self.host.now() + within_s, before.deadline if before else float("inf"))
+        arm(deadline)
+        pending = Pending(plan.digest, deadline, tuple(sorted(keys)))
         self.state.replace(f"{self.folder}/{CONFIRM}", msgspec.json.encode(pending), mode=0o600)
 
     def pending(self) -> Pending | None:
@@ -207,8 +216,20 @@ class Session:
         if pending is None or self.host.now() < pending.deadline:
             return None
         results = self.undo(set(pending.keys))
-        self.state.remove(f"{self.folder}/{CONFIRM}")
+        if all(result.is_settled or result.result == "conflict" for result in results):
+            self.state.remove(f"{self.folder}/{CONFIRM}")
         return results
+
+
+def _is_offline(host: Host, subject: str) -> bool:
+    """Whether a subject is of a CPU that is there and switched off, as an SMT sibling: it is not gone."""
+    number = subject.removeprefix("cpu:").partition("/")[0]
+    if not subject.startswith("cpu:") or not number.isdigit():
+        return False
+    try:
+        return host.files.read_or(f"sys/devices/system/cpu/cpu{number}/online", "1") == "0"
+    except ReadFailed:
+        return True
 
 
 def _undo_held(session: Session, journal: Journal, key: Key) -> str | None:

@@ -126,6 +126,11 @@ def _containerd(convert: Callable[[str], Observation]) -> Callable[[Facts], Obse
 
 def _gpu_way(content: str) -> Observation:
     ways = []
+    if re.search(r"^\s*imports\s*=", content, re.MULTILINE) or not re.search(r"enable_cdi", content):
+        # Imported files may say more, and containerd 2 has CDI on by itself.
+        version = re.search(r"^\s*version\s*=\s*(\d+)", content, re.MULTILINE)
+        if re.search(r"^\s*imports\s*=", content, re.MULTILINE) or (version and int(version.group(1)) >= 3):
+            ways.append("imports or the default")
     if re.search(r"runtimes\.['\"]?nvidia['\"]?\]", content):
         ways.append("nvidia runtime")
     if re.search(r"^\s*enable_cdi\s*=\s*true", content, re.MULTILINE):

@@ -36,8 +36,14 @@ def _per_link(file: str, convert: Callable[[str], Setting]) -> Callable[[Facts],
         hidden = _hosts_network(facts)
         if hidden is not None:
             return hidden
-        found = gathered(lambda f: {name: f"{_NET}/{name}/{file}" for name in links_up(f)}, convert, "no NIC is up")
-        return found(facts)
+        found = gathered(lambda f: {name: f"{_NET}/{name}/{file}" for name in links_up(f)}, convert, "no NIC is up")(
+            facts
+        )
+        if not isinstance(found, Value):
+            return found
+        # A virtual NIC has no speed and no duplex of its own.
+        known = {name: value for name, value in found.value.items() if value not in ("unknown", -1)}
+        return Value(known) if known else Absent("no NIC tells it")
 
     return read
 

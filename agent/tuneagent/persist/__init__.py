@@ -96,10 +96,16 @@ class OwnFiles:
         raise NotImplementedError
 
     def entries(self, facts: Facts) -> dict[str, str]:
-        """Entries of all our files."""
+        """Entries of our files, as far as these hold what we would write for them; a file changed by hand has none."""
+        texts = {path: facts.host.files.read_or(path, "") for path in self.files}
         found: dict[str, str] = {}
-        for path in self.files:
-            found.update(read_notes(facts.host.files.read_or(path, "")))
+        for text in texts.values():
+            found.update(read_notes(text))
+        bodies = self.bodies(found) if found else {}
+        for path, body in bodies.items():
+            own = {key: text for key, text in found.items() if self.belongs(path, key)}
+            if texts[path].strip() != (HEADER + noted(own) + body).strip():
+                found = {key: text for key, text in found.items() if key not in own}
         return found
 
     def replace(self, facts: Facts, entries: Mapping[str, str]) -> None:

@@ -85,6 +85,25 @@ class GrubbyRecord:
             facts.host.files.remove(self.path)
 
 
+def unsafe(facts: Facts, name: str) -> str | None:
+    """Why grubby is not asked to change this argument: what stood there could not be given back as it was."""
+    if name in ("hugepages", "hugepagesz", "default_hugepagesz"):
+        return "grubby does not keep the order of a size and its count"
+    seen = set()
+    for file in facts.host.files.names(ENTRIES):
+        if file.endswith(".conf") and "rescue" not in file:
+            match = re.search(r"^options\s+(.*)$", facts.host.files.read(f"{ENTRIES}/{file}"), re.MULTILINE)
+            words = (
+                tuple(word for word in split_line(match.group(1)) if word.partition("=")[0] == name) if match else ()
+            )
+            seen.add(words)
+    if len(seen) > 1:
+        return f"boot entries differ in {name}"
+    if any('"' in word for words in seen for word in words):
+        return f"{name} is quoted in the boot entries"
+    return None
+
+
 def _words(line: str, name: str) -> list[str]:
     return [name if value is True else f"{name}={value}" for value in values_of(line, name)]
 

@@ -36,7 +36,7 @@ def options(facts: Facts) -> dict[str, tuple[str, str]]:
     def read() -> dict[str, tuple[str, str]]:
         found: dict[str, tuple[str, str]] = {}
         for path in by_precedence(facts.host, FOLDERS):
-            text = facts.host.files.read_or(path, "")
+            text = "" if facts.host.files.is_mask(path) else facts.host.files.read_or(path, "")
             for module, words in re.findall(r"^\s*options\s+(\S+)\s+(.*)$", text, re.MULTILINE):
                 for word in words.split():
                     option, equals, value = word.partition("=")

@@ -21,9 +21,10 @@ class SliceDropIns(OwnFiles):
     files = tuple(f"etc/systemd/system/{unit}.d/{OWN_NAME}" for unit in SLICES)
 
     def bodies(self, entries: Mapping[str, str]) -> Mapping[str, str]:
-        """`AllowedCPUs=` in the section of the unit's kind."""
+        """`AllowedCPUs=` in the section of the unit's kind; the empty one takes back what earlier files add up to."""
         return {
-            f"etc/systemd/system/{unit}.d/{OWN_NAME}": f"[{unit.rpartition('.')[2].capitalize()}]\nAllowedCPUs={cpus}\n"
+            f"etc/systemd/system/{unit}.d/{OWN_NAME}": f"[{unit.rpartition('.')[2].capitalize()}]\n"
+            f"AllowedCPUs=\nAllowedCPUs={cpus}\n"
             for unit, cpus in entries.items()
         }
 
@@ -43,11 +44,18 @@ class LimitFiles(OwnFiles):
         """`DefaultLimit...=` for systemd, soft and hard lines for pam_limits."""
         services = "".join(f"DefaultLimit{name.upper()}={value}\n" for name, value in sorted(entries.items()))
         logins = "".join(
-            f"{who} - {name} {'unlimited' if value == 'infinity' else value}\n"
+            f"{who} - {name} {_for_logins(name, value)}\n"
             for name, value in sorted(entries.items())
             for who in ("*", "root")
         )
         return {self.path: "[Manager]\n" + services, self.logins: logins}
+
+
+def _for_logins(name: str, value: str) -> str:
+    """As limits.conf(5) wants it: memory and stack in KiB, where systemd takes bytes."""
+    if value == "infinity":
+        return "unlimited"
+    return str(-(-int(value) // 1024)) if name in ("memlock", "stack") else value
 
 
 class IrqbalanceDropIn(OwnFiles):
@@ -62,9 +70,19 @@ class IrqbalanceDropIn(OwnFiles):
         return {self.path: "[Service]\n" + lines}
 
 
-def unit_setting(facts: Facts, unit: str, name: str) -> tuple[str, str] | None:
-    """Value and file of a unit's setting at the next boot; None where no drop-in sets it. Raises ReadFailed."""
-    return _last(facts, [f"{folder}/{unit}.d" for folder in _FOLDERS if not folder.startswith("run/")], name)
+def unit_cpus(facts: Facts, unit: str, name: str) -> tuple[str, str] | None:
+    """CPUs that a unit's drop-ins add up to at the next boot, and the last file that says so. Raises ReadFailed.
+
+    An empty assignment takes back what came before. None where no drop-in says anything.
+    """
+    folders = [f"{folder}/{unit}.d" for folder in _FOLDERS if not folder.startswith("run/")]
+    found: list[str] = []
+    last = None
+    for path in by_precedence(facts.host, folders):
+        for value in re.findall(rf"^[ \t]*{name}[ \t]*=[ \t]*(.*?)[ \t]*$", _text(facts, path), re.MULTILINE):
+            found = [*found, value] if value else []
+            last = f"/{path}"
+    return (",".join(found), last) if last is not None else None
 
 
 def manager_setting(facts: Facts, name: str) -> tuple[str, str] | None:
@@ -82,7 +100,7 @@ def _last(facts: Facts, folders: list[str], name: str) -> tuple[str, str] | None
 
 
 def _in_file(facts: Facts, path: str, name: str) -> tuple[str, str] | None:
-    values = re.findall(rf"^\s*{name}\s*=\s*(.*?)\s*$", facts.host.files.read_or(path, ""), re.MULTILINE)
+    values = re.findall(rf"^\s*{name}\s*=\s*(.*?)\s*$", _text(facts, path), re.MULTILINE)
     return (values[-1], f"/{path}") if values else None
 
 
@@ -95,3 +113,8 @@ def reload_refusal(facts: Facts) -> str | None:
     if files.exists("dev/nvidiactl") and not files.exists("dev/char/195:255"):
         return "a reload of systemd could take the GPUs from containers: make the links of the check deviceLinks"
     return None
+
+
+def _text(facts: Facts, path: str) -> str:
+    """Content of a drop-in; a masked one says nothing."""
+    return "" if facts.host.files.is_mask(path) else facts.host.files.read_or(path, "")

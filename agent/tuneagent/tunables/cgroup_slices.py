@@ -18,7 +18,7 @@ from tuneagent.model import (
     Unreadable,
     Value,
 )
-from tuneagent.persist.systemd_d import OWN_NAME, SLICES, SliceDropIns, unit_setting
+from tuneagent.persist.systemd_d import OWN_NAME, SLICES, SliceDropIns, unit_cpus
 from tuneagent.tunable import Entries, Facts, Tunable
 from tuneagent.tunables.reserved_cpus import expand, waiting
 
@@ -63,7 +63,7 @@ class CgroupSlices(Tunable[Spec]):
         path = f"{BASE}/{unit}/cpuset.cpus"
         owner = None
         try:
-            found = unit_setting(facts, unit, "AllowedCPUs")
+            found = unit_cpus(facts, unit, "AllowedCPUs")
             persisted: Observation = Value(_normal(found[0]) if found else "")
             own = f"/etc/systemd/system/{unit}.d/{OWN_NAME}"
             if found and found[1] != own and found[1].rpartition("/")[2] > OWN_NAME:
@@ -84,9 +84,11 @@ class CgroupSlices(Tunable[Spec]):
         if not facts.host.files.exists(f"{BASE}/cgroup.controllers"):
             return facts.host.missing(f"{BASE}/cgroup.controllers")
         seen = facts.host.observe(path)
-        if isinstance(seen, Absent):
-            # Without the cpuset controller, or before the first unit of the slice, nothing bounds it.
+        if isinstance(seen, Absent) and facts.host.files.is_dir(f"{BASE}/{unit}"):
+            # Without the cpuset controller nothing bounds it yet.
             return Value("")
+        if isinstance(seen, Absent):
+            return Absent(f"{unit} has no cgroup now")
         if not isinstance(seen, Value):
             return seen
         try:
@@ -105,7 +107,7 @@ class CgroupSlices(Tunable[Spec]):
 
     def waits(self, facts: Facts, subject: Subject) -> str | None:
         """A CPU plan for another topology."""
-        return waiting(facts)
+        return waiting(facts) if "{" in str(facts.specs.get(self.name, {})) else None
 
     def write(self, facts: Facts, subject: Subject, value: Setting) -> None:
         """Let systemd set it, in /run alone; the drop-in is what the next boot reads."""

@@ -9,7 +9,7 @@ import msgspec
 
 from tuneagent.errors import ReadFailed
 from tuneagent.model import About, Absent, Observation, Reading, Setting, Severity, Subject, Unreadable, Value
-from tuneagent.persist.tmpfiles_d import TmpfilesD, reading, winner
+from tuneagent.persist.tmpfiles_d import TmpfilesD, reading
 from tuneagent.tunable import Entries, Facts, Tunable
 
 BASE = "sys/devices/system/cpu"
@@ -31,7 +31,7 @@ def _path(cpu: str, file: str) -> str:
 
 
 class CpuFrequency(Tunable[Spec]):
-    """Clock limits of each CPU. Lower and upper limit are one setting: the order of writing depends on both."""
+    """Clock limits of each CPU, energy preference, boost. The upper limit is written before the lower one."""
 
     name = "cpuFrequency"
     group = "cpu"
@@ -62,13 +62,16 @@ class CpuFrequency(Tunable[Spec]):
         """Limits and preference of each CPU, and boost; `host` where no CPU has a frequency."""
         cpus = [cpu for cpu in sorted(facts.topology.online) if facts.host.files.exists(f"{BASE}/cpu{cpu}/cpufreq")]
         found: list[Subject] = []
-        if spec.min is not None or spec.max is not None:
-            found += [f"cpu:{cpu}/limits" for cpu in cpus]
+        # In the order of their names boost comes first, since it moves what the hardware offers, then max, then min.
+        if spec.max is not None:
+            found += [f"cpu:{cpu}/max" for cpu in cpus]
+        if spec.min is not None:
+            found += [f"cpu:{cpu}/min" for cpu in cpus]
         if spec.energy_preference is not None:
             found += [f"cpu:{cpu}/preference" for cpu in cpus]
         if not cpus:
             return ["host"]
-        return [*found, "cpu:boost"] if spec.boost is not None else found
+        return ["boost:host", *found] if spec.boost is not None else found
 
     def read(self, facts: Facts, subject: Subject) -> Reading:
         """One of them, now and at the next boot."""
@@ -76,11 +79,11 @@ class CpuFrequency(Tunable[Spec]):
             if not facts.topology.online:
                 return Reading(Unreadable("the CPUs of this host are not known"), evidence=f"/{BASE}")
             return Reading(Absent("no CPU has cpufreq here, as is usual in a virtual machine"), evidence=f"/{BASE}")
-        if subject == "cpu:boost":
+        if subject == "boost:host":
             return _boost(facts)
         cpu, _, part = subject.removeprefix("cpu:").partition("/")
-        if part == "limits":
-            return _limits(facts, cpu)
+        if part in ("min", "max"):
+            return _limit(facts, cpu, part)
         path = _path(cpu, "energy_performance_preference")
         live: Observation = facts.host.observe(path)
         if isinstance(live, Value) and live.value not in _PREFERENCES and not str(live.value).isdigit():
@@ -91,39 +94,33 @@ class CpuFrequency(Tunable[Spec]):
         """Limits within what the hardware has; what the spec leaves out stays as found."""
         desired: dict[Subject, Setting] = {}
         for subject, found in readings.items():
-            if subject == "cpu:boost":
+            if subject == "boost:host":
                 desired[subject] = spec.boost
             elif subject.endswith("/preference"):
                 desired[subject] = spec.energy_preference
-            elif subject.endswith("/limits") and isinstance(found.live, Value):
-                cpu = subject.removeprefix("cpu:").partition("/")[0]
-                low = _number(facts, _path(cpu, "cpuinfo_min_freq"))
-                high = _number(facts, _path(cpu, "cpuinfo_max_freq"))
-                wanted = dict(found.live.value)
-                for name, value in (("min", spec.min), ("max", spec.max)):
-                    bound = {"hardware": low if name == "min" else high, "max": high}
-                    chosen = bound.get(value) if isinstance(value, str) else value
-                    if value is not None and chosen is None:
-                        break
-                    wanted[name] = wanted[name] if chosen is None else chosen
-                else:
-                    desired[subject] = wanted
+            elif subject != "host" and isinstance(found.live, Value):
+                cpu, _, part = subject.removeprefix("cpu:").partition("/")
+                value = spec.max if part == "max" else spec.min
+                end = "min" if part == "min" and value == "hardware" else "max"
+                chosen = _number(facts, _path(cpu, f"cpuinfo_{end}_freq")) if isinstance(value, str) else value
+                if chosen is not None:
+                    desired[subject] = chosen
         return desired
 
     def refuse(self, facts: Facts, subject: Subject, desired: Setting) -> str | None:
         """A frequency that the CPU has not."""
-        if not subject.endswith("/limits"):
+        cpu, _, part = subject.removeprefix("cpu:").partition("/")
+        if part not in ("min", "max"):
             return None
-        cpu = subject.removeprefix("cpu:").partition("/")[0]
         low, high = (_number(facts, _path(cpu, f"cpuinfo_{end}_freq")) for end in ("min", "max"))
-        if low is not None and high is not None and not low <= desired["min"] <= desired["max"] <= high:
-            return f"{desired['min']} to {desired['max']} kHz is not within {low} to {high} kHz"
+        if low is not None and high is not None and not low <= desired <= high:
+            return f"{desired} kHz is not within {low} to {high} kHz"
         return None
 
     def write(self, facts: Facts, subject: Subject, value: Setting) -> None:
-        """Write it; of two limits first the one that keeps the lower below the upper."""
+        """Write it."""
         files = facts.host.files
-        if subject == "cpu:boost":
+        if subject == "boost:host":
             path, inverse = _boost_file(facts)
             files.write(path, f"{int(value != inverse)}\n")
             return
@@ -131,21 +128,16 @@ class CpuFrequency(Tunable[Spec]):
         if part == "preference":
             files.write(_path(cpu, "energy_performance_preference"), f"{value}\n")
             return
-        now = _number(facts, _path(cpu, "scaling_max_freq"))
-        order = (
-            ("max", "min") if now is None or (value["min"] <= value["max"] and value["max"] >= now) else ("min", "max")
-        )
-        for name in order:
-            files.write(_path(cpu, f"scaling_{name}_freq"), f"{value[name]}\n")
+        files.write(_path(cpu, f"scaling_{part}_freq"), f"{value}\n")
 
     def entries(self, subject: Subject, value: Setting) -> Entries:
         """`w` lines; `max` sorts before `min`, and at boot the limits are the widest, so that order is right."""
-        if subject == "cpu:boost":
+        if subject == "boost:host":
             return {NO_TURBO: str(int(not value)), BOOST: str(int(value))}
         cpu, _, part = subject.removeprefix("cpu:").partition("/")
         if part == "preference":
             return {_path(cpu, "energy_performance_preference"): str(value)}
-        return {_path(cpu, f"scaling_{name}_freq"): str(value[name]) for name in ("max", "min")}
+        return {_path(cpu, f"scaling_{part}_freq"): str(value)}
 
 
 def _number(facts: Facts, path: str) -> int | None:
@@ -170,31 +162,15 @@ def _boost(facts: Facts) -> Reading:
     return reading(facts, path, live, lambda text: (text == "1") != inverse, default=Value(True))
 
 
-def _limits(facts: Facts, cpu: str) -> Reading:
-    paths = {name: _path(cpu, f"scaling_{name}_freq") for name in ("min", "max")}
-    values: dict[str, int] = {}
-    live: Observation | None = None
-    for name, path in paths.items():
-        seen = facts.host.observe(path)
-        if not isinstance(seen, Value):
-            live = seen
-        elif not str(seen.value).isdigit():
-            live = Unreadable(f"/{path}: {str(seen.value)[:40]!r} is no frequency")
-        else:
-            values[name] = int(seen.value)
-    first = reading(facts, paths["min"], live or Value(values), int)
-    persisted: Observation
-    try:
-        lines = {name: winner(facts, path) for name, path in paths.items()}
-        hardware = {name: _number(facts, _path(cpu, f"cpuinfo_{name}_freq")) for name in paths}
-        boot = {name: int(line.value) if line else hardware[name] for name, line in lines.items()}
-        known = all(value is not None for value in boot.values())
-        persisted = Value(boot) if known else Absent("no tmpfiles.d line")
-    except (ReadFailed, ValueError) as error:
-        persisted = Unreadable(str(error))
-    return msgspec.structs.replace(
-        first, evidence=", ".join(f"/{path}" for path in paths.values()), persisted=persisted
-    )
+def _limit(facts: Facts, cpu: str, end: str) -> Reading:
+    path = _path(cpu, f"scaling_{end}_freq")
+    live: Observation = facts.host.observe(path)
+    if isinstance(live, Value):
+        known = str(live.value).isdigit()
+        live = Value(int(live.value)) if known else Unreadable(f"/{path}: {str(live.value)[:40]!r} is no frequency")
+    # Without a line the kernel starts with the widest that the hardware has.
+    widest = _number(facts, _path(cpu, f"cpuinfo_{end}_freq"))
+    return reading(facts, path, live, int, default=None if widest is None else Value(widest))
 
 
 TUNABLE = CpuFrequency()

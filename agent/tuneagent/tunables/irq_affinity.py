@@ -110,7 +110,7 @@ class IrqAffinity(Tunable[Spec]):
 
     def waits(self, facts: Facts, subject: Subject) -> str | None:
         """A CPU plan for another topology."""
-        return waiting(facts)
+        return waiting(facts) if getattr(facts.specs.get(self.name), "avoid", None) else None
 
     def write(self, facts: Facts, subject: Subject, value: Setting) -> None:
         """Write the CPU list."""

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from tuneagent.cpulist import format_cpulist, parse_cpulist
-from tuneagent.errors import CommandFailed, ReadFailed
+from tuneagent.errors import CommandFailed, ReadFailed, WriteFailed
 from tuneagent.model import (
     About,
     Absent,
@@ -108,7 +108,7 @@ class Irqbalance(Tunable[Spec]):
 
     def waits(self, facts: Facts, subject: Subject) -> str | None:
         """A CPU plan for another topology."""
-        return waiting(facts)
+        return waiting(facts) if "{" in getattr(facts.specs.get(self.name), "banned_cpus", "") else None
 
     def refuse(self, facts: Facts, subject: Subject, desired: Setting) -> str | None:
         """A reload of systemd that would take GPUs from containers."""
@@ -116,6 +116,10 @@ class Irqbalance(Tunable[Spec]):
 
     def write(self, facts: Facts, subject: Subject, value: Setting) -> None:
         """Put the drop-in in place and restart the daemon: it reads its environment at start alone."""
+        reason = reload_refusal(facts)
+        if reason is not None:
+            # Asked again here, since undo comes this way too.
+            raise WriteFailed(reason)
         self.drop_in.replace(facts, {VARIABLE: str(value)} if value else {})
         for argv in (["systemctl", "daemon-reload"], ["systemctl", "try-restart", UNIT]):
             facts.host.order(argv)

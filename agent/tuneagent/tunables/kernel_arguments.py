@@ -20,6 +20,7 @@ from tuneagent.model import (
     Value,
 )
 from tuneagent.pattern import pattern
+from tuneagent.persist import grubby
 from tuneagent.persist.boot_arguments import BootArguments, by_hand
 from tuneagent.persist.grub import values_of
 from tuneagent.tunable import Entries, Facts, Tunable
@@ -112,6 +113,9 @@ class KernelArguments(Tunable[Spec]):
             words = next(iter(self.entries(subject, desired).values())) or ""
             advice = by_hand(facts, words)
             return f"{impossible}; by hand: {advice}" if advice else impossible
+        if grubby.is_there(facts) and (unsafe := grubby.unsafe(facts, subject.removeprefix("arg:"))) is not None:
+            words = next(iter(self.entries(subject, desired).values())) or ""
+            return f"{unsafe}; by hand: grubby --update-kernel=ALL --args='{words}'"
         if not facts.host.exec.available:
             return "the boot loader's program cannot be run on a tree of files"
         if subject == "arg:isolcpus" and desired is not None:

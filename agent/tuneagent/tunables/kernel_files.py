@@ -68,9 +68,6 @@ ROWS: dict[str, Row] = {
                        "https://docs.kernel.org/timers/timekeeping.html", "services/time/limits",
                        ("tsc", "kvm-clock", "arch_sys_counter", "hpet", "acpi_pm"),
                        offered="sys/devices/system/clocksource/clocksource0/available_clocksource"),
-    "nvmeIoTimeout": Row("sys/module/nvme_core/parameters/io_timeout", "number", Severity.MEDIUM,
-                         "a cloud volume that pauses for longer than this is given up (seconds)",
-                         "https://docs.aws.amazon.com/ebs/latest/userguide/nvme-ebs-volumes.html", "storage", highest=4294967295),
     "gdsStatistics": Row("sys/module/nvidia_fs/parameters/rw_stats_enabled", "switch", Severity.LOW,
                          "counting every transfer slows small ones down",
                          "https://docs.nvidia.com/gpudirect-storage/troubleshooting-guide/", "storage"),
@@ -198,7 +195,8 @@ class KernelFiles(Tunable[Any]):
 
     def waits(self, facts: Facts, subject: Subject) -> str | None:
         """A mask of a CPU plan for another topology."""
-        return waiting(facts) if _row(subject).form == "mask" else None
+        raw = getattr(facts.specs.get(self.name), subject.removeprefix("file:"), "")
+        return waiting(facts) if "{" in str(raw) else None
 
     def write(self, facts: Facts, subject: Subject, value: Setting) -> None:
         """Write the running value; in a tree a choice is shown as the kernel would."""

@@ -15,6 +15,7 @@ from tuneagent.checks.system import service_limit
 from tuneagent.errors import ReadFailed
 from tuneagent.model import (
     About,
+    Absent,
     Disruption,
     Lifetime,
     Observation,
@@ -78,8 +79,7 @@ class Limits(Tunable[Spec]):
         live = service_limit(facts, name)
         try:
             found = manager_setting(facts, f"DefaultLimit{name.upper()}")
-            # Where no file sets it, the next boot starts from the same default as this one did.
-            persisted: Observation | None = Value(found[0].rpartition(":")[2]) if found else live
+            persisted: Observation = Value(found[0].rpartition(":")[2]) if found else Absent("no file sets it")
         except ReadFailed as error:
             persisted = Unreadable(str(error))
         return Reading(

@@ -77,11 +77,10 @@ class ModuleOptions(Tunable[Spec]):
         name = subject.removeprefix("option:")
         owner = None
         live, evidence = self._live(facts, name)
-        persisted: Observation | None
+        persisted: Observation
         try:
             found = options(facts).get(name)
-            # Without a line the next load starts from the same default as this one did.
-            persisted = Value(found[0]) if found else live
+            persisted = Value(found[0]) if found else Absent("no line in modprobe.d")
             if found and found[1].rpartition("/")[2] > OWN_NAME:
                 owner = found[1]
         except ReadFailed as error:

@@ -106,7 +106,7 @@ class NetQueues(Tunable[Spec]):
 
     def waits(self, facts: Facts, subject: Subject) -> str | None:
         """A CPU plan for another topology."""
-        return waiting(facts)
+        return waiting(facts) if "/rx-" in subject and _follows_plan(facts) else None
 
     def write(self, facts: Facts, subject: Subject, value: Setting) -> None:
         """Write the mask."""
@@ -115,6 +115,10 @@ class NetQueues(Tunable[Spec]):
     def entries(self, subject: Subject, value: Setting) -> Entries:
         """One udev rule."""
         return {_entry(subject): format_cpumask(parse_cpulist(str(value)))}
+
+
+def _follows_plan(facts: Facts) -> bool:
+    return getattr(facts.specs.get("netQueues"), "rps", None) == "reserved"
 
 
 def _attribute(subject: Subject) -> str:

@@ -102,7 +102,13 @@ class Nvme(Tunable[Spec]):
             else:
                 known = str(live.value).isdigit()
                 live = Value(int(live.value)) if known else Unreadable(f"/{path}: {live.value!r} is no number")
-        return reading(facts, path, live, _entry(subject), str if is_word else int)
+        found = reading(facts, path, live, _entry(subject), str if is_word else int)
+        match = _SUBJECT.match(subject)
+        name = self._namespaces(facts).get(f"{match.group(1)}/ns{match.group(2)}", "") if match else ""
+        if re.match(r"nvme\d+c\d+n", name):
+            why = "with native multipath the drive has no PCI parent that a udev rule could match"
+            return msgspec.structs.replace(found, impossible=why, persisted=None)
+        return found
 
     def desire(self, facts: Facts, spec: Spec, readings: Mapping[Subject, Reading]) -> Mapping[Subject, Setting]:
         """The values of the spec."""

@@ -25,6 +25,8 @@ def plan_of(facts: Facts) -> CpuPlan | None:
     if not isinstance(spec, Spec):
         return None
     smt = getattr(facts.specs.get("smt"), "enabled", None)
+    if facts.specs.get("kernelArguments", {}).get("nosmt"):
+        smt = False
     return facts.once(f"cpu plan {spec} {smt}", lambda: cpu_plan.make(facts.topology, spec, smt=smt))
 
 

@@ -114,7 +114,9 @@ class Services(Tunable[Spec]):
         """Enable or disable, then start or stop."""
         unit = subject.removeprefix("unit:")
         for verb in ("enable" if value["enabled"] else "disable", "start" if value["active"] else "stop"):
-            facts.host.order(["systemctl", verb, unit], _TIMEOUT_S)
+            # `enable` would reload systemd, which can take GPUs from containers (nvidia-container-toolkit issue 48).
+            quiet = ["--no-reload"] if verb in ("enable", "disable") else []
+            facts.host.order(["systemctl", verb, *quiet, unit], _TIMEOUT_S)
 
     def describe(self, subject: Subject) -> About:
         """Why this unit."""

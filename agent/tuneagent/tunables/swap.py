@@ -54,7 +54,8 @@ class Swap(Tunable[Spec]):
     def subjects(self, facts: Facts, spec: Spec) -> Sequence[Subject]:
         """One for each device; `host` where there is none."""
         seen = swap_devices(facts)
-        return [f"swap:{name}" for name in seen.value] if isinstance(seen, Value) and seen.value else ["host"]
+        # `host` is always among them: a device that is out of use because of us is not one that the profile forgot.
+        return ["host", *(f"swap:{name}" for name in seen.value)] if isinstance(seen, Value) else ["host"]
 
     def read(self, facts: Facts, subject: Subject) -> Reading:
         """Priority of the device, or null where it is not in use."""
@@ -69,7 +70,8 @@ class Swap(Tunable[Spec]):
         for line in facts.host.files.read_or("proc/swaps", "").splitlines()[1:]:
             fields = line.split()
             if len(fields) >= 5 and fields[0] == name:
-                return Value(int(fields[4]))
+                # Below 0 the kernel numbers them itself, anew at each swapon.
+                return Value(max(int(fields[4]), -1))
         return Value(None)
 
     def desire(self, facts: Facts, spec: Spec, readings: Mapping[Subject, Reading]) -> Mapping[Subject, Setting]:
