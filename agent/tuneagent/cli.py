@@ -384,7 +384,8 @@ def run(settings: Settings, gpu: str, cpus: str, memory: str, command: tuple[str
     if cpus != "local" and not (cpus.isdigit() and int(cpus) > 0):
         raise UsageError(f"--cpus {cpus}: `local` or a number of cores")
     host = live_host()
-    variables = {name: environment(name) for pair in ((VISIBLE, VISIBLE), *RANK_VARIABLES) for name in pair}
+    names = [VISIBLE, *(name for rank, counts in RANK_VARIABLES for name in (rank, *counts))]
+    variables = {name: environment(name) for name in names}
     gpus, picture = read_gpus(host), read_topology(host)
     chosen = choose_gpu(gpus, gpu, variables)
     if chosen is None:

@@ -21,17 +21,14 @@ class Binding:
 
 
 # Rank on this node and ranks on this node, as launchers say it: torchrun, Open MPI, Slurm, MPICH, PALS.
-RANK_VARIABLES = (
-    ("LOCAL_RANK", "LOCAL_WORLD_SIZE"),
-    ("OMPI_COMM_WORLD_LOCAL_RANK", "OMPI_COMM_WORLD_LOCAL_SIZE"),
-    ("SLURM_LOCALID", "SLURM_STEP_TASKS_PER_NODE"),
-    ("SLURM_LOCALID", "SLURM_TASKS_PER_NODE"),
-    ("SLURM_LOCALID", "SLURM_NTASKS_PER_NODE"),
-    ("MPI_LOCALRANKID", "MPI_LOCALNRANKS"),
-    ("PALS_LOCAL_RANKID", "PALS_LOCAL_SIZE"),
+RANK_VARIABLES: tuple[tuple[str, tuple[str, ...]], ...] = (
+    ("LOCAL_RANK", ("LOCAL_WORLD_SIZE",)),
+    ("OMPI_COMM_WORLD_LOCAL_RANK", ("OMPI_COMM_WORLD_LOCAL_SIZE",)),
+    ("SLURM_LOCALID", ("SLURM_STEP_TASKS_PER_NODE", "SLURM_TASKS_PER_NODE", "SLURM_NTASKS_PER_NODE")),
+    ("MPI_LOCALRANKID", ("MPI_LOCALNRANKS",)),
+    ("PALS_LOCAL_RANKID", ("PALS_LOCAL_SIZE",)),
 )
 VISIBLE = "CUDA_VISIBLE_DEVICES"
-_SLURM = "SLURM_NTASKS_PER_NODE"
 
 
 @dataclass(frozen=True)
@@ -44,14 +41,15 @@ class Rank:
 
 def rank_of(environment: Mapping[str, str | None]) -> Rank:
     """Rank by the first launcher's variables that are set. Raises UsageError for nonsense."""
-    for rank_name, count_name in RANK_VARIABLES:
+    for rank_name, count_names in RANK_VARIABLES:
         text = environment.get(rank_name)
-        if not text or (rank_name == "SLURM_LOCALID" and not environment.get(count_name) and environment.get(_SLURM)):
+        if not text:
             continue
         if not re.match(r"\d{1,6}\Z", text):
             raise UsageError(f"{rank_name}={text!r} is no number")
+        told = next((value for name in count_names if (value := environment.get(name))), "")
         # Slurm writes `8(x2)` for two nodes of eight.
-        count = re.match(r"(\d{1,6})(\(|\Z)", environment.get(count_name) or "")
+        count = re.match(r"(\d{1,6})(\(|\Z)", told)
         number = int(text)
         return Rank(number, max(int(count.group(1)) if count else 1, number + 1))
     return Rank()
