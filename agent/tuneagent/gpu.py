@@ -114,6 +114,15 @@ class GpuSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     devices: tuple[GpuDevice, ...] = ()
     lost: dict[str, str] = {}
 
+    def users(self) -> dict[int, list[str]]:
+        """PCI addresses of the GPUs of each process, those of MIG instances included."""
+        used: dict[int, list[str]] = {}
+        for device in self.devices:
+            inside = [pid for instance in device.mig.instances for pid in instance.pids] if device.mig else []
+            for pid in {*(device.pids or ()), *inside}:
+                used.setdefault(pid, []).append(device.pci or "")
+        return used
+
     def device(self, uuid: str) -> GpuDevice | None:
         """The GPU of that UUID."""
         return next((device for device in self.devices if device.uuid == uuid), None)

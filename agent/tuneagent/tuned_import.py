@@ -11,9 +11,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from tuneagent.checks import metal
 from tuneagent.errors import PathMissing, UsageError
 from tuneagent.host import Host
 from tuneagent.pattern import pattern
+from tuneagent.tunable import Facts
 from tuneagent.tunables.dirty_pages import PAIRS
 from tuneagent.tunables.kernel_files import ROWS, parse_value
 from tuneagent.tunables.sysctl import ALLOWED, ELSEWHERE
@@ -111,7 +113,8 @@ class _Profile:
             raise UsageError(f"/{file}: includes itself")
         own = _sections(text, f"/{file}")
         main = own.pop("main", Section("main"))
-        include = _VIRTUAL.sub(lambda match: match.group(1 if self._is_virtual() else 2), main.control("include"))
+        virtual = metal(Facts(self.host)) is not None
+        include = _VIRTUAL.sub(lambda match: match.group(1 if virtual else 2), main.control("include"))
         for name in re.split(r"[,;]", self._fill(include)):
             if name.strip():
                 self.load(self._beside(folder, name.strip()), (*path, file))
@@ -141,10 +144,6 @@ class _Profile:
                         self.variables[other.key] = other.value
             elif line.value != f"${{{line.key}}}":
                 self.variables[line.key] = self._fill(line.value)
-
-    def _is_virtual(self) -> bool:
-        flags = re.search(r"^(flags|Features)\s*:.*$", self.host.files.read_or("proc/cpuinfo", ""), re.MULTILINE)
-        return bool(flags and " hypervisor" in flags.group(0))
 
     def _fill(self, text: str) -> str:
         return _VARIABLE.sub(lambda match: self.variables.get(match.group(1), match.group(0)), text)

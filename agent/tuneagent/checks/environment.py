@@ -22,13 +22,7 @@ NO_PROCESS = "no process uses a GPU now, and there is no /etc/nccl.conf"
 
 def gpu_pids(facts: Facts) -> list[int]:
     """Processes that NVML lists, MIG instances included."""
-    found: set[int] = set()
-    if isinstance(facts.gpus, GpuSnapshot):
-        for device in facts.gpus.devices:
-            found.update(device.pids or ())
-            for instance in device.mig.instances if device.mig else ():
-                found.update(instance.pids)
-    return sorted(found)
+    return sorted(facts.gpus.users()) if isinstance(facts.gpus, GpuSnapshot) else []
 
 
 def _conf(text: str) -> dict[str, str]:

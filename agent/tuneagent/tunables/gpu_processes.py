@@ -139,14 +139,7 @@ class GpuProcesses(Tunable[Spec]):
 
 
 def _gpus_by_pid(facts: Facts) -> dict[int, list[str]]:
-    """PCI addresses of the GPUs of each process."""
-    used: dict[int, list[str]] = {}
-    if isinstance(facts.gpus, GpuSnapshot):
-        for device in facts.gpus.devices:
-            inside = [pid for instance in device.mig.instances for pid in instance.pids] if device.mig else []
-            for pid in {*(device.pids or ()), *inside}:
-                used.setdefault(pid, []).append(device.pci or "")
-    return used
+    return facts.gpus.users() if isinstance(facts.gpus, GpuSnapshot) else {}
 
 
 def _local_cpus(topology: Topology, addresses: Sequence[str]) -> frozenset[int]:

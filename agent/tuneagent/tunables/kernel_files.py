@@ -8,15 +8,14 @@ from typing import Any, Literal
 
 import msgspec
 
+from tuneagent.choice import chosen, with_chosen
 from tuneagent.cpulist import format_cpulist, format_cpumask, parse_cpulist, parse_cpumask
 from tuneagent.errors import ReadFailed
 from tuneagent.model import About, Observation, Reading, Setting, Severity, Subject, Unreadable, Value
-from tuneagent.pattern import pattern
 from tuneagent.persist.tmpfiles_d import TmpfilesD, reading
 from tuneagent.tunable import Entries, Facts, Tunable
 from tuneagent.tunables.reserved_cpus import expand, waiting
 
-_CHOSEN = pattern(r"\[([^\]\s]+)\]")
 _TRANSHUGE = "https://docs.kernel.org/admin-guide/mm/transhuge.html"
 _SHMEM = ("always", "within_size", "advise", "never", "deny", "force")
 
@@ -98,10 +97,10 @@ def _row(subject: Subject) -> Row:
 def parse_value(row: Row, text: str) -> Setting:
     """A file's text as it is compared. Raises ValueError."""
     if row.form == "choice":
-        match = _CHOSEN.search(text)
-        if match is None:
+        word = chosen(text)
+        if word is None:
             raise ValueError(f"no choice in brackets in {text[:60]!r}")
-        return match.group(1)
+        return word
     if row.form in ("flag", "switch"):
         if text not in ("Y", "N", "1", "0", "true", "false"):
             raise ValueError(f"{text[:40]!r} is neither yes nor no")
@@ -204,8 +203,7 @@ class KernelFiles(Tunable[Any]):
         before = facts.host.files.read(row.path)
         text = shown_value(row, value, before)
         if row.form == "choice" and not facts.host.files.is_kernel:
-            words = before.replace("[", "").replace("]", "").split()
-            text = " ".join(f"[{word}]" if word == value else word for word in words)
+            text = with_chosen(before, text)
         if row.form == "mask" and not parse_cpulist(str(value)):
             raise ReadFailed(f"{subject}: an empty mask")
         facts.host.files.write(row.path, f"{text}\n")

@@ -8,6 +8,7 @@ from typing import Literal
 
 import msgspec
 
+from tuneagent.choice import chosen, offered, with_chosen
 from tuneagent.errors import ReadFailed
 from tuneagent.model import About, Absent, Observation, Reading, Setting, Severity, Subject, Unreadable, Value
 from tuneagent.pattern import pattern
@@ -15,7 +16,6 @@ from tuneagent.persist.udev import UdevRules, entry_of, key, reading
 from tuneagent.tunable import Entries, Facts, Tunable
 
 _SUBJECT = pattern(r"nvme:([0-9a-f:.]+)/ns(\d+)/(\w+)\Z")
-_CHOSEN = pattern(r"\[([^\]\s]+)\]")
 # Field of the spec -> file under queue/.
 FILES = {
     "scheduler": "scheduler",
@@ -96,9 +96,9 @@ class Nvme(Tunable[Spec]):
         live: Observation = facts.host.observe(path)
         is_word = subject.endswith("/scheduler")
         if isinstance(live, Value):
-            match = _CHOSEN.search(str(live.value))
             if is_word:
-                live = Value(match.group(1)) if match else Unreadable(f"/{path}: no choice in {live.value!r}")
+                word = chosen(str(live.value))
+                live = Value(word) if word else Unreadable(f"/{path}: no choice in {live.value!r}")
             else:
                 known = str(live.value).isdigit()
                 live = Value(int(live.value)) if known else Unreadable(f"/{path}: {live.value!r} is no number")
@@ -118,16 +118,15 @@ class Nvme(Tunable[Spec]):
         """A scheduler that this kernel has not loaded."""
         if not subject.endswith("/scheduler"):
             return None
-        offered = facts.host.files.read_or(self._path(facts, subject), "").replace("[", "").replace("]", "").split()
-        return None if desired in offered else f"the kernel offers {', '.join(offered)}, not {desired}"
+        known = offered(facts.host.files.read_or(self._path(facts, subject), ""))
+        return None if desired in known else f"the kernel offers {', '.join(known)}, not {desired}"
 
     def write(self, facts: Facts, subject: Subject, value: Setting) -> None:
         """Write the running value; in a tree the file shows the choice as the kernel would."""
         path = self._path(facts, subject)
         text = str(value)
         if subject.endswith("/scheduler") and not facts.host.files.is_kernel:
-            words = facts.host.files.read(path).replace("[", "").replace("]", "").split()
-            text = " ".join(f"[{word}]" if word == value else word for word in words)
+            text = with_chosen(facts.host.files.read(path), text)
         facts.host.files.write(path, f"{text}\n")
 
     def entries(self, subject: Subject, value: Setting) -> Entries:

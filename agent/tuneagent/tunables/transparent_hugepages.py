@@ -7,13 +7,12 @@ from typing import Literal
 
 import msgspec
 
+from tuneagent.choice import chosen, with_chosen
 from tuneagent.model import About, Observation, Reading, Setting, Severity, Subject, Unreadable, Value
-from tuneagent.pattern import pattern
 from tuneagent.persist.tmpfiles_d import TmpfilesD, reading
 from tuneagent.tunable import Entries, Facts, Tunable
 
 BASE = "sys/kernel/mm/transparent_hugepage"
-_CHOSEN = pattern(r"\[([^\]\s]+)\]")
 # Field of the spec -> file under khugepaged/.
 KHUGEPAGED = {
     "defrag": "defrag",
@@ -108,8 +107,7 @@ class TransparentHugepages(Tunable[Spec]):
         if subject.startswith("thp:khugepaged/") or facts.host.files.is_kernel:
             facts.host.files.write(path, f"{value}\n")
             return
-        words = facts.host.files.read(path).replace("[", "").replace("]", "").split()
-        facts.host.files.write(path, " ".join(f"[{word}]" if word == value else word for word in words) + "\n")
+        facts.host.files.write(path, with_chosen(facts.host.files.read(path), str(value)) + "\n")
 
     def entries(self, subject: Subject, value: Setting) -> Entries:
         """One `w` line."""
@@ -124,8 +122,8 @@ def _live(facts: Facts, subject: Subject, path: str) -> Observation:
         if not str(seen.value).isdigit():
             return Unreadable(f"/{path}: {seen.value!r} is not a number")
         return Value(int(seen.value))
-    match = _CHOSEN.search(str(seen.value))
-    return Value(match.group(1)) if match else Unreadable(f"/{path}: no choice in brackets in {seen.value!r}")
+    word = chosen(str(seen.value))
+    return Value(word) if word else Unreadable(f"/{path}: no choice in brackets in {seen.value!r}")
 
 
 TUNABLE = TransparentHugepages()
