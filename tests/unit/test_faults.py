@@ -180,7 +180,7 @@ class Faults(RuleBasedStateMachine):
 
 def test_random_faults() -> None:
     COUNTS.clear()
-    run_state_machine_as_test(  # type: ignore[no-untyped-call]
+    run_state_machine_as_test(  # type: ignore[no-untyped-call]  # hypothesis leaves it untyped
         Faults,
         settings=settings(
             max_examples=10_000 if SOAK else 200,

@@ -92,16 +92,14 @@ def _unit_limit(name: str) -> Callable[[Facts], Observation]:
 
     def read(facts: Facts) -> Observation:
         for unit in ("containerd", "crio", "docker"):
-            argv = ["systemctl", "show", f"--property=LoadState,{name}", f"{unit}.service"]
             try:
-                done = facts.host.exec.run(argv)
+                state = facts.host.unit(f"{unit}.service", "LoadState", name)
             except CommandFailed as error:
                 return Unreadable(str(error))
-            state = dict(re.findall(r"^(\w+)=(.*)$", done.stdout, re.MULTILINE))
             if state.get("LoadState") == "loaded" and name in state:
                 return Value(state[name])
             if "LoadState" not in state:
-                return Unreadable(f"systemctl: exit {done.code}: {done.stderr.strip()[:200]}")
+                return Unreadable(f"systemctl answered {state}")
         return Absent("no container runtime")
 
     return read

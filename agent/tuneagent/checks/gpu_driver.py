@@ -105,11 +105,10 @@ def _firmware_line(content: str) -> str:
 
 def _fabric_manager(facts: Facts) -> Observation:
     try:
-        done = facts.host.exec.run(["systemctl", "show", "--property=ActiveState", "nvidia-fabricmanager.service"])
+        state = facts.host.unit("nvidia-fabricmanager.service", "ActiveState")
     except CommandFailed as error:
         return Unreadable(str(error))
-    match = re.search(r"^ActiveState=(\w+)$", done.stdout, re.MULTILINE)
-    return Value(match.group(1)) if match else Unreadable(f"systemctl: exit {done.code}")
+    return Value(state["ActiveState"]) if "ActiveState" in state else Unreadable(f"systemctl answered {state}")
 
 
 def _device_links(facts: Facts) -> Observation:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -66,6 +67,13 @@ class Host:
             raise WriteFailed(str(error)) from None
         if done.code != 0:
             raise WriteFailed(f"{' '.join(argv)[:120]}: exit {done.code}: {done.stderr.strip()[-300:]}")
+
+    def unit(self, name: str, *properties: str) -> dict[str, str]:
+        """Properties of a unit of the host's systemd. Raises CommandFailed."""
+        done = self.exec.run(["systemctl", "show", f"--property={','.join(properties)}", name], 30.0)
+        if done.code != 0:
+            raise CommandFailed(f"systemctl: exit {done.code}: {done.stderr.strip()[:200]}")
+        return dict(re.findall(r"^(\w+)=(.*)$", done.stdout, re.MULTILINE))
 
     def missing(self, path: str) -> Absent | Unreadable:
         """What a missing file means: nothing of the kind here, or, in a tree without its folder, nothing known."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 
 import msgspec
@@ -26,7 +25,6 @@ from tuneagent.tunable import Entries, Facts, Tunable
 from tuneagent.tunables.reserved_cpus import expand, waiting
 
 UNIT, VARIABLE = "irqbalance.service", "IRQBALANCE_BANNED_CPULIST"
-_TIMEOUT_S = 30.0
 
 
 class Spec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
@@ -81,20 +79,16 @@ class Irqbalance(Tunable[Spec]):
 
     @staticmethod
     def _live(facts: Facts) -> Observation:
-        argv = ["systemctl", "show", "--property=LoadState,ActiveState,MainPID", UNIT]
         try:
-            done = facts.host.exec.run(argv, _TIMEOUT_S)
+            state = facts.host.unit(UNIT, "LoadState", "ActiveState", "MainPID")
         except CommandFailed as error:
             return Unreadable(str(error))
-        state = dict(re.findall(r"^(\w+)=(.*)$", done.stdout, re.MULTILINE))
         if state.get("LoadState") == "not-found":
             return Absent("irqbalance is not installed")
-        if state.get("ActiveState") != "active" or not state.get("MainPID", "").isdigit():
-            return (
-                Absent("irqbalance is not running")
-                if "ActiveState" in state
-                else Unreadable(f"systemctl: {done.stderr[:200]}")
-            )
+        if "ActiveState" not in state:
+            return Unreadable(f"systemctl answered {state}")
+        if state["ActiveState"] != "active" or not state.get("MainPID", "").isdigit():
+            return Absent("irqbalance is not running")
         try:
             environment = facts.host.processes.environment(int(state["MainPID"]))
             return Value(format_cpulist(parse_cpulist(environment.get(VARIABLE, ""))))

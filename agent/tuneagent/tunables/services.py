@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
@@ -85,18 +84,13 @@ class Services(Tunable[Spec]):
         unit = subject.removeprefix("unit:")
         evidence = f"systemctl show {unit}"
         try:
-            done = facts.host.exec.run(
-                ["systemctl", "show", "--property=LoadState,ActiveState,UnitFileState", unit], _TIMEOUT_S
-            )
+            state = facts.host.unit(unit, "LoadState", "ActiveState", "UnitFileState")
         except CommandFailed as error:
             return Reading(Unreadable(str(error)), evidence=evidence)
-        if done.code != 0:
-            return Reading(Unreadable(f"systemctl: exit {done.code}: {done.stderr.strip()[:200]}"), evidence=evidence)
-        state = dict(re.findall(r"^(\w+)=(.*)$", done.stdout, re.MULTILINE))
         if state.get("LoadState") == "not-found":
             return Reading(Absent(f"{unit} is not installed"), evidence=evidence)
         if "ActiveState" not in state:
-            return Reading(Unreadable(f"systemctl answered {done.stdout.strip()[:200]!r}"), evidence=evidence)
+            return Reading(Unreadable(f"systemctl answered {state}"), evidence=evidence)
         live = {
             "active": state["ActiveState"] in ("active", "activating", "reloading"),
             "enabled": state.get("UnitFileState", "").startswith("enabled"),
