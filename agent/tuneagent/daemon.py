@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import json
 import logging
 import random
@@ -19,8 +20,11 @@ from tuneagent.engine import Judged
 from tuneagent.errors import ReadFailed, TuneError
 from tuneagent.metrics import Metrics
 from tuneagent.model import Disruption, Finding, Report, Verdict
+from tuneagent.resident.client import socket_path
+from tuneagent.resident.server import CommandServer
 from tuneagent.session import HOLD_PATH, Applied, Session
-from tuneagent.tuning_profile import Profile
+from tuneagent.tunables import registry, specs_of
+from tuneagent.tuning_profile import Profile, builtin, builtin_names, resolve
 
 log = logging.getLogger("tuneagent")
 # Part of the interval by which passes are spread, so that a fleet does not move in step.
@@ -123,12 +127,20 @@ def open_findings(report: Report) -> list[Finding]:
     return sorted(chosen, key=lambda finding: (-finding.severity.rank, finding.tunable, finding.subject))
 
 
-def serve_file(session: Session, load: Callable[[], Profile], interval_s: int, metrics_address: str) -> int:
+def serve_file(
+    session: Session,
+    load: Callable[[], Profile],
+    interval_s: int,
+    metrics_address: str,
+    commands: Callable[[list[str]], int] | None = None,
+) -> int:
     """Check and repair against a profile file, read anew at each pass, until SIGTERM.
 
-    A profile that cannot be read changes nothing: the last good one goes on.
+    A profile that cannot be read changes nothing: the last good one goes on. With `commands`, which runs a command
+    line, short commands are served.
     """
     set_up_logging()
+    server = _command_server(commands) if commands is not None and socket_path() else None
     metrics = Metrics()
     metrics.serve(metrics_address)
     session.state.make_folder(session.folder)
@@ -137,6 +149,8 @@ def serve_file(session: Session, load: Callable[[], Profile], interval_s: int, m
     last = ""
     with stop_event() as stop, session.state.locked(f"{session.folder}/{DAEMON_LOCK}"):
         log.info("started", extra={"fields": {"profile": current.profile.name, "revision": current.profile.revision}})
+        if server is not None:
+            server.open(socket_path())
         failures = 0
         while not stop.is_set():
             current = _reloaded(current, load, metrics)
@@ -150,8 +164,24 @@ def serve_file(session: Session, load: Callable[[], Profile], interval_s: int, m
                 metrics.failed()
                 log.error("pass failed", extra={"fields": {"error": str(error)}})
             stop.wait(next_wait_s(interval_s, failures, _until_deadline(current)))
+        if server is not None:
+            server.close()
         log.info("stopped; everything stays as it is")
     return 0
+
+
+def _command_server(run: Callable[[list[str]], int]) -> CommandServer:
+    """A server forked before there is a thread, a lock or an open file, with all that audit, plan and apply need."""
+    for module in ("yaml", "tuneagent.confirmation", "tuneagent.report.text"):
+        importlib.import_module(module)
+    known = registry()
+    for tunable in known:
+        known[tunable]
+    for name in builtin_names():
+        found = builtin(name)
+        if found is not None:
+            specs_of(resolve(found), known)
+    return CommandServer(run)
 
 
 def next_wait_s(interval_s: float, failures: int, until_deadline_s: float | None = None) -> float:

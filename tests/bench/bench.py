@@ -129,32 +129,79 @@ def stop(process: subprocess.Popen[str]) -> None:
         process.wait()
 
 
-def bench_audit(environment: dict[str, str], profile: str, state: str) -> None:
+@contextlib.contextmanager
+def own_daemon(environment: dict[str, str], profile: str, state: str) -> Iterator[tuple[int, int]]:
+    """Our daemon on an idle profile, serving commands: its process and that of its command server."""
+    argv = [TUNEAGENT, "--state-dir", state, "daemon", "-f", profile, "--metrics", "127.0.0.1:19639"]
+    with tempfile.TemporaryDirectory() as folder:
+        environment["TUNEAGENT_SOCKET"] = f"{folder}/commands.sock"
+        process = subprocess.Popen(argv, env=environment, stderr=subprocess.DEVNULL, text=True)
+        try:
+            while not Path(environment["TUNEAGENT_SOCKET"]).exists():
+                time.sleep(0.05)
+            server = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()[0]
+            yield process.pid, int(server)
+        finally:
+            environment["TUNEAGENT_SOCKET"] = ""
+            stop(process)
+
+
+def report_only(folder: Path) -> str:
+    """A profile with which our daemon changes nothing."""
+    path = folder / "report.yaml"
+    path.write_text(
+        "apiVersion: tuneagent.dev/v1alpha1\nkind: TuningProfile\nmetadata: {name: report}\n"
+        "spec: {drift: report, tune: {sysctl: {vm.swappiness: 60}}}\n"
+    )
+    return str(path)
+
+
+def bench_audit(environment: dict[str, str], profile: str, folder: Path) -> None:
+    """Each asks its running daemon; then ours without one. CPU is of the command and of what the daemons did for it."""
+    state = str(folder / "state")
+    argv = [TUNEAGENT, "--state-dir", state, "audit", "-p", "training"]
     peer, _ = start_peer(environment)
-    ours: list[Cost] = []
-    theirs: list[Cost] = []
+    ours, alone, theirs = list[Cost](), list[Cost](), list[Cost]()
     try:
-        for _ in range(PAIRS):
-            # Every setting of the largest built-in profile, against the few of the peer's.
-            ours.append(measure([TUNEAGENT, "--state-dir", state, "audit", "-p", "training"], environment))
-            theirs.append(measure(["tuned-adm", "verify"], environment))
+        with own_daemon(environment, report_only(folder), state) as pids:
+            before = [_cpu_and_rss(pid)[0] for pid in (*pids, peer.pid)]
+            for _ in range(PAIRS):
+                # Every setting of the largest built-in profile, against the few of the peer's.
+                ours.append(measure(argv, environment))
+                theirs.append(measure(["tuned-adm", "verify"], environment))
+                alone.append(measure(argv, {**environment, "TUNEAGENT_SOCKET": ""}))
+            time.sleep(2)
+            after = [_cpu_and_rss(pid)[0] for pid in (*pids, peer.pid)]
     finally:
         stop(peer)
+    served = (after[0] - before[0] + after[1] - before[1]) / PAIRS
+    asked = (after[2] - before[2]) / PAIRS
     row("audit | verify: wall", [c.wall_s for c in ours], [c.wall_s for c in theirs], "s")
-    row("audit | verify: CPU", [c.cpu_s for c in ours], [c.cpu_s for c in theirs], "s")
-    row("audit | verify: peak RSS", [c.rss_mib for c in ours], [c.rss_mib for c in theirs], "MiB")
+    row("audit | verify: CPU", [c.cpu_s + served for c in ours], [c.cpu_s + asked for c in theirs], "s")
+    row("audit alone | verify: wall", [c.wall_s for c in alone], [c.wall_s for c in theirs], "s")
+    row("audit alone | verify: CPU", [c.cpu_s for c in alone], [c.cpu_s + asked for c in theirs], "s")
+    row("audit alone | verify: RSS", [c.rss_mib for c in alone], [c.rss_mib for c in theirs], "MiB")
 
 
-def bench_apply(environment: dict[str, str], profile: str, state: str) -> None:
-    ours: list[float] = []
-    theirs: list[float] = []
+def bench_apply(environment: dict[str, str], profile: str, folder: Path) -> None:
+    """Each asks its running daemon to apply the thirty settings; then ours without one, theirs from its start."""
+    state = str(folder / "state")
+    argv = [TUNEAGENT, "--state-dir", state, "apply", "--yes", "-f", profile]
+    undo = [TUNEAGENT, "--state-dir", state, "undo"]
+    ours, alone, theirs, started = list[float](), list[float](), list[float](), list[float]()
     for _ in range(APPLIES):
-        ours.append(measure([TUNEAGENT, "--state-dir", state, "apply", "--yes", "-f", profile], environment).wall_s)
-        subprocess.run([TUNEAGENT, "--state-dir", state, "undo"], check=True, stdout=subprocess.DEVNULL)
+        with own_daemon(environment, report_only(folder), str(folder / "daemon")):
+            ours.append(measure(argv, environment).wall_s)
+        subprocess.run(undo, check=True, stdout=subprocess.DEVNULL)
+        alone.append(measure(argv, environment).wall_s)
+        subprocess.run(undo, check=True, stdout=subprocess.DEVNULL)
         peer, seconds = start_peer(environment)
-        theirs.append(seconds)
+        started.append(seconds)
+        subprocess.run(["tuned-adm", "off"], env=environment, check=True, stdout=subprocess.DEVNULL)
+        theirs.append(measure(["tuned-adm", "profile", PEER], environment).wall_s)
         stop(peer)
-    row("apply | start to applied", ours, theirs, "s")
+    row("apply | tuned-adm profile", ours, theirs, "s")
+    row("apply alone | start", alone, started, "s")
 
 
 def bench_journal(folder: Path) -> None:
@@ -208,21 +255,30 @@ def _cpu_and_rss(pid: int) -> tuple[float, float]:
     return cpu, int(rss.group(1)) / 1024 if rss else 0.0
 
 
-def bench_idle(environment: dict[str, str], profile: str, state: str) -> None:
-    argv = [TUNEAGENT, "--state-dir", state, "daemon", "-f", profile, "--metrics", "127.0.0.1:19639"]
+def bench_idle(environment: dict[str, str], profile: str, folder: Path) -> None:
+    state = str(folder / "state")
     peer, _ = start_peer(environment)
-    agent = subprocess.Popen(argv, env=environment, stderr=subprocess.DEVNULL, text=True)
     try:
-        time.sleep(5)
-        before = [_cpu_and_rss(process.pid) for process in (agent, peer)]
-        time.sleep(IDLE_S)
-        after = [_cpu_and_rss(process.pid) for process in (agent, peer)]
+        with own_daemon(environment, profile, state) as (pid, server):
+            time.sleep(5)
+            pids = (pid, server, peer.pid)
+            before = [_cpu_and_rss(one) for one in pids]
+            time.sleep(IDLE_S)
+            after = [_cpu_and_rss(one) for one in pids]
+            shared = [_pss_mib(one) for one in pids]
     finally:
-        stop(agent)
         stop(peer)
     subprocess.run([TUNEAGENT, "--state-dir", state, "undo"], check=False, stdout=subprocess.DEVNULL)
-    row(f"idle {IDLE_S:.0f} s: CPU", [after[0][0] - before[0][0]], [max(after[1][0] - before[1][0], 1e-3)], "s")
-    row(f"idle {IDLE_S:.0f} s: RSS", [after[0][1]], [after[1][1]], "MiB")
+    cpu = [late[0] - early[0] for early, late in zip(before, after, strict=True)]
+    row(f"idle {IDLE_S:.0f} s: CPU", [cpu[0] + cpu[1]], [max(cpu[2], 1e-3)], "s")
+    row(f"idle {IDLE_S:.0f} s: RSS", [after[0][1]], [after[2][1]], "MiB")
+    row("both processes: PSS", [shared[0] + shared[1]], [shared[2]], "MiB")
+
+
+def _pss_mib(pid: int) -> float:
+    """Memory of a process, pages that others share counted in part."""
+    found = re.search(r"^Pss:\s+(\d+)", Path(f"/proc/{pid}/smaps_rollup").read_text(), re.MULTILINE)
+    return int(found.group(1)) / 1024 if found else 0.0
 
 
 def bench_writes(folder: Path) -> None:
@@ -302,7 +358,7 @@ def main() -> int:
         return 1
     lacking = [name for name in ("tuned", "tuned-adm", "dbus-daemon") if shutil.which(name) is None]
     print(facts(), "load", os.getloadavg()[0])
-    parts: list[Callable[[dict[str, str], str, str], None]] = [bench_audit, bench_apply, bench_idle]
+    parts: list[Callable[[dict[str, str], str, Path], None]] = [bench_audit, bench_apply, bench_idle]
     with tempfile.TemporaryDirectory(prefix="tuneagent-bench-") as name, settings_kept():
         folder = Path(name)
         profile = folder / "profile.yaml"
@@ -316,7 +372,8 @@ def main() -> int:
             print(f"{'':<28} {'tuneagent':>9} {'TuneD':>9}      ratio")
             with peer_bus(folder) as environment:
                 for part in parts:
-                    part(environment, str(profile), str(folder / "state"))
+                    environment["TUNEAGENT_SOCKET"] = ""
+                    part(environment, str(profile), folder)
         bench_journal(folder)
         bench_growth(folder)
         if shutil.which("go"):

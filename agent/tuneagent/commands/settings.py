@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NoReturn
@@ -32,6 +32,8 @@ class Settings:
     state_dir: str | None = None
     host_root: str | None = None
     host_pid: int = 1
+    # Runs a command line in this process; the daemon serves commands with it.
+    run_command: Callable[[list[str]], int] | None = None
     stack: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
 
     def host(self, *, writing: bool = False) -> Host:

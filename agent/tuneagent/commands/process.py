@@ -1,0 +1,67 @@
+"""Commands that become or stay a process: the daemon, and `run`."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from tuneagent.commands.options import FILE
+from tuneagent.commands.settings import Settings, load_profile
+from tuneagent.errors import UsageError
+from tuneagent.host import live_host
+
+
+@click.command(context_settings={"ignore_unknown_options": True})
+@click.option("--gpu", default="auto", show_default=True, metavar="IDX|UUID|auto", help="GPU to be near.")
+@click.option("--cpus", default="local", show_default=True, metavar="local|N", help="All its CPUs, or N whole cores.")
+@click.option("--memory", type=click.Choice(["bind", "prefer", "none"]), default="prefer", show_default=True)
+@click.argument("command", nargs=-1, type=click.UNPROCESSED, required=True)
+@click.pass_obj
+def run(settings: Settings, gpu: str, cpus: str, memory: str, command: tuple[str, ...]) -> None:
+    """Run COMMAND on the CPUs and memory next to its GPU."""
+    from tuneagent.gpu import read_gpus
+    from tuneagent.host.processes import bind_self, environment, own_cpus, replace_self
+    from tuneagent.launch import RANK_VARIABLES, VISIBLE, bind, choose_gpu, rank_of, share_of
+    from tuneagent.topology_read import read_topology
+
+    if settings.root or settings.capture:
+        raise UsageError("run works on this machine only")
+    if cpus != "local" and not (cpus.isdigit() and int(cpus) > 0):
+        raise UsageError(f"--cpus {cpus}: `local` or a number of cores")
+    host = live_host()
+    names = [VISIBLE, *(name for rank, counts in RANK_VARIABLES for name in (rank, *counts))]
+    variables = {name: environment(name) for name in names}
+    gpus, picture = read_gpus(host), read_topology(host)
+    chosen = choose_gpu(gpus, gpu, variables)
+    if chosen is None:
+        click.echo("tuneagent: no GPU can be seen here; only the CPUs allowed already are used", err=True)
+    share = share_of(picture, gpus, chosen, rank_of(variables), variables)
+    binding = bind(picture, chosen, own_cpus(), cpus, share)
+    bind_self(binding.cpus, memory, binding.nodes)
+    try:
+        replace_self(command)
+    except (OSError, ValueError) as error:
+        click.echo(f"tuneagent: {command[0]}: {getattr(error, 'strerror', None) or error}", err=True)
+        sys.exit(127 if isinstance(error, FileNotFoundError) else 126)
+
+
+@click.command()
+@FILE
+@click.option("--node", metavar="NAME", help="Take the profile from this node's NodeTuning in the cluster.")
+@click.option("--interval", type=click.IntRange(1, 3600), default=60, show_default=True, help="Seconds between passes.")
+@click.option("--metrics", metavar="ADDR:PORT", default="127.0.0.1:9632", show_default=True, help="`off` for none.")
+@click.pass_obj
+def daemon(settings: Settings, file: str | None, node: str | None, interval: int, metrics: str) -> None:
+    """Check again and again; repair drift as the profile says. Serves audit, plan and apply to this user."""
+    from tuneagent.daemon import serve_cluster, serve_file
+
+    if (file is None) == (node is None):
+        raise UsageError("give either -f FILE or --node NAME")
+    host_session = settings.session(None, None, writing=True)
+    if file is not None:
+        path = file
+        serves = host_session.host.source == "live" and settings.host_root is None
+        commands = settings.run_command if serves else None
+        sys.exit(serve_file(host_session, lambda: load_profile(path, None), interval, metrics, commands))
+    sys.exit(serve_cluster(host_session, str(node), interval, metrics))

@@ -1,0 +1,71 @@
+"""Commands about profiles; none touches the machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from tuneagent.commands.options import FILE
+from tuneagent.commands.settings import Settings, load_profile, read_profile
+from tuneagent.errors import UsageError
+from tuneagent.tuning_profile import Profile, builtin, builtin_names, load_yaml, nearest, parse
+
+
+@click.group()
+def profile() -> None:
+    """List, show and check profiles."""
+
+
+@profile.command("list")
+def profile_list() -> None:
+    """Names of the built-in profiles."""
+    for name in builtin_names():
+        click.echo(name)
+
+
+@profile.command("show")
+@click.argument("name", required=False)
+@FILE
+@click.option("--resolved", is_flag=True, help="With everything it extends, and where each tunable came from.")
+def profile_show(name: str | None, file: str | None, resolved: bool) -> None:
+    """Print a profile as YAML."""
+    from tuneagent.report.reference import profile_text
+
+    if resolved:
+        found: Profile | None = load_profile(file, name)
+    else:
+        found = parse(load_yaml(read_profile(file), file), file) if file else builtin(name or "generic")
+    if found is None:
+        raise UsageError(f"no built-in profile {name!r}{nearest(name or '', builtin_names())}")
+    click.echo(profile_text(found), nl=False)
+
+
+@profile.group("import")
+def profile_import() -> None:
+    """Make a profile from another program's."""
+
+
+@profile_import.command("tuned")
+@click.argument("folder", metavar="DIR")
+@click.pass_obj
+def profile_import_tuned(settings: Settings, folder: str) -> None:
+    """Print a TuneD profile as one of ours; lines without a counterpart follow as comments."""
+    from tuneagent.report.reference import imported_text
+    from tuneagent.tuned_import import convert
+
+    path = folder if settings.root else str(Path(folder).absolute())
+    imported = convert(settings.host(), path)
+    click.echo(imported_text(imported), nl=False)
+    click.echo(f"{len(imported.left)} lines have no counterpart", err=True)
+
+
+@profile.command("check")
+@click.argument("file")
+def profile_check(file: str) -> None:
+    """Find every fault of a profile file."""
+    from tuneagent.tunables import registry, specs_of
+
+    found = load_profile(file, None)
+    specs_of(found, registry())
+    click.echo(f"{file}: profile {found.name}, revision {found.revision}, is valid")

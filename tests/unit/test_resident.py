@@ -1,0 +1,215 @@
+"""The daemon's command server: the same answer as without it, or none; never twice, never without a caller."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from tuneagent.resident.client import LENGTH_BYTES, SERVED, is_served
+from tuneagent.resident.server import MAX_COMMANDS
+
+NOT_SERVED = 99
+# What the server of these tests runs: each case is an argument after `audit`.
+SERVER = """
+import os, signal, sys, time
+from pathlib import Path
+from tuneagent.resident.server import CommandServer
+
+def run(arguments):
+    case = arguments[1]
+    if case == "show":
+        Path("seen").write_text("1")
+        print(os.getcwd(), os.environ.get("SHOWN"), oct(os.umask(0)), sys.stdin.read())
+        print("error", file=sys.stderr)
+        return 3
+    if case == "wait":
+        Path("running").write_text(str(os.getpid()))
+        try:
+            time.sleep(30)
+        except KeyboardInterrupt:
+            return 130
+    if case == "die":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if case == "raise":
+        raise RuntimeError("broken")
+    return 0
+
+server = CommandServer(run)
+server.open(sys.argv[1])
+sys.stdin.read()
+server.close()
+"""
+CLIENT = f"""
+import sys
+from tuneagent.resident.client import ask
+code = ask(sys.argv[1:])
+sys.exit({NOT_SERVED} if code is None else code)
+"""
+
+
+def wait_for(happened: Callable[[], bool]) -> None:
+    for _ in range(500):
+        if happened():
+            return
+        time.sleep(0.02)
+    raise AssertionError("it did not happen")
+
+
+def start_server(path: Path) -> subprocess.Popen[str]:
+    return subprocess.Popen([sys.executable, "-c", SERVER, path], stdin=subprocess.PIPE, text=True)
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Iterator[Path]:
+    path = tmp_path / "run" / "s"
+    process = start_server(path)
+    wait_for(path.exists)
+    yield path
+    process.communicate(timeout=10)
+    assert process.returncode == 0
+    assert not path.exists()
+
+
+def settings_of(path: Path, more: dict[str, str]) -> dict[str, object]:
+    return {"cwd": path.parents[1], "text": True, "env": {**os.environ, **more, "TUNEAGENT_SOCKET": str(path)}}
+
+
+def ask(path: Path, *arguments: str, code: str = CLIENT, **more: str) -> subprocess.CompletedProcess[str]:
+    """A command that ends by itself."""
+    return subprocess.run(
+        [sys.executable, "-c", code, *arguments], input="from stdin", capture_output=True, timeout=10, check=False,
+        **settings_of(path, more),
+    )  # type: ignore[call-overload,no-any-return]  # fmt: skip
+
+
+@contextlib.contextmanager
+def waiting(path: Path) -> Iterator[tuple[subprocess.Popen[str], int]]:
+    """A caller whose command waits, and the process that runs the command."""
+    running = path.parents[1] / "running"
+    with subprocess.Popen([sys.executable, "-c", CLIENT, "audit", "wait"], **settings_of(path, {})) as caller:  # type: ignore[call-overload]
+        wait_for(lambda: running.exists() and bool(running.read_text()))
+        yield caller, int(running.read_text())
+        caller.kill()
+
+
+def test_a_command_has_the_callers_streams_folder_environment_and_umask(served: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        asked = ask(served, "audit", "show", SHOWN="it is\nso")
+    finally:
+        os.umask(before)
+    assert (asked.returncode, asked.stderr) == (3, "error\n")
+    assert asked.stdout == f"{served.parents[1]} it is\nso 0o27 from stdin\n"
+    assert served.stat().st_mode & 0o777 == 0o600
+    assert served.parent.stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.parametrize("arguments", [[], ["undo"], ["run", "--", "audit"], ["daemon"], ["--root", "/x", "audit"]])
+def test_other_commands_are_not_served(arguments: list[str]) -> None:
+    assert not is_served(arguments)
+
+
+def test_which_commands_are_served() -> None:
+    assert all(is_served([name]) and is_served(["--state-dir", "/x", name, "-o", "json"]) for name in SERVED)
+
+
+def test_without_a_server_the_caller_does_it_itself(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    path = tmp_path / "run" / "s"
+    assert ask(path, "audit", "show").returncode == NOT_SERVED
+    with socket.socket(socket.AF_UNIX) as gone:
+        gone.bind(str(path))
+    assert ask(path, "audit", "show").returncode == NOT_SERVED
+
+
+@pytest.mark.parametrize("own", [["/usr/bin/python3"], ["0.0.0"]])
+def test_another_program_or_view_is_not_served(served: Path, own: list[str]) -> None:
+    wrong = f"import tuneagent.resident.client as it\nit.identity = lambda: {own}\n{CLIENT}"
+    asked = ask(served, "audit", "show", code=wrong)
+    assert asked.returncode == NOT_SERVED
+    assert not (served.parents[1] / "seen").exists()
+
+
+def test_a_caller_that_does_not_say_go_gets_nothing_done(served: Path) -> None:
+    hasty = f"import tuneagent.resident.client as it\nit._finish = lambda connection, pid: 7\n{CLIENT}"
+    asked = ask(served, "audit", "show", code=hasty)
+    assert asked.returncode == 7
+    assert ask(served, "audit", "raise").returncode == 1
+    assert not (served.parents[1] / "seen").exists()
+
+
+@pytest.mark.parametrize(
+    "request_", [b"", b"x", b"\xff\xff\xff\xff", (3).to_bytes(LENGTH_BYTES, "big") + b"a\0b", b"\0\0\0\1x"]
+)
+def test_rubbish_gets_no_answer_and_does_no_harm(served: Path, request_: bytes) -> None:
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.connect(str(served))
+        connection.sendall(request_)
+        connection.shutdown(socket.SHUT_WR)
+        connection.settimeout(10)
+        with contextlib.suppress(ConnectionResetError):
+            assert connection.recv(10) == b""
+    assert ask(served, "audit", "other").returncode == 0
+
+
+def test_a_command_that_dies_is_a_failure_that_is_said(served: Path) -> None:
+    asked = ask(served, "audit", "die")
+    assert "the daemon ended while it ran this" in asked.stderr
+    assert asked.returncode == 1
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, -signal.SIGTERM)])
+def test_signals_reach_the_command(served: Path, number: int, code: int) -> None:
+    with waiting(served) as (caller, command):
+        caller.send_signal(number)
+        assert caller.wait(10) == code
+        wait_for(lambda: is_gone(command))
+
+
+def test_a_command_ends_with_its_caller(served: Path) -> None:
+    with waiting(served) as (caller, command):
+        caller.kill()
+        caller.wait(10)
+        wait_for(lambda: is_gone(command))
+
+
+def is_gone(pid: int) -> bool:
+    """No process, or one that only waits to be reaped."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except FileNotFoundError:
+        return True
+
+
+def test_more_commands_than_the_limit_are_left_to_their_callers(served: Path) -> None:
+    with contextlib.ExitStack() as stack:
+        for _ in range(MAX_COMMANDS):
+            stack.enter_context(waiting(served))
+            (served.parents[1] / "running").unlink()
+        assert ask(served, "audit", "other").returncode == NOT_SERVED
+    wait_for(lambda: ask(served, "audit", "other").returncode == 0)
+
+
+def test_a_second_server_leaves_the_first_its_socket(served: Path) -> None:
+    second = start_server(served)
+    second.communicate(timeout=10)
+    assert ask(served, "audit", "other").returncode == 0
+
+
+def test_the_server_ends_with_its_daemon_however_that_ends(tmp_path: Path) -> None:
+    path = tmp_path / "run" / "s"
+    process = start_server(path)
+    wait_for(path.exists)
+    server = int(Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text())
+    process.kill()
+    process.communicate()
+    wait_for(lambda: not Path(f"/proc/{server}").exists() or is_gone(server))
+    assert not path.exists()
