@@ -24,7 +24,7 @@ from tuneagent.gpu import RECORDED_PATH, read_gpus, record
 from tuneagent.host import Completed, Files, Host, NoProcesses
 from tuneagent.host.recording import CaptureFiles, RecordedExec, RecordingExec, RecordingFiles
 from tuneagent.pattern import pattern
-from tuneagent.topology import read_topology
+from tuneagent.topology_read import read_topology
 from tuneagent.tunable import Facts, Tunable
 from tuneagent.tunables import specs_of
 from tuneagent.tuning_profile import Profile

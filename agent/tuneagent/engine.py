@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from tuneagent.errors import ReadFailed
-from tuneagent.journal import Held
+from tuneagent.journal import Held, Key
 from tuneagent.model import (
     Absent,
     Change,
@@ -232,21 +232,33 @@ def undo_change(held: Held, registry: Mapping[str, Tunable[Any]]) -> Change:
     )
 
 
-def make_plan(judged: Iterable[Judged], registry: Mapping[str, Tunable[Any]], dropped: Iterable[Held] = ()) -> Plan:
-    """Changes ordered by disruption and `after`; `dropped` are held settings that no profile names now. Pure."""
+def make_plan(
+    judged: Iterable[Judged],
+    registry: Mapping[str, Tunable[Any]],
+    dropped: Iterable[Held] = (),
+    held: Collection[Key] = (),
+) -> Plan:
+    """Changes ordered by disruption and `after`. Pure.
+
+    `dropped` are settings held in the journal that no profile names now; `held` names all that are.
+    """
     changes: list[Change] = []
     refused: list[Refusal] = []
     for item in judged:
         tunable = registry[item.finding.tunable]
         if tunable.report_only or not (item.needs_live or item.needs_entries or item.refusal):
             continue
-        if item.refusal is not None:
-            refused.append(Refusal(tunable=tunable.name, subject=item.finding.subject, reason=item.refusal))
+        subject = item.finding.subject
+        refusal = item.refusal
+        if tunable.one_way(subject) is not None and (tunable.name, subject) in held:
+            refusal = "done once already; what is left cannot be changed"
+        if refusal is not None:
+            refused.append(Refusal(tunable=tunable.name, subject=subject, reason=refusal))
             continue
         changes.append(
             Change(
                 tunable=tunable.name,
-                subject=item.finding.subject,
+                subject=subject,
                 prior=item.prior,
                 desired=item.finding.desired,
                 disruption=tunable.disruption,

@@ -56,7 +56,7 @@ def restore(
     """Write a saved value and saved entries, and read back. Returns what went wrong, None if nothing did."""
     problem = None
     try:
-        if live:
+        if live and tunable.one_way(subject) is None:
             now = tunable.read(facts, subject).live
             # A saved value is that value: `matches` may accept others as good enough.
             if now != Value(value):
@@ -121,6 +121,9 @@ def recover(host: Host, journal: Journal, registry: Mapping[str, Tunable[Any]]) 
 
 def _state(facts: Facts, tunable: Tunable[Any], held: Held) -> str:
     """`new`, `old`, `mixed`, `foreign` (neither value) or `unknown` (not readable)."""
+    if tunable.one_way(held.subject) is not None:
+        # How far it came cannot be told; made again it does no harm.
+        return "old"
     parts: list[str] = []
     reading = tunable.read(facts, held.subject)
     if held.last.live and not _boot_ended(held, facts):
@@ -202,6 +205,8 @@ def _undo_one(facts: Facts, tunable: Tunable[Any], held: Held, *, force: bool) -
         live, gone = None, True
     else:
         gone = False
+    if live is not None and (kept := tunable.one_way(held.subject)) is not None:
+        return _undone(held, "ended", None, kept)
     if isinstance(live, Unreadable) and not force:
         return _undone(held, "failed", None, f"not read, so not written: {live.error}")
     if isinstance(live, Value) and not force and live.value not in (held.wrote, held.baseline):

@@ -123,7 +123,7 @@ class Session:
 
     def plan_of(self, judged: list[engine.Judged]) -> Plan:
         """The plan for what was observed already."""
-        return engine.make_plan(judged, self.registry, self.dropped(judged))
+        return engine.make_plan(judged, self.registry, self.dropped(judged), self.journal.held().keys())
 
     def apply(
         self,

@@ -17,7 +17,7 @@ from tuneagent.report.picture import topology_text
 from tuneagent.report.reference import profile_text
 from tuneagent.report.text import plan_text, report_text
 from tuneagent.session import Session
-from tuneagent.topology import read_topology
+from tuneagent.topology_read import read_topology
 from tuneagent.tunable import Tunable
 from tuneagent.tuning_profile import Profile
 

@@ -9,7 +9,8 @@ from typing import Any, ClassVar, Generic, Protocol, TypeVar
 from tuneagent.gpu import GpuFacts, read_gpus
 from tuneagent.host import Host
 from tuneagent.model import About, Disruption, Lifetime, Reading, Setting, Subject
-from tuneagent.topology import Topology, read_topology
+from tuneagent.topology import Topology
+from tuneagent.topology_read import read_topology
 
 S = TypeVar("S")
 T = TypeVar("T")
@@ -133,6 +134,11 @@ class Tunable(Generic[S]):
     def write(self, facts: Facts, subject: Subject, value: Setting) -> None:
         """Make `value` effective now. Raises WriteFailed."""
         raise NotImplementedError
+
+    def one_way(self, subject: Subject) -> str | None:
+        """Why a change of this subject is made once and not taken back; None for all that can be."""
+        del subject
+        return None
 
     def entries(self, subject: Subject, value: Setting) -> Entries:
         """Drop-in entries that make `value` effective at the next boot."""

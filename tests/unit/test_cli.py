@@ -172,7 +172,7 @@ def test_a_flipped_bit_in_a_capture_is_noticed(tmp_path: Path) -> None:
 def test_what_a_machine_could_not_read_is_unknown_in_its_capture(root: Path, tmp_path: Path) -> None:
     from support import tree
     from tuneagent.capture import take
-    from tuneagent.command_settings import load_profile
+    from tuneagent.commands.settings import load_profile
     from tuneagent.errors import ReadFailed
     from tuneagent.host import Files
     from tuneagent.host.recording import RecordingFiles

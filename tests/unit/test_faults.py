@@ -129,6 +129,8 @@ class Faults(RuleBasedStateMachine):
             return
         finally:
             self.files.plan = []
+        # What an apply that was cut off had left is taken back first: a failed change goes back to that, not to `before`.
+        recovered = {item.subject for item in applied.recovered}
         for outcome in applied.results:
             COUNTS[outcome.result] += 1
             if outcome.subject not in SUBJECTS:
@@ -136,7 +138,11 @@ class Faults(RuleBasedStateMachine):
             wanted = "0" if outcome.subject == "ksm:run" else str(number)
             if outcome.result == "verified":
                 assert self.value(outcome.subject) == wanted, outcome
-            elif outcome.result == "failed" and "going back failed" not in outcome.reason:
+            elif (
+                outcome.result == "failed"
+                and "going back failed" not in outcome.reason
+                and outcome.subject not in recovered
+            ):
                 assert self.value(outcome.subject) == before[outcome.subject], outcome
 
     @rule(faults=st.lists(FAULT, max_size=10))
@@ -184,7 +190,7 @@ def test_random_faults() -> None:
         Faults,
         settings=settings(
             max_examples=10_000 if SOAK else 200,
-            stateful_step_count=30 if SOAK else 8,
+            stateful_step_count=15 if SOAK else 8,
             deadline=None,
             suppress_health_check=list(HealthCheck),
         ),

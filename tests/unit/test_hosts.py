@@ -9,7 +9,7 @@ import pytest
 import yaml
 from support import FIXTURES
 from tuneagent.capture import take, unpack
-from tuneagent.command_settings import load_profile
+from tuneagent.commands.settings import load_profile
 from tuneagent.host import Files
 from tuneagent.model import Report
 from tuneagent.session import STATE_FOLDER, Session

@@ -18,7 +18,8 @@ from tuneagent.errors import UsageError
 from tuneagent.gpu import GpuDevice, GpuSnapshot
 from tuneagent.host import Files, Host
 from tuneagent.launch import Rank, bind, choose_gpu, rank_of, share_of
-from tuneagent.topology import NumaNode, Topology, read_topology
+from tuneagent.topology import NumaNode, Topology
+from tuneagent.topology_read import read_topology
 from tuneagent.tuning_profile import builtin as builtin_profile
 from tuneagent.tuning_profile import builtin_names, resolve
 

@@ -53,12 +53,22 @@ class PlayedProcesses(NoProcesses):
         self.table = table
 
     def environment(self, pid: int) -> dict[str, str]:
-        if pid not in self.table:
-            raise ReadFailed(f"pid {pid}: gone")
-        return dict(self.table[pid]["environment"])
+        return dict(self._of(pid)["environment"])
 
     def affinity(self, pid: int) -> tuple[frozenset[int], ...]:
         return (parse_cpulist(self.table[pid]["cpus"]),)
+
+    def shared_memory(self, pid: int) -> int:
+        return int(self._of(pid)["shared_memory"])
+
+    def run_delay(self, pid: int) -> tuple[int, int]:
+        ran, waited = self._of(pid)["run_delay"]
+        return ran, waited
+
+    def _of(self, pid: int) -> dict[str, Any]:
+        if pid not in self.table:
+            raise ReadFailed(f"pid {pid}: gone")
+        return self.table[pid]
 
 
 def config_space(*, acs: int | None = None, payload: int = 256, read_request: int = 512, relaxed: bool = True) -> bytes:

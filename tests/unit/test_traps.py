@@ -12,7 +12,7 @@ from tuneagent.errors import ProfileInvalid
 from tuneagent.gpu import GpuDevice, GpuSnapshot
 from tuneagent.host import Files
 from tuneagent.launch import choose_gpu
-from tuneagent.topology import read_topology
+from tuneagent.topology_read import read_topology
 from tuneagent.tunables.checks import ROWS
 from tuneagent.tunables.gpu_health import ROWS as GPU_ROWS
 

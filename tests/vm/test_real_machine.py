@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -42,7 +43,13 @@ spec:
 PAGES = "\n".join([*BASE.splitlines()[:5], "  tune:",
     "    kernelArguments: {hugepagesz: 1G, hugepages: '0:1,1:1'}",
     "    hugepages: {pages: [{size: 1Gi, node: 0, count: 1}, {size: 1Gi, node: 1, count: 1}]}"])  # fmt: skip
+ISOLATE_CPU_0 = "echo 'GRUB_CMDLINE_LINUX=\"$GRUB_CMDLINE_LINUX isolcpus=0-1\"' > /etc/default/grub.d/zzz-mistake.cfg"
 DRIVES = "$(ls -d /sys/bus/pci/devices/0000:[24]1:00.0/nvme/nvme*/nvme*n1 | xargs -n 1 basename)"
+
+
+def only_tune(line: str) -> str:
+    """A profile of one tunable."""
+    return "\n".join([*BASE.splitlines()[:5], "  tune:", f"    {line}"])
 
 
 def findings(vm: Vm, profile: str = "/root/fleet.yaml") -> dict[tuple[str, str], dict[str, Any]]:
@@ -145,40 +152,11 @@ def test_the_next_boot_has_it_all_without_an_agent(vm: Vm, story: Story) -> None
     assert open_ones(story.clean) == set()
 
 
-def test_planted_faults_are_what_the_report_adds(vm: Vm, story: Story) -> None:
-    nic = "0000:22:00.0"
-    vector = vm.sh(f"ls /sys/bus/pci/devices/{nic}/msi_irqs | sort -n | head -n 1")
-    vm.sh(
-        "echo powersave > /sys/devices/system/cpu/cpu3/cpufreq/scaling_governor;"
-        "echo 0 > /sys/devices/system/node/node1/hugepages/hugepages-2048kB/nr_hugepages;"
-        "echo 32 > /sys/devices/system/node/node0/hugepages/hugepages-2048kB/nr_hugepages;"
-        f"echo 6 > /proc/irq/{vector}/smp_affinity_list;"
-        "echo never > /sys/kernel/mm/transparent_hugepage/enabled;"
-        "sysctl -q kernel.numa_balancing=1;"
-        "echo 0 > /sys/devices/system/cpu/cpu5/cpuidle/state3/disable"
-    )
-    found = findings(vm)
-    added = {key for key in found if found[key]["verdict"] != story.clean[key]["verdict"]}
-    assert added == {
-        ("cpuGovernor", "cpu:3"),
-        ("hugepages", "node:0/hugepages-2048kB"),
-        ("hugepages", "node:1/hugepages-2048kB"),
-        ("irqAffinity", f"pci:{nic}/msix:0"),
-        ("transparentHugepages", "thp:enabled"),
-        ("sysctl", "key:kernel.numa_balancing"),
-        ("cpuIdle", "cpu:5/idle:3-C3_ACPI_HLT"),
-    } or (added == {
-        key if key[0] != "cpuIdle" else next(other for other in added if other[0] == "cpuIdle") for key in added
-    } and len(added) == 7), added  # fmt: skip
-    assert {found[key]["verdict"] for key in added} == {"drifted"}
-    repaired = vm.tuneagent("apply", "-f", "/root/fleet.yaml", "--yes")
-    assert repaired.code == 0, repaired.out
-    assert open_ones(findings(vm)) == set()
-
-
 def test_more_pages_than_can_be_given_are_given_back(vm: Vm, story: Story) -> None:
-    free = int(vm.sh("grep MemFree /sys/devices/system/node/node1/meminfo | tr -s ' ' | cut -d' ' -f4"))
-    asked = free // 2048 - 1 + 16
+    # As much as could be free by the kernel's own account, down to the last page: it keeps some of it.
+    text = vm.sh("sync; echo 3 > /proc/sys/vm/drop_caches; cat /sys/devices/system/node/node1/meminfo")
+    room = sum(int(kib) for kib in re.findall(r"(?:MemFree|Inactive\(file\)|SReclaimable): +(\d+)", text))
+    asked = room // 2048 - 1 + 16
     vm.put(
         "/root/much.yaml",
         BASE.replace("perNumaNode: 16}", f"perNumaNode: 16}}, {{size: 2Mi, node: 1, count: {asked}}}"),
@@ -219,6 +197,45 @@ def test_smt_off_and_on(vm: Vm, story: Story) -> None:
     assert vm.sh("cat /sys/devices/system/cpu/online") == "0-7"
 
 
+def test_planted_faults_are_what_the_report_adds(vm: Vm, story: Story) -> None:
+    # CPU 0 can only be taken out of the scheduler's domains at a boot; the other faults follow in that boot.
+    vm.sh(f"{ISOLATE_CPU_0}; update-grub 2>/dev/null")
+    vm.await_reboot()
+    links_up(vm)
+    vm.tuneagent("apply", "-f", "/root/fleet.yaml", "--yes", "--only", "irqAffinity")
+    nic = "0000:22:00.0"
+    vector = vm.sh(f"ls /sys/bus/pci/devices/{nic}/msi_irqs | sort -n | head -n 1")
+    vm.sh(
+        "echo powersave > /sys/devices/system/cpu/cpu3/cpufreq/scaling_governor;"
+        "echo 0 > /sys/devices/system/node/node1/hugepages/hugepages-2048kB/nr_hugepages;"
+        "echo 32 > /sys/devices/system/node/node0/hugepages/hugepages-2048kB/nr_hugepages;"
+        f"echo 6 > /proc/irq/{vector}/smp_affinity_list;"
+        "echo never > /sys/kernel/mm/transparent_hugepage/enabled;"
+        "sysctl -q kernel.numa_balancing=1;"
+        "echo 0 > /sys/devices/system/cpu/cpu5/cpuidle/state3/disable"
+    )
+    found = findings(vm)
+    added = {key for key in found if found[key]["verdict"] != story.clean[key]["verdict"]}
+    assert added == {
+        ("cpuGovernor", "cpu:3"),
+        ("hugepages", "node:0/hugepages-2048kB"),
+        ("hugepages", "node:1/hugepages-2048kB"),
+        ("irqAffinity", f"pci:{nic}/msix:0"),
+        ("transparentHugepages", "thp:enabled"),
+        ("sysctl", "key:kernel.numa_balancing"),
+        ("checks", "check:cpu0Housekeeping"),
+        ("kernelArguments", "arg:isolcpus"),
+        ("cpuIdle", "cpu:5/idle:3-C3_ACPI_HLT"),
+    } or (added == {
+        key if key[0] != "cpuIdle" else next(other for other in added if other[0] == "cpuIdle") for key in added
+    } and len(added) == 9), added  # fmt: skip
+    assert {found[key]["verdict"] for key in added} == {"drifted"}
+    vm.tuneagent("apply", "-f", "/root/fleet.yaml", "--yes")
+    # What a boot did wrong, only a boot mends.
+    assert open_ones(findings(vm)) == {("checks", "check:cpu0Housekeeping"), ("kernelArguments", "arg:isolcpus")}
+    vm.sh("rm /etc/default/grub.d/zzz-mistake.cfg; update-grub 2>/dev/null")
+
+
 def test_undo_restores_each(vm: Vm, story: Story) -> None:
     undone = vm.tuneagent("undo")
     assert " failed " not in undone.out and " conflict " not in undone.out, undone.out
@@ -228,6 +245,60 @@ def test_undo_restores_each(vm: Vm, story: Story) -> None:
     assert different <= {"slices"}, {name: (story.before[name], after[name]) for name in different}
     if different:
         assert vm.sh("cat /sys/fs/cgroup/system.slice/cpuset.cpus.effective") == "0-7"
+
+
+def test_swap_goes_out_of_use_and_comes_back(vm: Vm, story: Story) -> None:
+    vm.put("/root/swap.yaml", only_tune("swap: {enabled: false}"))
+    vm.sh("dd if=/dev/zero of=/swapfile bs=1M count=32 status=none; chmod 600 /swapfile; mkswap -q /swapfile")
+    vm.sh("swapon -p 5 /swapfile")
+    found = findings(vm, "/root/swap.yaml")[("swap", "swap:/swapfile")]
+    assert (found["verdict"], found["observed"]) == ("drifted", 5)
+    vm.tuneagent("apply", "-f", "/root/swap.yaml", "--yes")
+    assert "/swapfile" in vm.sh("cat /proc/swaps"), "a service-class change was made without being granted"
+    vm.tuneagent("apply", "-f", "/root/swap.yaml", "--yes", "--max-disruption", "service")
+    assert "/swapfile" not in vm.sh("cat /proc/swaps")
+    assert open_ones(findings(vm, "/root/swap.yaml")) == set()
+    vm.tuneagent("undo")
+    assert vm.sh("awk '/swapfile/ {print $5}' /proc/swaps") == "5"
+    vm.sh("swapoff /swapfile; rm /swapfile")
+
+
+def test_irqbalance_keeps_off_the_banned_cpus(vm: Vm, story: Story) -> None:
+    environment = "tr '\\0' '\\n' < /proc/$(systemctl show -P MainPID irqbalance)/environ | grep BANNED; true"
+    assert vm.sh("systemctl is-active irqbalance") == "active" and vm.sh(environment) == ""
+    vm.put("/root/ban.yaml", only_tune('irqbalance: {bannedCpus: "2-3,6-7"}'))
+    vm.tuneagent("apply", "-f", "/root/ban.yaml", "--yes", "--max-disruption", "service")
+    assert vm.sh(environment) == "IRQBALANCE_BANNED_CPULIST=2-3,6-7"
+    assert open_ones(findings(vm, "/root/ban.yaml")) == set()
+    assert "nothing to change" in vm.tuneagent("plan", "-f", "/root/ban.yaml").out
+    vm.tuneagent("undo")
+    assert vm.sh("systemctl is-active irqbalance") == "active" and vm.sh(environment) == ""
+    assert "tuneagent" not in vm.sh("ls -R /etc/systemd/system")
+
+
+def test_the_daemon_as_a_unit_repairs_and_serves_commands(vm: Vm, story: Story) -> None:
+    unit = (Path(__file__).parents[2] / "packaging/tuneagent.service").read_text()
+    vm.put("/etc/systemd/system/tuneagent.service", unit)
+    vm.sh("mkdir -p /etc/tuneagent")
+    vm.put("/etc/tuneagent/profile.yaml", only_tune("sysctl: {vm.swappiness: 10}"))
+    vm.sh("systemctl daemon-reload; systemctl start tuneagent")
+    for _ in range(60):
+        if vm.sh("sysctl -n vm.swappiness; ls /run/tuneagent").split() == ["10", "commands.sock"]:
+            break
+        vm.sh("sleep 1")
+    assert vm.sh("stat -c %a /run/tuneagent /run/tuneagent/commands.sock").split() == ["700", "600"]
+    # A command that is served loads no library of command lines; its answer is the same.
+    asked = "tuneagent audit -f /etc/tuneagent/profile.yaml --all"
+    loads = "PYTHONPROFILEIMPORTTIME=1 {} 2>&1 >/dev/null | grep -c '| *click$'; true"
+    assert vm.sh(loads.format(asked)) == "0"
+    assert vm.sh(loads.format(f"env TUNEAGENT_SOCKET= {asked}")) == "1"
+    assert vm.sh(asked) == vm.sh(f"TUNEAGENT_SOCKET= {asked}")
+    # In a mount namespace of its own a caller may see other files: it does the work itself.
+    assert vm.sh(loads.format(f"unshare -m {asked}")) == "1"
+    vm.sh("systemctl stop tuneagent; test ! -e /run/tuneagent")
+    assert vm.sh("systemctl show -P Result tuneagent") == "success"
+    vm.tuneagent("undo")
+    vm.sh("rm -r /etc/tuneagent /etc/systemd/system/tuneagent.service; systemctl daemon-reload")
 
 
 def test_pages_of_1g_on_the_wrong_node_are_seen(vm: Vm, story: Story) -> None:
@@ -250,22 +321,16 @@ def test_pages_of_1g_on_the_wrong_node_are_seen(vm: Vm, story: Story) -> None:
     vm.tuneagent("undo")
 
 
-def test_unconfirmed_goes_back_over_a_reboot_and_cpu_0_isolated_is_seen(vm: Vm, story: Story) -> None:
+def test_unconfirmed_goes_back_over_a_reboot(vm: Vm, story: Story) -> None:
     vm.put("/root/small.yaml", BASE.partition("    dirtyPages")[0])
     before = vm.sh("sysctl -n vm.swappiness")
     vm.tuneagent("apply", "-f", "/root/small.yaml", "--yes", "--confirm-within", "20s")
     assert vm.sh("sysctl -n vm.swappiness") == "10"
-    vm.sh(
-        "echo 'GRUB_CMDLINE_LINUX=\"$GRUB_CMDLINE_LINUX isolcpus=0-1\"' > /etc/default/grub.d/50-mistake.cfg; update-grub 2>/dev/null"
-    )
     vm.await_reboot()
     for _ in range(20):
         if not vm.run("/usr/bin/test", "-e", "/etc/systemd/system/tuneagent-confirm.timer").code:
             vm.sh("sleep 3")
     assert vm.sh("sysctl -n vm.swappiness") == before
     assert vm.sh("ls /etc/sysctl.d; ls /etc/systemd/system | grep tuneagent; true").find("tuneagent") == -1
-    assert "CPU 0" not in vm.sh("cat /proc/cmdline")
-    found = findings(vm)
-    assert found[("checks", "check:cpu0Housekeeping")]["verdict"] == "drifted"
-    # The original line is back but for the mistake that was planted.
+    # The line of the next boot is as it was before any of it.
     assert "skew_tick" not in vm.sh("cat /proc/cmdline") and "hugepagesz" not in vm.sh("cat /proc/cmdline")

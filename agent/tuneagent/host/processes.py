@@ -44,6 +44,12 @@ class Processes(Protocol):
     def pages_by_node(self, pid: int) -> dict[int, int]:
         """KiB of resident memory by NUMA node (numa_maps). Raises ReadFailed."""
 
+    def shared_memory(self, pid: int) -> int:
+        """Size in bytes of the /dev/shm that the process sees. Raises ReadFailed."""
+
+    def run_delay(self, pid: int) -> tuple[int, int]:
+        """Nanoseconds that the main thread ran, and that it waited for a CPU. Raises ReadFailed."""
+
     def environment(self, pid: int) -> dict[str, str]:
         """Environment that the process was started with. Raises ReadFailed."""
 
@@ -66,6 +72,14 @@ class NoProcesses:
         raise ReadFailed(f"pid {pid}: a tree of files has no processes")
 
     def pages_by_node(self, pid: int) -> dict[int, int]:
+        """Always refuses."""
+        raise ReadFailed(f"pid {pid}: a tree of files has no processes")
+
+    def shared_memory(self, pid: int) -> int:
+        """Always refuses."""
+        raise ReadFailed(f"pid {pid}: a tree of files has no processes")
+
+    def run_delay(self, pid: int) -> tuple[int, int]:
         """Always refuses."""
         raise ReadFailed(f"pid {pid}: a tree of files has no processes")
 
@@ -133,6 +147,25 @@ class LocalProcesses:
         # The kernel takes the size in bits, one more than it uses.
         if libc.syscall(number, pid, 16 * 64 + 1, masks[0], masks[1]) < 0:
             raise WriteFailed(f"pid {pid}: migrate_pages: {os.strerror(ctypes.get_errno())}")
+
+    def shared_memory(self, pid: int) -> int:
+        """Size in bytes of the /dev/shm that the process sees."""
+        path = f"/proc/{pid}/root/dev/shm"
+        try:
+            found = os.statvfs(path)
+        except OSError as error:
+            raise ReadFailed(f"{path}: {error.strerror}") from None
+        return found.f_blocks * found.f_frsize
+
+    def run_delay(self, pid: int) -> tuple[int, int]:
+        """Nanoseconds that the main thread ran, and that it was ready and waited (sched-stats, schedstat)."""
+        path = f"/proc/{pid}/schedstat"
+        try:
+            with open(path, encoding="ascii") as handle:
+                ran, waited, _ = handle.read().split()
+            return int(ran), int(waited)
+        except (OSError, ValueError) as error:
+            raise ReadFailed(f"{path}: {error}") from None
 
     def environment(self, pid: int) -> dict[str, str]:
         """Environment that the process was started with."""

@@ -7,18 +7,20 @@ from typing import Any
 
 import msgspec
 
-from tuneagent.checks import Row, containers, cpu, environment, gpu_driver, network, pci, system
+from tuneagent.checks import Row, containers, cpu, environment, gpu_driver, memory, network, pci, processes, system
 from tuneagent.model import About, Reading, Setting, Severity, Subject
 from tuneagent.tunable import Facts, Tunable
 
 ROWS: dict[str, Row] = {
     **cpu.ROWS,
+    **memory.ROWS,
     **pci.ROWS,
     **network.ROWS,
     **system.ROWS,
     **gpu_driver.ROWS,
     **containers.ROWS,
     **environment.ROWS,
+    **processes.ROWS,
 }
 
 

@@ -43,6 +43,12 @@ class GpuProcesses(Tunable[Spec]):
     )
     lifetime = Lifetime.PROCESS
 
+    def check(self, spec: Spec) -> list[str]:
+        """An action without the setting that it acts on."""
+        needed = {"report": True, "pin": spec.cpus, "migrate": spec.memory}[spec.action]
+        setting = {"pin": "cpus: local", "migrate": "memory: prefer-local"}.get(spec.action)
+        return [] if needed else [f".action: {spec.action} needs {setting}"]
+
     def subjects(self, facts: Facts, spec: Spec) -> Sequence[Subject]:
         """CPUs and memory of each process that NVML lists; `host` where NVML cannot be asked or lists none."""
         found: list[Subject] = []
@@ -93,7 +99,7 @@ class GpuProcesses(Tunable[Spec]):
                 continue
             if match.group(4):
                 nodes = [node.id for node in facts.topology.nodes if node.cpu_set & cpus]
-                desired[subject] = {"nodes": nodes, "share": LOCAL_SHARE}
+                desired[subject] = {"nodes": nodes, "share": LOCAL_SHARE, "action": spec.action}
             else:
                 desired[subject] = {"cpus": format_cpulist(cpus), "action": spec.action}
         return desired
@@ -102,6 +108,9 @@ class GpuProcesses(Tunable[Spec]):
         """Every thread inside the local CPUs; enough memory on the local nodes. A saved list equals itself."""
         if isinstance(desired, list):
             return bool(observed == desired)
+        if "moved" in desired:
+            # The kernel moves what it can: pinned memory stays, and the next audit says how much that is.
+            return True
         if "nodes" in desired:
             total = sum(observed.values())
             local = sum(kib for node, kib in observed.items() if int(node) in desired["nodes"])
@@ -110,32 +119,33 @@ class GpuProcesses(Tunable[Spec]):
         return all(parse_cpulist(text) <= wanted for text in observed)
 
     def written(self, desired: Setting) -> Setting:
-        """The CPU list that every thread then has."""
-        return desired if isinstance(desired, list) else [desired["cpus"]]
+        """The CPU list that every thread then has, or the nodes to which pages were moved."""
+        if isinstance(desired, list) or "moved" in desired:
+            return desired
+        return {"moved": desired["nodes"]} if "nodes" in desired else [desired["cpus"]]
 
     def refuse(self, facts: Facts, subject: Subject, desired: Setting) -> str | None:
-        """Anything but pinning that the profile asks for by name."""
+        """Anything but what the profile asks for by name."""
         if "nodes" in desired:
-            return "memory of a running process is moved along when it is pinned, not by itself: `migratepages`"
+            return None if desired["action"] == "migrate" else f"action is {desired['action']}"
         return "action is report" if desired["action"] == "report" else None
 
-    def write(self, facts: Facts, subject: Subject, value: Setting) -> None:
-        """Pin every thread, and move its pages along where the profile says migrate.
+    def one_way(self, subject: Subject) -> str | None:
+        """Where each page lay is not kept."""
+        return "pages stay where they are until the process ends" if subject.endswith("/memory") else None
 
-        Undo gives all threads the widest set that any of them had; pages stay where they are.
-        """
+    def write(self, facts: Facts, subject: Subject, value: Setting) -> None:
+        """Pin every thread, or move its pages. Undo gives all threads the widest set that any of them had."""
         match = _SUBJECT.match(subject)
         if match is None or not _is_same(facts, match):
             raise WriteFailed(f"{subject}: that process has ended")
-        lists = value if isinstance(value, list) else [value["cpus"]]
-        cpus = frozenset().union(*(parse_cpulist(text) for text in lists))
         pid = int(match.group(1))
+        if match.group(4):
+            others = {node.id for node in facts.topology.nodes} - set(value["moved"])
+            facts.host.processes.migrate(pid, sorted(others), value["moved"])
+            return
+        cpus = frozenset().union(*(parse_cpulist(text) for text in value))
         facts.host.processes.pin(pid, sorted(cpus))
-        if getattr(facts.specs.get(self.name), "action", "report") == "migrate":
-            nodes = {node.id for node in facts.topology.nodes if node.cpu_set & cpus}
-            others = {node.id for node in facts.topology.nodes} - nodes
-            if nodes and others:
-                facts.host.processes.migrate(pid, sorted(others), sorted(nodes))
 
 
 def _gpus_by_pid(facts: Facts) -> dict[int, list[str]]:

@@ -1,0 +1,206 @@
+"""NUMA, memory and huge page rows."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from tuneagent.checks import (
+    Row,
+    about,
+    arm64,
+    at_least,
+    at_most,
+    each,
+    equal,
+    field,
+    gathered,
+    has_nvidia_gpu,
+    metal,
+    several_nodes,
+)
+from tuneagent.model import Absent, Observation, Severity, Unreadable, Value
+from tuneagent.tunable import Facts
+
+_NUMA = "https://docs.kernel.org/admin-guide/mm/numaperf.html"
+
+
+def _memory_spread(facts: Facts) -> Observation:
+    nodes = facts.topology.numa_nodes
+    if nodes is None:
+        return Unreadable("the NUMA nodes of this host are not known")
+    sizes = [node.memory_kib for node in nodes if node.cpus]
+    known = [size for size in sizes if size]
+    if len(known) < len(sizes):
+        return Unreadable("the memory of a node is not known")
+    return Value(round(100 * (max(known) - min(known)) / max(known), 1))
+
+
+def _distances(facts: Facts) -> Observation:
+    nodes = facts.topology.nodes
+    tables = {node.id: node.distances for node in nodes}
+    faults = []
+    for row, node in enumerate(nodes):
+        table = tables[node.id]
+        if table is None or len(table) != len(nodes):
+            return Unreadable(f"the distances of node {node.id} are not known")
+        for column, other in enumerate(nodes):
+            back = tables[other.id]
+            if (row == column) != (table[column] == 10) or (back is not None and back[row] != table[column]):
+                faults.append(f"{node.id}-{other.id}")
+    return Value(faults)
+
+
+def _gpu_nodes(facts: Facts) -> Observation:
+    gpus = facts.topology.pci_gpus
+    if gpus is None:
+        return Unreadable("the PCI devices of this host are not known")
+    if any(gpu.numa_node is None for gpu in gpus):
+        return Unreadable("a GPU's numa_node could not be read")
+    return Value(sorted(gpu.address for gpu in gpus if gpu.vendor == "10de" and gpu.numa_node == -1))
+
+
+def _gpus_without_nic(facts: Facts) -> Observation:
+    picture = facts.topology
+    if picture.pci_gpus is None or picture.nics is None:
+        return Unreadable("the PCI devices of this host are not known")
+    nodes = {nic.numa_node for nic in picture.nics}
+    return Value(sorted(g.address for g in picture.pci_gpus if g.vendor == "10de" and g.numa_node not in nodes))
+
+
+def _memory_only_nodes(facts: Facts) -> Observation:
+    nodes = facts.topology.numa_nodes
+    if nodes is None:
+        return Unreadable("the NUMA nodes of this host are not known")
+    return Value([node.id for node in nodes if not node.cpus and node.memory_kib])
+
+
+def _nodes_per_package(facts: Facts) -> Observation:
+    picture = facts.topology
+    if picture.numa_nodes is None or not picture.packages:
+        return Unreadable("the NUMA nodes or packages of this host are not known")
+    return Value(sum(bool(node.cpus) for node in picture.nodes) // picture.packages)
+
+
+def _numa_miss(facts: Facts) -> Observation:
+    hit = miss = 0
+    for node in facts.topology.nodes:
+        seen = facts.host.observe(f"sys/devices/system/node/node{node.id}/numastat")
+        if not isinstance(seen, Value):
+            return seen
+        counts = dict(re.findall(r"^(\w+) (\d+)$", str(seen.value), re.MULTILINE))
+        if "numa_hit" not in counts:
+            return Unreadable(f"/sys/devices/system/node/node{node.id}/numastat: no numa_hit")
+        hit, miss = hit + int(counts["numa_hit"]), miss + int(counts.get("numa_miss", 0))
+    return Value(round(100 * miss / max(hit + miss, 1), 2))
+
+
+def _page_size(facts: Facts) -> Observation:
+    # The default huge page follows from the base page: 2 MiB with 4 KiB, 512 MiB with 64 KiB.
+    seen = field("proc/meminfo", r"^Hugepagesize:\s+(\d+) kB", int)(facts)
+    if not isinstance(seen, Value):
+        return seen
+    size = {2048: 4096, 32768: 16384, 524288: 65536}.get(seen.value)
+    return Value(size) if size else Unreadable(f"/proc/meminfo: huge pages of {seen.value} kB belong to no known page")
+
+
+def _free_blocks(facts: Facts) -> Observation:
+    """Free blocks of at least 2 MiB (order 9 and up) of each node."""
+    seen = facts.host.observe("proc/buddyinfo")
+    if not isinstance(seen, Value):
+        return seen
+    found: dict[str, int] = {}
+    for node, counts in re.findall(r"^Node (\d+), zone\s+Normal\s+([\d ]+)$", str(seen.value), re.MULTILINE):
+        found[node] = sum(int(count) for count in counts.split()[9:])
+    return Value(found) if found else Unreadable("/proc/buddyinfo: no zone Normal")
+
+
+def _unused_pages(facts: Facts) -> Observation:
+    seen = facts.host.observe("proc/meminfo")
+    if not isinstance(seen, Value):
+        return seen
+    sizes = {key: int(value) for key, value in re.findall(r"^(\w+):\s+(\d+)", str(seen.value), re.MULTILINE)}
+    needed = ("MemTotal", "HugePages_Free", "Hugepagesize")
+    if any(key not in sizes for key in needed):
+        return (
+            Absent("this kernel has no huge pages") if "MemTotal" in sizes else Unreadable("/proc/meminfo: no MemTotal")
+        )
+    return Value(round(100 * sizes["HugePages_Free"] * sizes["Hugepagesize"] / sizes["MemTotal"], 1))
+
+
+def _edac(facts: Facts) -> Mapping[str, str]:
+    folder = "sys/devices/system/edac/mc"
+    names = [name for name in facts.host.files.names(folder) if re.match(r"mc\d+\Z", name)]
+    return {name: f"{folder}/{name}/ue_count" for name in names}
+
+
+ROWS: dict[str, Row] = {
+    "numaMemorySpreadMax": Row(
+        group="numa", read=_memory_spread, right=at_most, kind=float | None, applies=(several_nodes,),
+        evidence="/sys/devices/system/node/node*/meminfo",
+        about=about(Severity.HIGH, "a node with less memory than the others has lost a DIMM", _NUMA,
+                    "compare with dmidecode and the machines beside it"),
+    ),
+    "numaDistances": Row(
+        group="numa", read=_distances, right=equal, expect=[], applies=(several_nodes,),
+        evidence="/sys/devices/system/node/node*/distance",
+        about=about(Severity.LOW, "a distance table that is not symmetric misleads every allocator", _NUMA,
+                    "a firmware fault"),
+    ),
+    "numaGpuNode": Row(
+        group="numa", read=_gpu_nodes, right=equal, expect=[], applies=(has_nvidia_gpu, several_nodes, metal),
+        evidence="/sys/bus/pci/devices/*/numa_node",
+        about=about(Severity.HIGH, "a GPU whose node the firmware hides cannot be given near CPUs and memory",
+                    "https://docs.kernel.org/PCI/sysfs-pci.html", "a firmware update; tuneagent never writes numa_node"),
+    ),
+    "numaGpuNic": Row(
+        group="numa", read=_gpus_without_nic, right=equal, expect=[], applies=(has_nvidia_gpu, several_nodes),
+        evidence="/sys/bus/pci/devices/*/numa_node",
+        about=about(Severity.MEDIUM, "a GPU without a NIC on its node sends all its traffic over the socket link",
+                    "https://docs.nvidia.com/deeplearning/nccl/user-guide/docs/troubleshooting.html"),
+    ),
+    "noMemoryOnlyNodes": Row(
+        group="numa", read=_memory_only_nodes, right=equal, expect=[], applies=(arm64,),
+        evidence="/sys/devices/system/node",
+        about=about(Severity.HIGH, "GPU memory onlined as NUMA nodes counts as the node's RAM for the kubelet",
+                    "https://github.com/NVIDIA/open-gpu-kernel-modules",
+                    "NVreg_CoherentGPUMemoryMode=driver, with the driver reloaded"),
+    ),
+    "nodesPerPackage": Row(
+        group="numa", read=_nodes_per_package, right=equal, kind=int | None, evidence="/sys/devices/system/node",
+        about=about(Severity.MEDIUM, "sub-NUMA clustering in the firmware halves what is local; more than 8 nodes stop the kubelet",
+                    "https://kubernetes.io/docs/tasks/administer-cluster/topology-manager/", "NPS or SNC in the firmware"),
+    ),
+    "numaMissMax": Row(
+        group="numa", read=_numa_miss, right=at_most, kind=float | None, applies=(several_nodes,),
+        evidence="/sys/devices/system/node/node*/numastat",
+        about=about(Severity.MEDIUM, "memory was taken from another node than wanted", _NUMA),
+    ),
+    "pageSize": Row(
+        group="memory", read=_page_size, right=equal, kind=int | None, applies=(arm64,), evidence="/proc/meminfo",
+        about=about(Severity.HIGH, "a 4 KiB base page on Grace costs TLB misses; 64 KiB is recommended",
+                    "https://docs.nvidia.com/grace-perf-tuning-guide/os-settings.html", "a kernel built for 64 KiB pages"),
+    ),
+    "hugePageSupplyMin": Row(
+        group="hugepages", read=_free_blocks, right=at_least, kind=int | None, evidence="/proc/buddyinfo",
+        about=about(Severity.LOW, "memory is too broken up to give huge pages at run time",
+                    "https://docs.kernel.org/admin-guide/mm/hugetlbpage.html", "reserve them at boot"),
+    ),
+    "hugePagesIdleMax": Row(
+        group="hugepages", read=_unused_pages, right=at_most, kind=float | None, evidence="/proc/meminfo",
+        about=about(Severity.MEDIUM, "reserved huge pages that nobody uses are memory lost to all others",
+                    "https://docs.kernel.org/admin-guide/mm/hugetlbpage.html"),
+    ),
+    "memoryErrors": Row(
+        group="health", read=gathered(_edac, int, "no memory controller reports errors"), right=each, expect=0,
+        evidence="/sys/devices/system/edac/mc/mc*/ue_count",
+        about=about(Severity.CRITICAL, "uncorrected memory errors end processes, or the machine",
+                    "https://docs.kernel.org/driver-api/edac.html", "drain the node and change the DIMM"),
+    ),
+    "oomKills": Row(
+        group="health", read=field("proc/vmstat", r"^oom_kill (\d+)$", int, "this kernel counts no kills"), right=equal,
+        expect=0, evidence="/proc/vmstat",
+        about=about(Severity.HIGH, "the kernel ended processes for want of memory since boot",
+                    "https://docs.kernel.org/filesystems/proc.html", "dmesg names them"),
+    ),
+}  # fmt: skip

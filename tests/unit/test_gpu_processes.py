@@ -1,0 +1,121 @@
+"""gpuProcesses on a made-up machine of two nodes: what is moved once, and never taken for undone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import machines
+import msgspec
+import pytest
+from support import session_of, tree, write_tree
+from tuneagent.errors import ProfileInvalid, ReadFailed
+from tuneagent.host import Files, NoProcesses
+from tuneagent.host.processes import ProcessInfo
+from tuneagent.session import Session
+
+BOOT = "3c8e6f0a-0000-4000-8000-000000000001"
+MEMORY = f"pid:42@1000@{BOOT}/memory"
+SHAPE = {"nodes": 2, "cores": 4, "gpus": [1], "gpu_nodes": [2]}
+
+
+class Job(NoProcesses):
+    """One process near GPU 0 on node 1, with pages on node 0. `pinned_kib` of them cannot be moved."""
+
+    def __init__(self, pinned_kib: int = 0) -> None:
+        self.cpus = frozenset({4, 5})
+        self.pages = {0: 6000, 1: 2000}
+        self.pinned_kib = pinned_kib
+        self.moves: list[tuple[list[int], list[int]]] = []
+        self.started = 1000
+        self.dies = False
+
+    def info(self, pid: int) -> ProcessInfo:
+        if self.dies:
+            raise ReadFailed(f"pid {pid}: no such process")
+        return ProcessInfo(pid, self.started, "python")
+
+    def affinity(self, pid: int) -> tuple[frozenset[int], ...]:
+        return (self.cpus,)
+
+    def pages_by_node(self, pid: int) -> dict[int, int]:
+        return dict(self.pages)
+
+    def migrate(self, pid: int, source: Sequence[int], target: Sequence[int]) -> None:
+        self.moves.append((list(source), list(target)))
+        moved = self.pages[0] - self.pinned_kib
+        self.pages = {0: self.pinned_kib, 1: self.pages[1] + moved}
+
+
+def job_session(root: Path, job: Job, spec: dict[str, Any]) -> Session:
+    files = machines.build(SHAPE)
+    device = {"uuid": "GPU-0", "index": 0, "pci": machines.address("gpu"), "pids": [42]}
+    snapshot = {"snapshot": {"driver_version": "580.1", "devices": [device]}}
+    files["tuneagent/gpus.json"] = msgspec.json.encode(snapshot).decode()
+    files["proc/sys/kernel/random/boot_id"] = BOOT + "\n"
+    write_tree(root, files)
+    session = session_of(tree(Files(str(root))), {"gpuProcesses": spec})
+    return replace(session, host=replace(session.host, processes=job))
+
+
+MIGRATE = {"cpus": "local", "memory": "prefer-local", "action": "migrate"}
+
+
+def test_pages_of_a_process_that_is_pinned_right_are_moved_and_stay(tmp_path: Path) -> None:
+    job = Job()
+    session = job_session(tmp_path, job, MIGRATE)
+    plan, _ = session.plan()
+    assert [change.subject for change in plan.changes] == [MEMORY]
+    applied = session.apply()
+    assert [outcome.result for outcome in applied.results] == ["verified"]
+    assert job.moves == [([0, 2], [1])]
+    assert {finding.subject: finding.verdict.value for finding in applied.report.findings}[MEMORY] == "converged"
+    assert not session.plan()[0].changes
+    undone = session.undo()
+    assert [(one.result, one.reason) for one in undone] == [
+        ("ended", "pages stay where they are until the process ends")
+    ]
+    assert job.pages == {0: 0, 1: 8000}
+
+
+def test_what_cannot_be_moved_is_reported_and_not_tried_again(tmp_path: Path) -> None:
+    job = Job(pinned_kib=3000)
+    session = job_session(tmp_path, job, MIGRATE)
+    applied = session.apply()
+    assert {finding.subject: finding.verdict.value for finding in applied.report.findings}[MEMORY] == "drifted"
+    plan, _ = session.plan()
+    assert not plan.changes
+    assert [refused.reason for refused in plan.refused] == ["done once already; what is left cannot be changed"]
+    assert not session.apply().results and len(job.moves) == 1
+    # Another process under the same number is another process.
+    job.started, job.pages = 2000, {0: 6000, 1: 2000}
+    assert [outcome.result for outcome in session.apply().results if outcome.subject != MEMORY] == ["verified"]
+    assert len(job.moves) == 2
+
+
+def test_a_process_that_has_ended_is_gone(tmp_path: Path) -> None:
+    job = Job()
+    session = job_session(tmp_path, job, MIGRATE)
+    session.apply()
+    job.dies = True
+    (tmp_path / "tuneagent/gpus.json").write_text('{"snapshot": {"driver_version": "580.1", "devices": []}}')
+    assert all(one.is_settled for one in session.undo())
+    assert not session.journal.held()
+
+
+@pytest.mark.parametrize("action", ["report", "pin"])
+def test_pages_are_moved_only_where_the_profile_says_so(tmp_path: Path, action: str) -> None:
+    job = Job()
+    session = job_session(tmp_path, job, {**MIGRATE, "action": action})
+    plan, _ = session.plan()
+    assert not plan.changes and [refused.reason for refused in plan.refused] == [f"action is {action}"]
+    session.apply()
+    assert not job.moves
+
+
+@pytest.mark.parametrize("spec", [{"memory": "prefer-local", "action": "pin"}, {"cpus": "local", "action": "migrate"}])
+def test_an_action_needs_the_setting_that_it_acts_on(tmp_path: Path, spec: dict[str, str]) -> None:
+    with pytest.raises(ProfileInvalid, match="needs"):
+        job_session(tmp_path, Job(), spec).audit()
