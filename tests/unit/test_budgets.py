@@ -53,6 +53,12 @@ def test_the_daemon_path_loads_no_cluster_client_and_no_library_of_tables() -> N
         assert name not in loaded, name
 
 
+def test_what_every_command_starts_with_loads_little() -> None:
+    loaded = modules_of("import tuneagent.__main__") - modules_of("")
+    for name in ("click", "msgspec", "re", "json", "pathlib", "subprocess", "contextlib", "tuneagent.cli"):
+        assert name not in loaded, name
+
+
 def test_an_audit_loads_no_server_no_client_and_no_process_library() -> None:
     loaded = modules_of(
         "import sys\nsys.argv = ['tuneagent', '--root', '/nonexistent', 'audit']\n"

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING
 
 from tuneagent import __version__
 
+# As in `typing`, which would load regular expressions with it.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     import socket as sockets
 
