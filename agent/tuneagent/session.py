@@ -16,7 +16,7 @@ from tuneagent.errors import PathMissing, PlanMoved, ReadFailed, UsageError
 from tuneagent.host import Files, Host
 from tuneagent.host.processes import machine
 from tuneagent.journal import Held, Journal, Key
-from tuneagent.model import Disruption, HostName, Plan, Report, digest_of, summarize
+from tuneagent.model import Absent, Disruption, HostName, Plan, Report, digest_of, summarize
 from tuneagent.pattern import pattern
 from tuneagent.restore import Undone, recover, undo
 from tuneagent.tunable import Facts, Tunable
@@ -114,6 +114,7 @@ class Session:
             and held.tunable in self.registry
             and (held.tunable not in specs or held.tunable not in blind)
             and held.step != "intended"
+            and not _stays(Facts(self.host), self.registry[held.tunable], held.subject)
         ]
 
     def plan(self, only: tuple[str, ...] = ()) -> tuple[Plan, list[engine.Judged]]:
@@ -123,7 +124,9 @@ class Session:
 
     def plan_of(self, judged: list[engine.Judged]) -> Plan:
         """The plan for what was observed already."""
-        return engine.make_plan(judged, self.registry, self.dropped(judged), self.journal.held().keys())
+        # What a crash left open may not have been done.
+        done = {key for key, held in self.journal.held().items() if held.step != "intended"}
+        return engine.make_plan(judged, self.registry, self.dropped(judged), done)
 
     def apply(
         self,
@@ -230,6 +233,11 @@ def _is_offline(host: Host, subject: str) -> bool:
         return host.files.read_or(f"sys/devices/system/cpu/cpu{number}/online", "1") == "0"
     except ReadFailed:
         return True
+
+
+def _stays(facts: Facts, tunable: Tunable[Any], subject: str) -> bool:
+    """Whether a change that cannot be taken back is still in force: its subject is there."""
+    return tunable.one_way(subject) is not None and not isinstance(tunable.read(facts, subject).live, Absent)
 
 
 def _undo_held(session: Session, journal: Journal, key: Key) -> str | None:

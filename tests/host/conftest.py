@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 from machine import DEFRAG, KEYS, PROFILE, snapshot, sysctl_path
 
-
 # No command of these tests is served by a daemon of this machine, or of another test.
 os.environ["TUNEAGENT_SOCKET"] = ""
 

@@ -11,7 +11,7 @@ import machines
 import msgspec
 import pytest
 from support import session_of, tree, write_tree
-from tuneagent.errors import ProfileInvalid, ReadFailed
+from tuneagent.errors import ProfileInvalid, ReadFailed, WriteFailed
 from tuneagent.host import Files, NoProcesses
 from tuneagent.host.processes import ProcessInfo
 from tuneagent.session import Session
@@ -26,19 +26,28 @@ class Job(NoProcesses):
 
     def __init__(self, pinned_kib: int = 0) -> None:
         self.cpus = frozenset({4, 5})
-        self.pages = {0: 6000, 1: 2000}
+        # Node 2 is memory of the GPU itself: pages there are neither near nor far.
+        self.pages = {0: 6000, 1: 2000, 2: 50000}
         self.pinned_kib = pinned_kib
         self.moves: list[tuple[list[int], list[int]]] = []
         self.started = 1000
+        self.gone = False
+        # Whether we die in the middle of the move.
         self.dies = False
+        self.cannot_be_pinned = False
 
     def info(self, pid: int) -> ProcessInfo:
-        if self.dies:
+        if self.gone:
             raise ReadFailed(f"pid {pid}: no such process")
         return ProcessInfo(pid, self.started, "python")
 
     def affinity(self, pid: int) -> tuple[frozenset[int], ...]:
         return (self.cpus,)
+
+    def pin(self, pid: int, cpus: Sequence[int]) -> None:
+        if self.cannot_be_pinned:
+            raise WriteFailed(f"pid {pid}: sched_setaffinity: Operation not permitted")
+        self.cpus = frozenset(cpus)
 
     def pages_by_node(self, pid: int) -> dict[int, int]:
         return dict(self.pages)
@@ -46,7 +55,9 @@ class Job(NoProcesses):
     def migrate(self, pid: int, source: Sequence[int], target: Sequence[int]) -> None:
         self.moves.append((list(source), list(target)))
         moved = self.pages[0] - self.pinned_kib
-        self.pages = {0: self.pinned_kib, 1: self.pages[1] + moved}
+        self.pages = {**self.pages, 0: self.pinned_kib, 1: self.pages[1] + moved}
+        if self.dies:
+            raise KeyboardInterrupt
 
 
 def job_session(root: Path, job: Job, spec: dict[str, Any]) -> Session:
@@ -70,14 +81,14 @@ def test_pages_of_a_process_that_is_pinned_right_are_moved_and_stay(tmp_path: Pa
     assert [change.subject for change in plan.changes] == [MEMORY]
     applied = session.apply()
     assert [outcome.result for outcome in applied.results] == ["verified"]
-    assert job.moves == [([0, 2], [1])]
+    assert job.moves == [([0], [1])]
     assert {finding.subject: finding.verdict.value for finding in applied.report.findings}[MEMORY] == "converged"
     assert not session.plan()[0].changes
     undone = session.undo()
     assert [(one.result, one.reason) for one in undone] == [
         ("ended", "pages stay where they are until the process ends")
     ]
-    assert job.pages == {0: 0, 1: 8000}
+    assert job.pages == {0: 0, 1: 8000, 2: 50000}
 
 
 def test_what_cannot_be_moved_is_reported_and_not_tried_again(tmp_path: Path) -> None:
@@ -90,7 +101,7 @@ def test_what_cannot_be_moved_is_reported_and_not_tried_again(tmp_path: Path) ->
     assert [refused.reason for refused in plan.refused] == ["done once already; what is left cannot be changed"]
     assert not session.apply().results and len(job.moves) == 1
     # Another process under the same number is another process.
-    job.started, job.pages = 2000, {0: 6000, 1: 2000}
+    job.started, job.pages = 2000, {0: 6000, 1: 2000, 2: 50000}
     assert [outcome.result for outcome in session.apply().results if outcome.subject != MEMORY] == ["verified"]
     assert len(job.moves) == 2
 
@@ -99,10 +110,41 @@ def test_a_process_that_has_ended_is_gone(tmp_path: Path) -> None:
     job = Job()
     session = job_session(tmp_path, job, MIGRATE)
     session.apply()
-    job.dies = True
+    job.gone = True
     (tmp_path / "tuneagent/gpus.json").write_text('{"snapshot": {"driver_version": "580.1", "devices": []}}')
     assert all(one.is_settled for one in session.undo())
     assert not session.journal.held()
+
+
+def test_a_move_that_a_crash_cut_off_is_made_again(tmp_path: Path) -> None:
+    job = Job()
+    session = job_session(tmp_path, job, MIGRATE)
+    job.dies = True
+    with pytest.raises(KeyboardInterrupt):
+        session.apply()
+    job.dies, job.pages = False, {0: 6000, 1: 2000, 2: 50000}
+    assert [change.subject for change in session.plan()[0].changes] == [MEMORY]
+    assert [outcome.result for outcome in session.apply().results] == ["verified"]
+    assert len(job.moves) == 2
+
+
+def test_pages_stay_with_cpus_that_could_not_be_moved(tmp_path: Path) -> None:
+    job = Job()
+    job.cpus, job.cannot_be_pinned = frozenset({0, 1}), True
+    applied = job_session(tmp_path, job, MIGRATE).apply()
+    assert {outcome.result for outcome in applied.results} == {"failed"} and not job.moves
+    job.cannot_be_pinned = False
+    applied = job_session(tmp_path, job, MIGRATE).apply()
+    assert {outcome.result for outcome in applied.results} == {"verified"} and job.moves == [([0], [1])]
+
+
+def test_a_profile_that_no_longer_asks_does_not_claim_to_move_back(tmp_path: Path) -> None:
+    job = Job()
+    job_session(tmp_path, job, MIGRATE).apply()
+    without = job_session(tmp_path, job, {"cpus": "local"})
+    assert not without.plan()[0].changes
+    job.started = 2000
+    assert not without.apply().results or all(one.result == "verified" for one in without.apply().results)
 
 
 @pytest.mark.parametrize("action", ["report", "pin"])

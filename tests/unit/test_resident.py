@@ -40,6 +40,14 @@ def run(arguments):
         os.kill(os.getpid(), signal.SIGKILL)
     if case == "raise":
         raise RuntimeError("broken")
+    if case == "slow":
+        time.sleep(0.5)
+        Path("finished").write_text("1")
+    if case == "limits":
+        import resource
+        print(resource.getrlimit(resource.RLIMIT_NOFILE), os.sched_getaffinity(0), os.nice(0))
+    if case == "print":
+        print(arguments[2])
     return 0
 
 server = CommandServer(run)
@@ -91,10 +99,10 @@ def ask(path: Path, *arguments: str, code: str = CLIENT, **more: str) -> subproc
 
 
 @contextlib.contextmanager
-def waiting(path: Path) -> Iterator[tuple[subprocess.Popen[str], int]]:
+def waiting(path: Path, code: str = CLIENT) -> Iterator[tuple[subprocess.Popen[str], int]]:
     """A caller whose command waits, and the process that runs the command."""
     running = path.parents[1] / "running"
-    with subprocess.Popen([sys.executable, "-c", CLIENT, "audit", "wait"], **settings_of(path, {})) as caller:  # type: ignore[call-overload]
+    with subprocess.Popen([sys.executable, "-c", code, "audit", "wait"], **settings_of(path, {})) as caller:  # type: ignore[call-overload]
         wait_for(lambda: running.exists() and bool(running.read_text()))
         yield caller, int(running.read_text())
         caller.kill()
@@ -112,7 +120,10 @@ def test_a_command_has_the_callers_streams_folder_environment_and_umask(served: 
     assert served.parent.stat().st_mode & 0o777 == 0o700
 
 
-@pytest.mark.parametrize("arguments", [[], ["undo"], ["run", "--", "audit"], ["daemon"], ["--root", "/x", "audit"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [[], ["undo"], ["run", "--", "audit"], ["daemon"], ["--root", "/x", "audit"], ["audit", "-f", "/dev/fd/3"]],
+)
 def test_other_commands_are_not_served(arguments: list[str]) -> None:
     assert not is_served(arguments)
 
@@ -131,19 +142,95 @@ def test_without_a_server_the_caller_does_it_itself(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("own", [["/usr/bin/python3"], ["0.0.0"]])
-def test_another_program_or_view_is_not_served(served: Path, own: list[str]) -> None:
-    wrong = f"import tuneagent.resident.client as it\nit.identity = lambda: {own}\n{CLIENT}"
+def test_another_program_is_not_served(served: Path, own: list[str]) -> None:
+    wrong = f"import tuneagent.resident.client as it\nit.program = lambda: {own}\n{CLIENT}"
     asked = ask(served, "audit", "show", code=wrong)
     assert asked.returncode == NOT_SERVED
     assert not (served.parents[1] / "seen").exists()
 
 
 def test_a_caller_that_does_not_say_go_gets_nothing_done(served: Path) -> None:
-    hasty = f"import tuneagent.resident.client as it\nit._finish = lambda connection, pid: 7\n{CLIENT}"
+    hasty = f"import tuneagent.resident.client as it\nit._finish = lambda connection, command, numbers: 7\n{CLIENT}"
     asked = ask(served, "audit", "show", code=hasty)
     assert asked.returncode == 7
     assert ask(served, "audit", "raise").returncode == 1
     assert not (served.parents[1] / "seen").exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may change its view of the machine")
+@pytest.mark.parametrize(
+    "changed", [["unshare", "-m"], ["setpriv", "--no-new-privs"], ["setpriv", "--bounding-set=-all"]]
+)
+def test_another_view_or_other_rights_are_not_served(served: Path, changed: list[str]) -> None:
+    argv = [*changed, sys.executable, "-c", CLIENT, "audit", "show"]
+    asked = subprocess.run(argv, timeout=10, check=False, **settings_of(served, {}))  # type: ignore[call-overload]
+    assert asked.returncode == NOT_SERVED
+    assert not (served.parents[1] / "seen").exists()
+
+
+def test_a_command_has_the_callers_limits_affinity_and_priority(served: Path) -> None:
+    code = (
+        "import os, resource\nresource.setrlimit(resource.RLIMIT_NOFILE, (77, 88))\nos.sched_setaffinity(0, {0})\n"
+        f"os.nice(5)\n{CLIENT}"
+    )
+    assert ask(served, "audit", "limits", code=code).stdout == "(77, 88) {0} 5\n"
+
+
+def test_a_caller_too_slow_to_say_go_does_it_itself(served: Path) -> None:
+    slow = (
+        "import time, tuneagent.resident.client as it\nreal = it._finish\n"
+        f"it._finish = lambda *a: (time.sleep(3), real(*a))[1]\n{CLIENT}"
+    )
+    asked = ask(served, "audit", "show", code=slow)
+    assert (asked.returncode, asked.stdout, asked.stderr) == (NOT_SERVED, "", "")
+    assert not (served.parents[1] / "seen").exists()
+
+
+def test_what_the_caller_ignores_the_command_ignores(served: Path) -> None:
+    ignoring = f"import signal\nsignal.signal(signal.SIGHUP, signal.SIG_IGN)\n{CLIENT}"
+    with waiting(served, ignoring) as (caller, command):
+        caller.send_signal(signal.SIGHUP)
+        os.kill(command, signal.SIGHUP)
+        time.sleep(0.3)
+        assert caller.poll() is None and not is_gone(command)
+
+
+def test_a_fault_of_the_command_is_shown_as_it_is(served: Path) -> None:
+    asked = ask(served, "audit", "raise")
+    assert asked.returncode == 1 and "RuntimeError: broken" in asked.stderr and "ended" not in asked.stderr
+
+
+def test_the_streams_have_the_callers_encoding(served: Path) -> None:
+    asked = ask(served, "audit", "print", "a \u2192 b", PYTHONIOENCODING="latin-1:replace", PYTHONUTF8="1")
+    assert (asked.returncode, asked.stdout) == (0, "a ? b\n")
+
+
+def test_a_server_without_standard_streams_serves(tmp_path: Path) -> None:
+    path = tmp_path / "run" / "s"
+    closing = f"import os\nfor number in (1, 2): os.close(number)\n{SERVER}"
+    with subprocess.Popen([sys.executable, "-c", closing, path], stdin=subprocess.PIPE) as process:
+        wait_for(path.exists)
+        assert ask(path, "audit", "print", "here").stdout == "here\n"
+        process.communicate(timeout=10)
+
+
+def test_a_file_that_is_no_socket_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "run" / "s"
+    path.parent.mkdir()
+    path.write_text("mine")
+    start_server(path).communicate(timeout=10)
+    assert path.read_text() == "mine"
+
+
+def test_a_server_that_ends_lets_its_commands_finish(tmp_path: Path) -> None:
+    path = tmp_path / "run" / "s"
+    process = start_server(path)
+    wait_for(path.exists)
+    with subprocess.Popen([sys.executable, "-c", CLIENT, "audit", "slow"], **settings_of(path, {})) as caller:  # type: ignore[call-overload]
+        time.sleep(0.3)
+        process.communicate(timeout=10)
+        assert caller.wait(10) == 0
+    assert (tmp_path / "finished").exists()
 
 
 @pytest.mark.parametrize(
@@ -162,7 +249,7 @@ def test_rubbish_gets_no_answer_and_does_no_harm(served: Path, request_: bytes) 
 
 def test_a_command_that_dies_is_a_failure_that_is_said(served: Path) -> None:
     asked = ask(served, "audit", "die")
-    assert "the daemon ended while it ran this" in asked.stderr
+    assert "the process that ran this ended" in asked.stderr
     assert asked.returncode == 1
 
 

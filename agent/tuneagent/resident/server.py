@@ -2,7 +2,7 @@
 
 It is forked before the daemon starts a thread or takes a lock, holds no setting and no lock of its own, and ends with
 the daemon. A command runs in a process of its own, exactly as it would from the shell: the same entry point, locks,
-output and exit code, with the caller's streams, folder, umask and environment.
+output and exit code, as its caller in all that a command can tell but for the cgroup.
 """
 
 from __future__ import annotations
@@ -15,26 +15,32 @@ import os
 import select
 import signal
 import socket
+import stat
 import sys
 import time
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
-from tuneagent.resident.client import GO, HANDSHAKE_S, LENGTH_BYTES, identity, peer_user
+from tuneagent.resident.caller import SIGNALS, Request, become, parse, view
+from tuneagent.resident.client import GO, HANDSHAKE_S, LENGTH_BYTES, peer, program
 
 log = logging.getLogger("tuneagent")
 MAX_COMMANDS = 8
 REQUEST_LIMIT_BYTES = 4 * 1024 * 1024
+# What commands that run have to finish in once the daemon ends; then an apply stops between two tunables.
+LEAVE_S = 10.0
 _STREAMS = 4
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+Run = Callable[[list[str]], int]
 
 
 class CommandServer:
     """The daemon's end: the server process, which serves from `open` on and ends when this process does."""
 
-    def __init__(self, run: Callable[[list[str]], int]) -> None:
+    def __init__(self, run: Run) -> None:
         """Fork the server, with what is loaded now. `run` runs a command line and returns its exit code."""
+        _hold_standard_streams()
         # What is loaded is not looked through again by any process's collector: so its memory stays shared.
         gc.collect()
         gc.freeze()
@@ -52,10 +58,19 @@ class CommandServer:
             self._line.sendall(os.fsencode(path) + b"\n")
 
     def close(self) -> None:
-        """End the server; commands that run go on to their end."""
+        """End the server, after the commands that run; those that take long are told to stop."""
         self._line.close()
         with contextlib.suppress(ChildProcessError):
             os.waitpid(self._pid, 0)
+
+
+def _hold_standard_streams() -> None:
+    """See that nothing else gets the numbers of closed standard streams: a command has its caller's there."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open("/dev/null", os.O_RDWR)
 
 
 def _end(work: Callable[[], int]) -> NoReturn:
@@ -69,22 +84,23 @@ def _end(work: Callable[[], int]) -> NoReturn:
         os._exit(code)
 
 
-def _server(line: socket.socket, run: Callable[[list[str]], int]) -> int:
+def _server(line: socket.socket, run: Run) -> int:
     # Signals are for the daemon; this process ends with it.
     os.setsid()
-    for number in _SIGNALS:
+    for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    own = identity()
     path = _path(line)
     if path is None:
         return 0
+    commands: set[int] = set()
     with _listen(path) as listener:
         log.info("commands are served", extra={"fields": {"socket": path}})
         try:
-            _serve(line, listener, own, run)
+            _serve(line, listener, run, commands)
         finally:
             Path(path).unlink(missing_ok=True)
+    _leave(commands)
     return 0
 
 
@@ -101,10 +117,13 @@ def _path(line: socket.socket) -> str | None:
 def _listen(path: str) -> socket.socket:
     """A socket that this user alone may connect to. Raises OSError."""
     Path(path).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with socket.socket(socket.AF_UNIX) as other, contextlib.suppress(FileNotFoundError, ConnectionRefusedError):
-        other.connect(path)
-        raise FileExistsError(f"{path}: another daemon answers there")
-    Path(path).unlink(missing_ok=True)
+    if os.path.lexists(path):
+        if not stat.S_ISSOCK(os.lstat(path).st_mode):
+            raise FileExistsError(f"{path}: not a socket")
+        with socket.socket(socket.AF_UNIX) as other, contextlib.suppress(ConnectionRefusedError):
+            other.connect(path)
+            raise FileExistsError(f"{path}: another daemon answers there")
+        Path(path).unlink()
     listener = socket.socket(socket.AF_UNIX)
     mask = os.umask(0o177)
     try:
@@ -115,12 +134,11 @@ def _listen(path: str) -> socket.socket:
     return listener
 
 
-def _serve(line: socket.socket, listener: socket.socket, own: list[str], run: Callable[[list[str]], int]) -> None:
-    commands: set[int] = set()
+def _serve(line: socket.socket, listener: socket.socket, run: Run, commands: set[int]) -> None:
+    own = program()
     while True:
         ready, _, _ = select.select([line, listener], [], [], 1.0 if commands else None)
-        while commands and (done := os.waitpid(-1, os.WNOHANG)[0]):
-            commands.discard(done)
+        _reap(commands)
         if line in ready:
             return
         if listener not in ready:
@@ -128,16 +146,32 @@ def _serve(line: socket.socket, listener: socket.socket, own: list[str], run: Ca
         try:
             connection, _ = listener.accept()
             with connection:
-                if len(commands) < MAX_COMMANDS and peer_user(connection) == os.geteuid():
+                if len(commands) < MAX_COMMANDS and peer(connection)[1] == os.geteuid():
                     commands.add(_start(connection, own, run, inherited=(line, listener)))
         except OSError as error:
             # Its caller does the work itself.
             log.warning("command not served", extra={"fields": {"error": str(error)}})
 
 
-def _start(
-    connection: socket.socket, own: list[str], run: Callable[[list[str]], int], inherited: tuple[socket.socket, ...]
-) -> int:
+def _reap(commands: set[int]) -> None:
+    while commands and (done := os.waitpid(-1, os.WNOHANG)[0]):
+        commands.discard(done)
+
+
+def _leave(commands: set[int]) -> None:
+    """Let commands finish; tell those that take long to stop. None is cut off in the middle of a setting."""
+    end = time.monotonic() + LEAVE_S
+    told = False
+    while commands:
+        time.sleep(0.05)
+        _reap(commands)
+        if not told and time.monotonic() > end:
+            told = True
+            for pid in commands:
+                os.kill(pid, signal.SIGTERM)
+
+
+def _start(connection: socket.socket, own: list[str], run: Run, inherited: tuple[socket.socket, ...]) -> int:
     """Fork the process of one command; its number."""
     pid = os.fork()
     if pid == 0:
@@ -147,68 +181,62 @@ def _start(
     return pid
 
 
-def _command(connection: socket.socket, own: list[str], run: Callable[[list[str]], int]) -> int:
+def _command(connection: socket.socket, own: list[str], run: Run) -> int:
     """One command, in a process of its own. The caller runs it itself unless it is answered."""
     connection.settimeout(HANDSHAKE_S)
     try:
-        fields, descriptors = _receive(connection)
-        count = int(fields[0])
-        encoding, mask, number, *rest = fields[count + 1 :]
-        if fields[1 : count + 1] != own:
-            return 0
-        connection.sendall(str(os.getpid()).encode())
-        if connection.recv(len(GO)) != GO:
-            return 0
-    except (OSError, ValueError, IndexError):
+        request = _accept(connection, own)
+    except (OSError, ValueError, IndexError, LookupError):
         return 0
-    _take_over(descriptors, encoding, int(mask), rest[int(number) :])
-    if not _end_with(connection):
+    if request is None or not _end_with(connection):
         return 0
-    code = run(rest[: int(number)])
+    try:
+        code = run(request.arguments)
+    except Exception:
+        traceback.print_exc()
+        code = 1
     sys.stdout.flush()
+    sys.stderr.flush()
     with contextlib.suppress(OSError):
         connection.sendall(str(code).encode())
     return code
 
 
-def _receive(connection: socket.socket) -> tuple[list[str], list[int]]:
-    head, descriptors, _, _ = socket.recv_fds(connection, LENGTH_BYTES, _STREAMS)
-    size = int.from_bytes(head, "big")
-    if len(head) != LENGTH_BYTES or len(descriptors) != _STREAMS or size > REQUEST_LIMIT_BYTES:
-        raise ValueError
-    body = bytearray()
-    while len(body) < size:
-        part = connection.recv(size - len(body))
-        if not part:
-            raise ValueError
-        body += part
-    return os.fsdecode(bytes(body)).split("\0"), descriptors
-
-
-def _take_over(descriptors: list[int], encoding: str, mask: int, environment: list[str]) -> None:
-    """Become the caller as far as a command can tell: streams, folder, umask, environment, signals."""
-    for number, descriptor in enumerate(descriptors[:3]):
-        os.dup2(descriptor, number)
-    os.fchdir(descriptors[3])
-    for descriptor in descriptors:
-        os.close(descriptor)
-    os.umask(mask)
-    os.environ.clear()
-    os.environ.update(dict(variable.split("=", 1) for variable in environment))
-    time.tzset()
-    sys.stdin = open(0, encoding=encoding, closefd=False)  # noqa: SIM115 - for as long as the process lives
-    sys.stdout = open(1, "w", buffering=1 if os.isatty(1) else -1, encoding=encoding, closefd=False)  # noqa: SIM115 - for as long as the process lives
-    sys.stderr = open(2, "w", buffering=1, encoding=encoding, closefd=False, errors="backslashreplace")  # noqa: SIM115 - for as long as the process lives
+def _accept(connection: socket.socket, own: list[str]) -> Request | None:
+    """Become the caller and wait for its word. None where it is another program, sees another machine, or is gone."""
+    body, descriptors = _receive(connection)
+    request = parse(body)
+    pid, _ = peer(connection)
+    if request.program != own or view(pid) != view("self"):
+        return None
     # The daemon's log is not the command's.
     log.handlers.clear()
     log.setLevel(logging.NOTSET)
     log.propagate = True
-    for number in _SIGNALS:
-        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+    become(pid, request, descriptors)
+    connection.sendall(str(os.getpid()).encode())
+    return request if connection.recv(len(GO)) == GO else None
+
+
+def _receive(connection: socket.socket) -> tuple[bytes, list[int]]:
+    head, descriptors, _, _ = socket.recv_fds(connection, LENGTH_BYTES, _STREAMS)
+    size = int.from_bytes(head, "big")
+    if len(head) != LENGTH_BYTES or len(descriptors) != _STREAMS or size > REQUEST_LIMIT_BYTES:
+        raise ValueError("no request")
+    body = bytearray()
+    while len(body) < size:
+        part = connection.recv(size - len(body))
+        if not part:
+            raise ValueError("half a request")
+        body += part
+    return bytes(body), descriptors
 
 
 def _end_with(connection: socket.socket) -> bool:
-    """Have the kernel send SIGTERM once the caller is gone. False where it is gone already."""
+    """Have the kernel send SIGTERM once the caller is gone. False where it is gone already.
+
+    Asked for after `GO` has come: its arrival would be such a signal too.
+    """
     connection.setblocking(True)
     fcntl.fcntl(connection, fcntl.F_SETOWN, os.getpid())
     fcntl.fcntl(connection, fcntl.F_SETSIG, signal.SIGTERM)

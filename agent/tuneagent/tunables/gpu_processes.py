@@ -98,8 +98,8 @@ class GpuProcesses(Tunable[Spec]):
             if not cpus:
                 continue
             if match.group(4):
-                nodes = [node.id for node in facts.topology.nodes if node.cpu_set & cpus]
-                desired[subject] = {"nodes": nodes, "share": LOCAL_SHARE, "action": spec.action}
+                near, far = _nodes(facts.topology, cpus)
+                desired[subject] = {"nodes": near, "far": far, "share": LOCAL_SHARE, "action": spec.action}
             else:
                 desired[subject] = {"cpus": format_cpulist(cpus), "action": spec.action}
         return desired
@@ -112,9 +112,10 @@ class GpuProcesses(Tunable[Spec]):
             # The kernel moves what it can: pinned memory stays, and the next audit says how much that is.
             return True
         if "nodes" in desired:
-            total = sum(observed.values())
-            local = sum(kib for node, kib in observed.items() if int(node) in desired["nodes"])
-            return bool(total == 0 or local / total >= desired["share"])
+            near, far = (
+                sum(kib for node, kib in observed.items() if int(node) in desired[which]) for which in ("nodes", "far")
+            )
+            return bool(far == 0 or near / (near + far) >= desired["share"])
         wanted = parse_cpulist(desired["cpus"])
         return all(parse_cpulist(text) <= wanted for text in observed)
 
@@ -141,11 +142,24 @@ class GpuProcesses(Tunable[Spec]):
             raise WriteFailed(f"{subject}: that process has ended")
         pid = int(match.group(1))
         if match.group(4):
-            others = {node.id for node in facts.topology.nodes} - set(value["moved"])
-            facts.host.processes.migrate(pid, sorted(others), value["moved"])
+            self._move(facts, pid, value["moved"])
             return
         cpus = frozenset().union(*(parse_cpulist(text) for text in value))
         facts.host.processes.pin(pid, sorted(cpus))
+
+    @staticmethod
+    def _move(facts: Facts, pid: int, target: list[int]) -> None:
+        near = frozenset().union(*(node.cpu_set for node in facts.topology.nodes if node.id in target))
+        if not frozenset().union(*facts.host.processes.affinity(pid)) <= near:
+            raise WriteFailed(f"pid {pid} may run on CPUs that are far from its GPU: its pages are left with them")
+        _, far = _nodes(facts.topology, near)
+        facts.host.processes.migrate(pid, far, target)
+
+
+def _nodes(topology: Topology, cpus: frozenset[int]) -> tuple[list[int], list[int]]:
+    """Nodes of these CPUs, and the other nodes that have CPUs. Memory alone, as a GPU's own, is neither."""
+    with_cpus = [node for node in topology.nodes if node.cpu_set]
+    return [node.id for node in with_cpus if node.cpu_set & cpus], [n.id for n in with_cpus if not n.cpu_set & cpus]
 
 
 def _gpus_by_pid(facts: Facts) -> dict[int, list[str]]:
