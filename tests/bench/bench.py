@@ -29,7 +29,8 @@ TUNEAGENT = str(Path(sys.executable).parent / "tuneagent")
 PEER = "tuneagent-bench"
 PAIRS = int(os.environ.get("BENCH_PAIRS", "15"))
 APPLIES = int(os.environ.get("BENCH_APPLIES", "5"))
-IDLE_S = float(os.environ.get("BENCH_IDLE_S", "300"))
+IDLE_S = float(os.environ.get("BENCH_IDLE_S", "60"))
+IDLE_RUNS = 3
 # Thirty live settings for both programs to apply: a TuneD profile of our own, imported.
 KEYS = {
     "vm.swappiness": 11, "vm.stat_interval": 2, "vm.vfs_cache_pressure": 90, "vm.page-cluster": 2,
@@ -184,7 +185,7 @@ def bench_audit(environment: dict[str, str], profile: str, folder: Path) -> None
 
 
 def bench_apply(environment: dict[str, str], profile: str, folder: Path) -> None:
-    """Each asks its running daemon to apply the thirty settings; then ours without one, theirs from its start."""
+    """Each asks its running daemon to apply the thirty settings; theirs from its start, which waits less; ours alone."""
     state = str(folder / "state")
     argv = [TUNEAGENT, "--state-dir", state, "apply", "--yes", "-f", profile]
     undo = [TUNEAGENT, "--state-dir", state, "undo"]
@@ -201,6 +202,7 @@ def bench_apply(environment: dict[str, str], profile: str, folder: Path) -> None
         theirs.append(measure(["tuned-adm", "profile", PEER], environment).wall_s)
         stop(peer)
     row("apply | tuned-adm profile", ours, theirs, "s")
+    row("apply | start to applied", ours, started, "s")
     row("apply alone | start", alone, started, "s")
 
 
@@ -256,23 +258,30 @@ def _cpu_and_rss(pid: int) -> tuple[float, float]:
 
 
 def bench_idle(environment: dict[str, str], profile: str, folder: Path) -> None:
-    state = str(folder / "state")
+    """Both daemons beside each other with nothing to do."""
+    taken = [_idle(environment, profile, str(folder / "state")) for _ in range(IDLE_RUNS)]
+    for number, (name, unit) in enumerate((("CPU", "s"), ("RSS", "MiB"), ("PSS, both processes", "MiB"))):
+        ours, theirs = zip(*(one[number] for one in taken), strict=True)
+        row(f"idle {IDLE_S:.0f} s: {name}", list(ours), list(theirs), unit)
+
+
+def _idle(environment: dict[str, str], profile: str, state: str) -> list[tuple[float, float]]:
+    """CPU seconds, resident and proportional memory, ours and the peer's."""
     peer, _ = start_peer(environment)
     try:
         with own_daemon(environment, profile, state) as (pid, server):
             time.sleep(5)
             pids = (pid, server, peer.pid)
-            before = [_cpu_and_rss(one) for one in pids]
+            before = [_cpu_and_rss(one)[0] for one in pids]
             time.sleep(IDLE_S)
             after = [_cpu_and_rss(one) for one in pids]
             shared = [_pss_mib(one) for one in pids]
     finally:
         stop(peer)
-    subprocess.run([TUNEAGENT, "--state-dir", state, "undo"], check=False, stdout=subprocess.DEVNULL)
-    cpu = [late[0] - early[0] for early, late in zip(before, after, strict=True)]
-    row(f"idle {IDLE_S:.0f} s: CPU", [cpu[0] + cpu[1]], [max(cpu[2], 1e-3)], "s")
-    row(f"idle {IDLE_S:.0f} s: RSS", [after[0][1]], [after[2][1]], "MiB")
-    row("both processes: PSS", [shared[0] + shared[1]], [shared[2]], "MiB")
+        subprocess.run([TUNEAGENT, "--state-dir", state, "undo"], check=False, stdout=subprocess.DEVNULL)
+    cpu = [late[0] - early for early, late in zip(before, after, strict=True)]
+    # The clock of /proc counts hundredths: less than one is none.
+    return [(cpu[0] + cpu[1], max(cpu[2], 0.01)), (after[0][1], after[2][1]), (shared[0] + shared[1], shared[2])]
 
 
 def _pss_mib(pid: int) -> float:
