@@ -38,6 +38,18 @@ def _cpulist(host: Host, path: str) -> frozenset[int] | None:
         return None
 
 
+def _cpus(host: Host, listed: str, mask: str) -> frozenset[int] | None:
+    """CPUs that the kernel gives as a list, or, where it is older, as a mask alone."""
+    found = _cpulist(host, listed)
+    if found:
+        return found
+    text = _read(host, mask)
+    try:
+        return parse_cpumask(text) if text else found
+    except ValueError:
+        return found
+
+
 def _integer(text: str | None) -> int | None:
     try:
         return int(text, 0) if text else None
@@ -78,15 +90,9 @@ def _online_cpus(host: Host) -> frozenset[int] | None:
 def _siblings(host: Host, cpu: int, *names: str) -> frozenset[int] | None:
     for name in names:
         base = f"{_CPU}/cpu{cpu}/topology/{name}"
-        listed = _cpulist(host, f"{base}_list")
-        if listed:
-            return listed
-        mask = _read(host, base)
-        if mask:
-            try:
-                return parse_cpumask(mask)
-            except ValueError:
-                continue
+        found = _cpus(host, f"{base}_list", base)
+        if found:
+            return found
     return None
 
 
@@ -118,12 +124,7 @@ def _l3_groups(host: Host, online: frozenset[int]) -> tuple[str, ...] | None:
             seen = seen or level is not None
             if level != "3":
                 continue
-            shared = _cpulist(host, f"{base}/shared_cpu_list")
-            if not shared and (mask := _read(host, f"{base}/shared_cpu_map")):
-                try:
-                    shared = parse_cpumask(mask)
-                except ValueError:
-                    shared = None
+            shared = _cpus(host, f"{base}/shared_cpu_list", f"{base}/shared_cpu_map")
             if shared:
                 groups.add(shared & online)
     if not seen:
@@ -157,12 +158,7 @@ def _numa_nodes(host: Host, online: frozenset[int]) -> tuple[NumaNode, ...] | No
         return None
     nodes = []
     for number in numbers:
-        cpus = _cpulist(host, f"{_NODE}/node{number}/cpulist")
-        if cpus is None and (mask := _read(host, f"{_NODE}/node{number}/cpumap")):
-            try:
-                cpus = parse_cpumask(mask)
-            except ValueError:
-                cpus = None
+        cpus = _cpus(host, f"{_NODE}/node{number}/cpulist", f"{_NODE}/node{number}/cpumap")
         if cpus is None:
             cpus = frozenset(_numbered(host, f"{_NODE}/node{number}", "cpu"))
         words = (_read(host, f"{_NODE}/node{number}/distance") or "").split()
@@ -197,12 +193,7 @@ def _pci_devices(host: Host) -> dict[str, list[PciDevice]] | None:
         else:
             continue
         base = f"{_PCI}/{address}"
-        local = _cpulist(host, f"{base}/local_cpulist")
-        if local is None and (mask := _read(host, f"{base}/local_cpus")):
-            try:
-                local = parse_cpumask(mask)
-            except ValueError:
-                local = None
+        local = _cpus(host, f"{base}/local_cpulist", f"{base}/local_cpus")
         group.append(
             PciDevice(
                 address,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from tuneagent.checks import Row, about, among, command, each, equal, gathered, has_nvidia_gpu, text
+from tuneagent.checks import Row, about, among, at_least, command, each, equal, gathered, has_nvidia_gpu, text
 from tuneagent.errors import CommandFailed, ReadFailed
 from tuneagent.model import Absent, Observation, Severity, Unreadable, Value
 from tuneagent.tunable import Facts
@@ -230,7 +230,7 @@ ROWS: dict[str, Row] = {
                     "https://man7.org/linux/man-pages/man8/mount.8.html", "mount with noatime"),
     ),
     "nfsConnectionsMin": Row(
-        group="storage", read=_nfs, right=lambda seen, wanted: all(n >= wanted for n in seen.values()), kind=int | None,
+        group="storage", read=_nfs, right=at_least, kind=int | None,
         evidence="/proc/mounts",
         about=about(Severity.MEDIUM, "one TCP connection bounds what an NFS mount can read",
                     "https://man7.org/linux/man-pages/man5/nfs.5.html", "mount with nconnect=8 or more"),
