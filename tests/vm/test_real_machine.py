@@ -316,8 +316,8 @@ def test_pages_of_1g_on_the_wrong_node_are_seen(vm: Vm, story: Story) -> None:
         finding = found[("hugepages", f"node:{node}/hugepages-1048576kB")]
         assert finding["observed"] == pages
         assert finding["verdict"] == ("drifted" if pages != 1 else "pending")
-    # This kernel puts both pages on one node although each node was asked for one.
-    assert sum(given) == 2 and given != [1, 1], given
+    # Although each node was asked for one, this kernel puts both on one node, or gives one where no whole GiB is free.
+    assert sum(given) in (1, 2) and given != [1, 1], given
     vm.tuneagent("undo")
 
 
