@@ -20,6 +20,13 @@ _SERVICE, _TIMER = f"{_FOLDER}/{UNIT}.service", f"{_FOLDER}/{UNIT}.timer"
 _WRITTEN = "# Written by tuneagent for `apply --confirm-within`; gone once that is confirmed or undone.\n"
 
 
+def daemon_note(session: Session) -> str | None:
+    """What a change by hand comes to where a daemon holds this host to its own profile; None where there is none."""
+    if not session.state.is_locked(f"{session.folder}/{DAEMON_LOCK}"):
+        return None
+    return "a daemon runs on this host: where its profile says `drift: repair`, it goes back to that at its next pass"
+
+
 def refuse_governed(session: Session, *, force: bool) -> None:
     """Raise UsageError where a cluster's agent governs this host."""
     marker = f"{session.folder}/{GOVERNED}"

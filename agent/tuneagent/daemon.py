@@ -116,7 +116,7 @@ def _change_fields(outcome: Any, finding: Finding | None) -> dict[str, Any]:
         "subject": outcome.subject,
         "result": outcome.result,
         "reason": outcome.reason,
-        "found": finding.observed if finding else None,
+        "was": finding.observed if finding else None,
         "wanted": finding.desired if finding else None,
     }
 
@@ -163,6 +163,8 @@ def serve_file(
                 failures += 1
                 metrics.failed()
                 log.error("pass failed", extra={"fields": {"error": str(error)}})
+            if server is not None and server.has_ended():
+                log.warning("commands are no longer served: the process for it has ended")
             stop.wait(next_wait_s(interval_s, failures, _until_deadline(current)))
         if server is not None:
             server.close()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
 from typing import Any
 
@@ -128,8 +128,16 @@ def diff(observed: Iterable[Observed], accepts: Sequence[Accept] = (), today: da
                     advice=f"accepted: {accept.reason}" + (f", until {accept.until}" if accept.until else ""),
                 )
                 result = Judged(finding)
+            elif (ended := _ended(accepts, one.tunable.name, subject)) is not None and result.finding.is_open:
+                advice = f"its acceptance ended on {ended.until}; {result.finding.advice}".rstrip("; ")
+                result = replace(result, finding=msgspec.structs.replace(result.finding, advice=advice))
             judged.append(result)
     return judged
+
+
+def _ended(accepts: Sequence[Accept], tunable: str, subject: Subject) -> Accept | None:
+    """An acceptance of this finding; asked for where none holds today."""
+    return next((accept for accept in accepts if (accept.tunable, accept.subject) == (tunable, subject)), None)
 
 
 def _accepted(accepts: Sequence[Accept], tunable: str, subject: Subject, today: date | None) -> Accept | None:

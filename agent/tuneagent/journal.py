@@ -56,6 +56,13 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     entries: tuple[Entry, ...] = ()
 
 
+class JournalDocument(msgspec.Struct, frozen=True, kw_only=True):
+    """What `journal -o json` prints."""
+
+    schema: str = "tuneagent.dev/journal/v1"
+    records: tuple[Record, ...]
+
+
 class Held(msgspec.Struct, frozen=True, kw_only=True):
     """A setting that we changed and have not undone. `baseline` is its value before our first write.
 
@@ -256,7 +263,7 @@ class Journal:
                 raise JournalError(f"{self.folder} is not a folder: there is no journal to read") from None
             return b""
         except ReadFailed as error:
-            raise JournalError(f"the journal cannot be read, so nothing is changed: {error}") from None
+            raise JournalError(f"the journal cannot be read: {error}; it is for root alone") from None
 
 
 def compact(records: list[Record]) -> list[Record]:

@@ -137,7 +137,7 @@ def bind(
     if cpus != "local":
         wanted = int(cpus)
         if not 1 <= wanted <= len(own):
-            raise UsageError(f"--cpus {wanted}: {len(own)} whole cores are to be had near this GPU")
+            raise UsageError(f"--cpus {wanted}: {len(own)} whole cores are to be had")
         own = own[:wanted]
     if count > 1 or cpus != "local":
         local = frozenset().union(*own)

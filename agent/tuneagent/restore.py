@@ -30,6 +30,13 @@ class Undone(msgspec.Struct, frozen=True, kw_only=True):
         return self.result in ("undone", "gone", "ended")
 
 
+class UndoneDocument(msgspec.Struct, frozen=True, kw_only=True):
+    """What `undo -o json` prints."""
+
+    schema: str = "tuneagent.dev/undone/v1"
+    results: tuple[Undone, ...]
+
+
 def restore_entries(facts: Facts, tunable: Tunable[Any], wanted: Mapping[str, str | None]) -> None:
     """Bring entries of our drop-in to these values; None takes one out. Raises WriteFailed or ReadFailed."""
     if not wanted or tunable.drop_in is None:

@@ -22,7 +22,7 @@ from tuneagent.restore import Undone, recover, undo
 from tuneagent.tunable import Facts, Tunable
 from tuneagent.tunables import registry as all_tunables
 from tuneagent.tunables import specs_of
-from tuneagent.tuning_profile import Profile
+from tuneagent.tuning_profile import Profile, nearest
 
 STATE_FOLDER = "var/lib/tuneagent"
 HOLD_PATH = "etc/tuneagent/hold"
@@ -172,11 +172,13 @@ class Session:
     def undo(self, keys: set[Key] | None = None, *, force: bool = False) -> list[Undone]:
         """Back to the baseline, under the lock."""
         with self.locked() as journal:
-            recover(self.host, journal, self.registry)
+            recovered = recover(self.host, journal, self.registry)
             results = undo(self.host, journal, self.registry, keys, force=force)
             if keys is None:
                 self.state.remove(f"{self.folder}/{CONFIRM}")
-            return results
+            # What a crash had left open was settled first; where it was kept, the undo that followed speaks for it.
+            told = {(result.tunable, result.subject) for result in results}
+            return [item for item in recovered if (item.tunable, item.subject) not in told] + results
 
     def _refuse_other_profile(self, journal: Journal, replace: bool) -> None:
         others = sorted({held.profile for held in journal.held().values()} - {self.profile.name})
@@ -249,7 +251,7 @@ def _undo_held(session: Session, journal: Journal, key: Key) -> str | None:
 def _only(plan: Plan, only: tuple[str, ...], registry: Mapping[str, Tunable[Any]]) -> Plan:
     unknown = [name for name in only if name not in registry]
     if unknown:
-        raise UsageError(f"--only {unknown[0]}: no such tunable (known: {', '.join(registry)})")
+        raise UsageError(f"--only {unknown[0]}: no such tunable{nearest(unknown[0], tuple(registry))}")
     if not only:
         return plan
     changes = tuple(change for change in plan.changes if change.tunable in only)

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import importlib.resources
 import json
+import os
+import re
 from pathlib import Path
 from typing import Any
 
 import jsonschema
 import pytest
 from click.testing import CliRunner, Result
-from support import write_tree
+from support import session_of, tree, write_tree
 from tuneagent.cli import cli
+from tuneagent.confirmation import DAEMON_LOCK
+from tuneagent.host import Files
+from tuneagent.report import text
+from tuneagent.session import STATE_FOLDER
 
 HEAD = "apiVersion: tuneagent.dev/v1alpha1\nkind: TuningProfile\nmetadata: {name: t}\n"
 
@@ -47,6 +53,10 @@ def test_documents_keep_to_their_schemas(root: Path, tmp_path: Path) -> None:
     applied = call("--root", str(root), "apply", "-f", file, "--yes", "-o", "json")
     assert applied.exit_code == 0
     jsonschema.validate(json.loads(applied.stdout), schema("applied"))
+    for name, argv in {
+        "journal": ["journal"], "undone": ["undo"], "topology": ["topology"], "diff": ["diff", str(root), str(root)],
+    }.items():  # fmt: skip
+        jsonschema.validate(json.loads(call("--root", str(root), *argv, "-o", "json").stdout), schema(name))
     finding = json.loads(audit.stdout)["findings"][0]
     assert set(finding) == {
         "tunable", "subject", "verdict", "severity", "desired", "observed", "persisted", "next_boot", "owner", "evidence",
@@ -241,3 +251,75 @@ def test_a_file_that_vanishes_or_breaks_during_the_read(root: Path, monkeypatch:
             patch.setattr(files_module.os, "read", broken(number))
             with pytest.raises(ReadFailed, match=errno.errorcode[number]):
                 Files(str(root)).read("proc/sys/vm/swappiness")
+
+
+def test_undo_tells_what_a_crash_had_left_open(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = profile(tmp_path, "{sysctl: {vm.swappiness: 10}}")
+    replace = Files.replace
+
+    def die(self: Files, path: str, data: bytes, mode: int = 0o644) -> None:
+        if "sysctl.d" in path:
+            raise KeyboardInterrupt
+        replace(self, path, data, mode)
+
+    monkeypatch.setattr(Files, "replace", die)
+    assert call("--root", str(root), "apply", "-f", file, "--yes").exit_code == 130
+    monkeypatch.setattr(Files, "replace", replace)
+    assert (root / "proc/sys/vm/swappiness").read_text() == "10\n"
+    told = call("--root", str(root), "why", "vm.swappiness", "-f", file).output
+    assert "intended   10" in told and "written" not in told.replace("it was written", "")
+    undone = call("--root", str(root), "undo")
+    assert "undone  sysctl   key:vm.swappiness  60   taken back after a crash" in undone.output
+    assert (root / "proc/sys/vm/swappiness").read_text() == "60\n"
+    assert call("--root", str(root), "undo").output == "nothing to undo\n"
+
+
+def test_an_acceptance_that_has_ended_is_said(root: Path, tmp_path: Path) -> None:
+    until = '  accept: [{tunable: sysctl, subject: "key:vm.swappiness", reason: r, until: 2020-01-31}]\n'
+    file = profile(tmp_path, "{sysctl: {vm.swappiness: 10}}", until)
+    finding = json.loads(call("--root", str(root), "audit", "-f", file, "-o", "json").stdout)["findings"][0]
+    assert finding["verdict"] == "drifted" and finding["advice"].startswith("its acceptance ended on 2020-01-31")
+
+
+def test_a_pipe_as_profile_is_refused_with_what_to_do(root: Path, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    refused = call("--root", str(root), "audit", "-f", str(tmp_path / "pipe"))
+    assert refused.exit_code == 2 and "`-f -` reads standard input" in refused.output
+
+
+@pytest.mark.parametrize(
+    ("argv", "told"),
+    [
+        (["--capture", "/nosuch", "audit"], "--capture /nosuch: no such file"),
+        (["plan", "--only", "sysct"], "did you mean 'sysctl'?"),
+        (["undo", "--only", "sysct"], "did you mean 'sysctl'?"),
+    ],
+)
+def test_wrong_names_are_wrong_use(argv: list[str], told: str) -> None:
+    refused = call(*argv)
+    assert refused.exit_code == 2 and told in refused.output
+
+
+def test_a_change_by_hand_while_a_daemon_runs_is_warned_of(root: Path, tmp_path: Path) -> None:
+    file = profile(tmp_path, "{sysctl: {vm.swappiness: 10}}")
+    assert "a daemon runs" not in call("--root", str(root), "apply", "-f", file, "--yes").output
+    files = Files(str(root))
+    with files.locked(f"{STATE_FOLDER}/{DAEMON_LOCK}"):
+        assert "a daemon runs on this host" in call("--root", str(root), "undo").output
+
+
+def test_colour_is_for_terminals_alone(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    report = session_of(tree(Files(str(root))), {"sysctl": {"vm.swappiness": 10}}).audit()
+    plain = text.report_text(report)
+    assert "\x1b" not in plain
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    coloured = text.report_text(report)
+    assert "\x1b[31mdrifted\x1b[0m" in coloured
+    # The same lines in the same order and width.
+    assert re.sub(r"\x1b\[\d+m", "", coloured) == plain
+    for name, value in (("NO_COLOR", "1"), ("TERM", "dumb")):
+        with monkeypatch.context() as context:
+            context.setenv(name, value)
+            assert text.report_text(report) == plain

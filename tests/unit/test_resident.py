@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from tuneagent.resident.client import LENGTH_BYTES, SERVED, is_served
-from tuneagent.resident.server import MAX_COMMANDS
+from tuneagent.resident.server import MAX_COMMANDS, CommandServer
 
 NOT_SERVED = 99
 # What the server of these tests runs: each case is an argument after `audit`.
@@ -51,6 +51,8 @@ def run(arguments):
     return 0
 
 server = CommandServer(run)
+Path(sys.argv[1]).parent.mkdir(mode=0o700, exist_ok=True)
+Path(sys.argv[1] + ".pid").write_text(str(server._pid))
 server.open(sys.argv[1])
 sys.stdin.read()
 server.close()
@@ -193,6 +195,28 @@ def test_what_the_caller_ignores_the_command_ignores(served: Path) -> None:
         os.kill(command, signal.SIGHUP)
         time.sleep(0.3)
         assert caller.poll() is None and not is_gone(command)
+
+
+def test_a_server_that_hangs_holds_nothing_of_its_callers(served: Path) -> None:
+    server = int(Path(f"{served}.pid").read_text())
+    os.kill(server, signal.SIGSTOP)
+    try:
+        # Read to the end of its output, which does not come while someone else holds it open.
+        assert ask(served, "audit", "show").returncode == NOT_SERVED
+    finally:
+        os.kill(server, signal.SIGCONT)
+    assert ask(served, "audit", "other").returncode == 0
+
+
+def test_a_server_that_dies_is_told_of_once(tmp_path: Path) -> None:
+    server = CommandServer(lambda arguments: 0)
+    server.open(str(tmp_path / "s"))
+    assert not server.has_ended()
+    os.kill(server._pid, signal.SIGKILL)
+    told: list[bool] = []
+    wait_for(lambda: told.append(server.has_ended()) or told[-1])  # type: ignore[func-returns-value]
+    assert not server.has_ended()
+    server.close()
 
 
 def test_a_fault_of_the_command_is_shown_as_it_is(served: Path) -> None:

@@ -13,6 +13,8 @@ from tuneagent.commands.options import FILE, ONLY, OUTPUT, PROFILE
 from tuneagent.commands.settings import EXIT_FAILED, Settings, emit
 from tuneagent.errors import UsageError
 from tuneagent.model import Disruption, Verdict, exit_code
+from tuneagent.restore import UndoneDocument
+from tuneagent.tuning_profile import nearest
 
 
 @click.command()
@@ -68,7 +70,7 @@ def _seconds(ctx: click.Context, parameter: click.Parameter, value: str | None) 
 def apply(ctx: click.Context, /, file: str | None, name: str | None, output: str, **options: Any) -> None:
     """Bring the host to a profile: journal, write, read back."""
     from tuneagent import confirmation
-    from tuneagent.report.text import outcomes_text, plan_text
+    from tuneagent.report.text import outcomes_text, plan_text, undone_text
 
     session = ctx.obj.session(file, name, writing=True)
     only = options["only"]
@@ -87,12 +89,20 @@ def apply(ctx: click.Context, /, file: str | None, name: str | None, output: str
             arm=lambda deadline: confirmation.arm(session, deadline),
             stop=stop,
         )
+    _warn(confirmation.daemon_note(session))
     if output == "json":
         emit(applied)
     else:
+        if applied.recovered:
+            click.echo(f"left open by a crash:\n{undone_text(applied.recovered)}\n")
         click.echo(outcomes_text(applied.results))
         click.echo(f"digest {applied.digest}")
     sys.exit(_applied_code(applied, only))
+
+
+def _warn(text: str | None) -> None:
+    if text is not None:
+        click.echo(f"tuneagent: {text}", err=True)
 
 
 def _applied_code(applied: Any, only: tuple[str, ...]) -> int:
@@ -129,7 +139,7 @@ def stop_on_signals() -> Iterator[Any]:
 @click.pass_obj
 def undo(settings: Settings, output: str, force: bool, only: tuple[str, ...], unconfirmed: bool) -> None:
     """Bring everything that tuneagent wrote back to what it was."""
-    from tuneagent.confirmation import disarm
+    from tuneagent.confirmation import daemon_note, disarm
     from tuneagent.report.text import undone_text
 
     session = settings.session(writing=True)
@@ -138,13 +148,14 @@ def undo(settings: Settings, output: str, force: bool, only: tuple[str, ...], un
     else:
         unknown = [name for name in only if name not in session.registry]
         if unknown:
-            raise UsageError(f"--only {unknown[0]}: no such tunable (known: {', '.join(session.registry)})")
+            raise UsageError(f"--only {unknown[0]}: no such tunable{nearest(unknown[0], tuple(session.registry))}")
         keys = {key for key in session.journal.held() if key[0] in only} if only else None
         results = session.undo(keys, force=force)
     if session.pending() is None:
         disarm(session.host)
+    _warn(daemon_note(session))
     if output == "json":
-        emit({"schema": "tuneagent.dev/undone/v1", "results": results})
+        emit(UndoneDocument(results=tuple(results)))
     else:
         click.echo(undone_text(results))
     if any(result.result == "failed" for result in results):

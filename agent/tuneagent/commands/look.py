@@ -120,10 +120,11 @@ def diff(settings: Settings, left: str, right: str, file: str | None, name: str 
 @click.pass_obj
 def journal(settings: Settings, output: str) -> None:
     """Show what was written, when, for which profile, and what it was before."""
+    from tuneagent.journal import JournalDocument
     from tuneagent.report.journal import journal_text
 
     records = settings.session().journal.records()
     if output == "json":
-        emit({"schema": "tuneagent.dev/journal/v1", "records": records})
+        emit(JournalDocument(records=tuple(records)))
     else:
         click.echo(journal_text(records))

@@ -19,7 +19,7 @@ from tuneagent.model import SCHEMA_REPORT, Report
 from tuneagent.session import STATE_FOLDER, Session
 from tuneagent.tuning_profile import Profile, builtin, builtin_names, load_yaml, nearest, parse, resolve
 
-EXIT_FAILED, EXIT_USAGE = 1, 2
+EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
 PROFILE_LIMIT_BYTES = 1024 * 1024
 
 
@@ -39,6 +39,8 @@ class Settings:
     def host(self, *, writing: bool = False) -> Host:
         """The host that the options mean."""
         if self.capture is not None:
+            if not Path(self.capture).is_file():
+                raise UsageError(f"--capture {self.capture}: no such file")
             if writing:
                 raise UsageError("a capture is read only")
             from tuneagent.capture import unpack
@@ -96,7 +98,12 @@ def read_profile(file: str) -> str:
             if sys.stdin is None:
                 raise UsageError("standard input is closed")
             return sys.stdin.buffer.read(PROFILE_LIMIT_BYTES + 1).decode()
-        return Files("/").read(str(Path(file).absolute()))
+        path = Path(file).absolute()
+        if path.exists() and not path.is_file():
+            raise UsageError(f"{file}: not a regular file; `-f -` reads standard input")
+        return Files("/").read(str(path))
+    except OSError as error:
+        raise UsageError(f"{file}: {error.strerror}") from None
     except UnicodeDecodeError:
         raise UsageError("the profile is not UTF-8 text") from None
     except TuneError as error:
@@ -129,4 +136,7 @@ class CommandGroup(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         with errors_shown():
-            return super().invoke(ctx)
+            try:
+                return super().invoke(ctx)
+            except KeyboardInterrupt:
+                sys.exit(EXIT_INTERRUPTED)

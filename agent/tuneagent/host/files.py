@@ -23,6 +23,11 @@ def _reason(error: OSError) -> str:
     return f"{errno.errorcode.get(error.errno or 0, 'EIO')} {error.strerror or error}"
 
 
+def _shown(path: str) -> str:
+    """A path as people write it, whatever root it is under."""
+    return "/" + path.lstrip("/")
+
+
 class Files:
     """The tree under `root`. Paths are relative to it; absolute links resolve inside it.
 
@@ -61,7 +66,7 @@ class Files:
             if (pending or follow_last) and os.path.islink(candidate):
                 links += 1
                 if links > LINK_LIMIT:
-                    raise ReadFailed(f"{path}: more than {LINK_LIMIT} symbolic links (a loop)")
+                    raise ReadFailed(f"{_shown(path)}: more than {LINK_LIMIT} symbolic links (a loop)")
                 target = os.readlink(candidate)
                 if target.startswith("/"):
                     resolved = []
@@ -76,22 +81,22 @@ class Files:
             descriptor = os.open(self.real(path), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError as error:
             if error.errno in _MISSING:
-                raise PathMissing(f"{path}: no such file") from None
-            raise ReadFailed(f"{path}: {_reason(error)}") from None
+                raise PathMissing(f"{_shown(path)}: no such file") from None
+            raise ReadFailed(f"{_shown(path)}: {_reason(error)}") from None
         try:
             # A pipe or device in a tree from somewhere else could block for ever.
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                raise ReadFailed(f"{path}: not a regular file")
+                raise ReadFailed(f"{_shown(path)}: not a regular file")
             pieces: list[bytes] = []
             total = 0
             while piece := os.read(descriptor, 65536):
                 total += len(piece)
                 if total > READ_LIMIT_BYTES:
-                    raise ReadFailed(f"{path}: larger than {READ_LIMIT_BYTES} bytes")
+                    raise ReadFailed(f"{_shown(path)}: larger than {READ_LIMIT_BYTES} bytes")
                 pieces.append(piece)
             return b"".join(pieces)
         except OSError as error:
-            raise ReadFailed(f"{path}: {_reason(error)}") from None
+            raise ReadFailed(f"{_shown(path)}: {_reason(error)}") from None
         finally:
             os.close(descriptor)
 
@@ -101,7 +106,7 @@ class Files:
         try:
             return raw.decode("utf-8").strip()
         except UnicodeDecodeError:
-            raise ReadFailed(f"{path}: not UTF-8 text") from None
+            raise ReadFailed(f"{_shown(path)}: not UTF-8 text") from None
 
     def read_or(self, path: str, default: str) -> str:
         """Content as text, or `default` where the file does not exist. Still raises ReadFailed."""
@@ -117,9 +122,9 @@ class Files:
         except OSError as error:
             if error.errno in _MISSING:
                 return []
-            raise ReadFailed(f"{path}: {_reason(error)}") from None
+            raise ReadFailed(f"{_shown(path)}: {_reason(error)}") from None
         if len(found) > LIST_LIMIT:
-            raise ReadFailed(f"{path}: more than {LIST_LIMIT} entries")
+            raise ReadFailed(f"{_shown(path)}: more than {LIST_LIMIT} entries")
         return sorted(found)
 
     def exists(self, path: str) -> bool:
@@ -149,9 +154,9 @@ class Files:
             finally:
                 os.close(descriptor)
         except OSError as error:
-            raise WriteFailed(f"{path}: writing {text.strip()!r}: {_reason(error)}") from None
+            raise WriteFailed(f"{_shown(path)}: writing {text.strip()!r}: {_reason(error)}") from None
         if written != len(data):
-            raise WriteFailed(f"{path}: only {written} of {len(data)} bytes of {text.strip()!r} were taken")
+            raise WriteFailed(f"{_shown(path)}: only {written} of {len(data)} bytes of {text.strip()!r} were taken")
 
     def replace(self, path: str, data: bytes, mode: int = 0o644) -> None:
         """Put a whole file in place: written beside it, flushed, renamed, folder flushed."""
@@ -171,7 +176,7 @@ class Files:
         except OSError as error:
             with contextlib.suppress(OSError):
                 os.unlink(temporary)
-            raise WriteFailed(f"{path}: {_reason(error)}") from None
+            raise WriteFailed(f"{_shown(path)}: {_reason(error)}") from None
 
     def is_mask(self, path: str) -> bool:
         """Whether the path is a link to /dev/null, the way to mask a file of that name."""
@@ -187,7 +192,7 @@ class Files:
         except FileNotFoundError:
             return
         except OSError as error:
-            raise WriteFailed(f"{path}: {_reason(error)}") from None
+            raise WriteFailed(f"{_shown(path)}: {_reason(error)}") from None
 
     def create(self, path: str, data: bytes) -> None:
         """Write a plain file that need not survive a crash."""
@@ -195,7 +200,7 @@ class Files:
             with open(self.real(path), "wb") as handle:
                 handle.write(data)
         except OSError as error:
-            raise WriteFailed(f"{path}: {_reason(error)}") from None
+            raise WriteFailed(f"{_shown(path)}: {_reason(error)}") from None
 
     def remove(self, path: str) -> None:
         """Delete a file; one that is gone already is fine."""
@@ -206,7 +211,7 @@ class Files:
         except FileNotFoundError:
             return
         except OSError as error:
-            raise WriteFailed(f"{path}: {_reason(error)}") from None
+            raise WriteFailed(f"{_shown(path)}: {_reason(error)}") from None
 
     def remove_empty(self, path: str) -> None:
         """Delete a folder of drop-ins (`NAME.d`) if nothing is in it."""
@@ -220,7 +225,7 @@ class Files:
         try:
             os.makedirs(self.real(path), mode=mode, exist_ok=True)
         except OSError as error:
-            raise WriteFailed(f"{path}: {_reason(error)}") from None
+            raise WriteFailed(f"{_shown(path)}: {_reason(error)}") from None
 
     def append_synced(self, path: str, data: bytes) -> None:
         """Append to a file and flush it to disk before returning. A short write is taken back."""
@@ -245,7 +250,7 @@ class Files:
             finally:
                 os.close(descriptor)
         except OSError as error:
-            raise WriteFailed(f"{path}: {_reason(error)}") from None
+            raise WriteFailed(f"{_shown(path)}: {_reason(error)}") from None
 
     @contextlib.contextmanager
     def locked(self, path: str) -> Iterator[None]:
@@ -253,18 +258,18 @@ class Files:
         try:
             descriptor = os.open(self.real(path), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
-            raise WriteFailed(f"{path}: {_reason(error)}") from None
+            raise WriteFailed(f"{_shown(path)}: {_reason(error)}") from None
         try:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
                 holder = os.pread(descriptor, 32, 0).decode(errors="replace").strip() or "unknown"
-                raise Locked(f"{path}: another tuneagent (pid {holder}) is at work on this host") from None
+                raise Locked(f"{_shown(path)}: another tuneagent (pid {holder}) is at work on this host") from None
             try:
                 os.ftruncate(descriptor, 0)
                 os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
             except OSError as error:
-                raise WriteFailed(f"{path}: {_reason(error)}") from None
+                raise WriteFailed(f"{_shown(path)}: {_reason(error)}") from None
             yield
         finally:
             os.close(descriptor)

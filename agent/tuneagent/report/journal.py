@@ -61,8 +61,11 @@ def why_text(subject: str, report: Report, held: Mapping[Key, Held], profile: Pr
     for (tunable, name), item in held.items():
         if name == wanted:
             by = f"{tunable}, profile {item.profile} {item.revision}"
+            word, rest = "written   ", ""
+            if item.step == "intended":
+                word, rest = "intended  ", "; a crash left open whether it was, the next apply or undo settles it"
             lines += [
-                f"  written    {shown(item.wrote)} at {_time(item.time)} by {by}",
+                f"  {word} {shown(item.wrote)} at {_time(item.time)} by {by}{rest}",
                 f"  baseline   {shown(item.baseline)}, which `tuneagent undo` brings back",
             ]
     return "\n".join(lines)

@@ -64,9 +64,9 @@ def _node(topology: Topology, node: NumaNode) -> list[str]:
         group = next((group for group in groups if core & group), frozenset())
         seen.setdefault(group, []).append("[" + " ".join(str(cpu) for cpu in sorted(core)) + "]")
     for group, drawn in seen.items():
-        name = "L3   " if group else "cores"
+        name = "cores of an L3" if group else "cores"
         lines += textwrap.wrap(
-            " ".join(drawn), width(), initial_indent=f"|- {name} ", subsequent_indent="|        ",
+            " ".join(drawn), width(), initial_indent=f"|- {name} ", subsequent_indent="|  ",
             break_on_hyphens=False,
         )  # fmt: skip
     return lines

@@ -60,13 +60,21 @@ def explain_text(tunable: Tunable[Any]) -> str:
     lines += [f"  source      {source}" for source in about.sources]
     kind = tunable.spec_type
     if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
-        lines.append("  fields      " + ", ".join(field.encode_name for field in msgspec.structs.fields(kind)))
+        lines += _listed("fields", [field.encode_name for field in msgspec.structs.fields(kind)])
     rows = getattr(inspect.getmodule(type(tunable)), "ROWS", None) or getattr(
         inspect.getmodule(type(tunable)), "SERVICES", None
     )
     if rows:
-        lines.append("  rows        " + ", ".join(rows))
+        lines += _listed("rows", list(rows))
     return "\n".join([*lines, *_dispute(tunable.name)])
+
+
+def _listed(name: str, words: list[str]) -> list[str]:
+    """A list of names over as many lines as it takes."""
+    first, rest = f"  {name:<12}", " " * 14
+    return textwrap.wrap(
+        ", ".join(words), width(), initial_indent=first, subsequent_indent=rest, break_on_hyphens=False
+    )
 
 
 def row_text(name: str, tunable: str, about: About) -> str:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import re
 import shutil
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
+import click
 import msgspec
 
 from tuneagent.apply import Outcome
@@ -29,7 +29,12 @@ _ORDER = (
     Verdict.UNSUPPORTED,
     Verdict.CONVERGED,
 )
-_COLOURS = {Verdict.CONFLICT: "red", Verdict.DRIFTED: "red", Verdict.PENDING: "yellow", Verdict.UNKNOWN: "magenta"}
+_COLOURS = {
+    Verdict.CONFLICT.value: "red",
+    Verdict.DRIFTED.value: "red",
+    Verdict.PENDING.value: "yellow",
+    Verdict.UNKNOWN.value: "magenta",
+}
 _FOLD = 6
 _CELL = 64
 # The first eight digits tell the GPUs of a host apart.
@@ -51,8 +56,16 @@ def width() -> int:
     return max(shutil.get_terminal_size((100, 24)).columns, 40)
 
 
-def table(headers: Sequence[str], rows: Iterable[Sequence[str]], columns: int | None = None) -> str:
-    """Aligned columns with two blanks between; the last one takes what is left and is wrapped."""
+def table(
+    headers: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    columns: int | None = None,
+    colours: Mapping[str, str] | None = None,
+) -> str:
+    """Aligned columns with two blanks between; the last one takes what is left and is wrapped.
+
+    `colours` gives a colour to words of the first column.
+    """
     body = [[clean(cell) for cell in row] for row in rows]
     limit = columns or width()
     sizes = [max([len(header), *(len(row[number]) for row in body)]) for number, header in enumerate(headers)]
@@ -69,12 +82,15 @@ def table(headers: Sequence[str], rows: Iterable[Sequence[str]], columns: int | 
     left = max(limit - sum(sizes) - 2 * len(sizes), 16)
     lines = []
     for row in [list(headers), *body]:
+        colour = (colours or {}).get(row[0])
         cells = [_wrapped(cell, size) for cell, size in zip(row, [*sizes, left], strict=True)]
         for number in range(max(len(cell) for cell in cells)):
             parts = [
                 (cell[number] if number < len(cell) else "").ljust(size)
                 for cell, size in zip(cells, [*sizes, left], strict=True)
             ]
+            if colour and number == 0:
+                parts[0] = parts[0].replace(row[0], click.style(row[0], fg=colour))
             lines.append("  ".join(parts).rstrip())
     return "\n".join(lines)
 
@@ -123,9 +139,9 @@ def _setting(finding: Finding) -> str:
     return f"{finding.tunable} {short}"
 
 
-def _no_colour() -> bool:
-    """https://no-color.org"""
-    return bool(environment("NO_COLOR"))
+def _in_colour() -> bool:
+    """On a terminal that knows colours, unless asked not to (https://no-color.org)."""
+    return sys.stdout.isatty() and not environment("NO_COLOR") and environment("TERM") != "dumb"
 
 
 def plain(desired: Setting) -> Setting:
@@ -168,28 +184,11 @@ def report_text(report: Report, *, show_all: bool = False, columns: int | None =
     if chosen:
         headers = ("verdict", "severity", "setting", "found", "wanted", "")
         folded = chosen if show_all else _folded(chosen)
-        if columns is None and sys.stdout.isatty() and importlib.util.find_spec("rich") and not _no_colour():
-            _print_rich(headers, folded)
-        else:
-            parts += ["", table(headers, _rows(folded), columns)]
+        parts += ["", table(headers, _rows(folded), columns, _COLOURS if _in_colour() else None)]
     counts = ", ".join(f"{count} {verdict}" for verdict, count in report.summary.items() if count)
     hidden = len(findings) - len(chosen)
     parts += ["", (counts or "nothing to check") + (f"; {hidden} not shown, --all shows them" if hidden else "")]
     return "\n".join(parts)
-
-
-def _print_rich(headers: Sequence[str], findings: Sequence[Finding]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    grid = Table(box=None, pad_edge=False)
-    for header in headers:
-        grid.add_column(header, overflow="fold")
-    for finding, row in zip(findings, _rows(findings), strict=True):
-        style = _COLOURS.get(finding.verdict, "")
-        grid.add_row(Text(row[0], style=style), *(Text(clean(cell)) for cell in row[1:]))
-    Console().print(grid)
 
 
 def plan_text(plan: Plan, columns: int | None = None) -> str:
@@ -213,7 +212,8 @@ def plan_text(plan: Plan, columns: int | None = None) -> str:
     if plan.refused:
         rows = [[item.tunable, item.subject, item.reason] for item in plan.refused]
         parts += ["", "refused:", table(("tunable", "subject", "reason"), rows, columns)]
-    parts += ["", f"{len(plan.changes)} changes, {len(plan.refused)} refused, digest {plan.digest}"]
+    count = len(plan.changes)
+    parts += ["", f"{count} change{'' if count == 1 else 's'}, {len(plan.refused)} refused, digest {plan.digest}"]
     return "\n".join(parts)
 
 

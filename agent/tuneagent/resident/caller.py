@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 import re
 import resource
@@ -66,13 +67,11 @@ def parse(body: bytes) -> Request:
     return Request(int(umask), program, pairs, [int(number) for number in ignored], arguments, environment)
 
 
-def become(pid: int, request: Request, descriptors: list[int]) -> None:
-    """Take over streams, folder, umask, environment, limits, affinity, priority and signals. Raises OSError."""
-    os.fchdir(descriptors[3])
-    for number, descriptor in enumerate(descriptors[:3]):
-        os.dup2(descriptor, number)
-    for descriptor in descriptors:
-        os.close(descriptor)
+def become(pid: int, request: Request) -> None:
+    """Take over umask, environment, limits, affinity, priority and signals. Raises OSError, LookupError."""
+    for encoding, errors in request.streams:
+        codecs.lookup(encoding)
+        codecs.lookup_error(errors)
     os.umask(request.umask)
     os.environ.clear()
     os.environ.update(dict(variable.split("=", 1) for variable in request.environment))
@@ -81,11 +80,20 @@ def become(pid: int, request: Request, descriptors: list[int]) -> None:
         resource.setrlimit(limit, resource.prlimit(pid, limit))
     os.sched_setaffinity(0, os.sched_getaffinity(pid))
     os.setpriority(os.PRIO_PROCESS, 0, os.getpriority(os.PRIO_PROCESS, pid))
+    for number in SIGNALS:
+        usual = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
+        signal.signal(number, signal.SIG_IGN if number in request.ignored else usual)
+
+
+def take_streams(request: Request, descriptors: list[int]) -> None:
+    """Take over standard input, output and error, and the current folder."""
+    os.fchdir(descriptors[3])
+    for number, descriptor in enumerate(descriptors[:3]):
+        os.dup2(descriptor, number)
+    for descriptor in descriptors:
+        os.close(descriptor)
     (in_encoding, in_errors), (out_encoding, out_errors), (err_encoding, err_errors) = request.streams
     # They live as long as the process.
     sys.stdin = open(0, encoding=in_encoding, errors=in_errors, closefd=False)  # noqa: SIM115
     sys.stdout = open(1, "w", 1 if os.isatty(1) else -1, out_encoding, out_errors, closefd=False)  # noqa: SIM115
     sys.stderr = open(2, "w", 1, err_encoding, err_errors, closefd=False)  # noqa: SIM115
-    for number in SIGNALS:
-        usual = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
-        signal.signal(number, signal.SIG_IGN if number in request.ignored else usual)

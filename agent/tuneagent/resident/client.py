@@ -1,9 +1,9 @@
 """Asks the daemon's command server to run a command. Imports little: this is most of what a short command costs.
 
 One connection carries one command. The request is a length of four bytes and fields separated by NUL (lists with their
-length before them); standard input, output, error and the current folder are passed as descriptors. The server answers
-with the process that would run it and waits for `GO`, so that a command is never run twice; then it answers with the
-exit code. Whatever fails before `GO` is read leaves the command to its caller.
+length before them). The server answers with the process that would run it and waits for `GO`, so that a command is
+never run twice. With `GO` come standard input, output, error and the current folder as descriptors, not before: nobody
+else must hold the end of a pipe while the caller does the work itself. Then the server answers with the exit code.
 """
 
 from __future__ import annotations
@@ -76,7 +76,8 @@ def ask(arguments: list[str]) -> int | None:
             connection.connect(path)
             if peer(connection)[1] != os.geteuid():
                 return None
-            _send(connection, _request(arguments, ignored))
+            body = _request(arguments, ignored)
+            connection.sendall(len(body).to_bytes(LENGTH_BYTES, "big") + body)
             pid = int(connection.recv(32) or b"0")
             command = os.pidfd_open(pid) if pid else -1
         except (OSError, ValueError):
@@ -109,13 +110,12 @@ def _request(arguments: list[str], ignored: list[int]) -> bytes:
     return os.fsencode("\0".join(fields))
 
 
-def _send(connection: sockets.socket, body: bytes) -> None:
+def _send_go(connection: sockets.socket) -> None:
     import socket
 
     folder = os.open(".", os.O_PATH | os.O_CLOEXEC)
     try:
-        socket.send_fds(connection, [len(body).to_bytes(LENGTH_BYTES, "big")], [0, 1, 2, folder])
-        connection.sendall(body)
+        socket.send_fds(connection, [GO], [0, 1, 2, folder])
     finally:
         os.close(folder)
 
@@ -138,7 +138,7 @@ def _finish(connection: sockets.socket, command: int, numbers: list[int]) -> int
     began = True
     code = b""
     try:
-        connection.sendall(GO)
+        _send_go(connection)
         connection.settimeout(None)
         code = connection.recv(8)
     except (BrokenPipeError, ConnectionResetError):

@@ -23,7 +23,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
-from tuneagent.resident.caller import SIGNALS, Request, become, parse, view
+from tuneagent.resident.caller import SIGNALS, Request, become, parse, take_streams, view
 from tuneagent.resident.client import GO, HANDSHAKE_S, LENGTH_BYTES, peer, program
 
 log = logging.getLogger("tuneagent")
@@ -51,16 +51,24 @@ class CommandServer:
             _end(lambda: _server(theirs, run))
         theirs.close()
         self._line = ours
+        self._ended = False
 
     def open(self, path: str) -> None:
         """Serve on a socket. Where another server answers there already, it stays."""
         with contextlib.suppress(OSError):
             self._line.sendall(os.fsencode(path) + b"\n")
 
+    def has_ended(self) -> bool:
+        """Whether the server has ended by itself; commands are run by their callers then. Told once."""
+        if self._ended or os.waitpid(self._pid, os.WNOHANG)[0] == 0:
+            return False
+        self._ended = True
+        return True
+
     def close(self) -> None:
         """End the server, after the commands that run; those that take long are told to stop."""
         self._line.close()
-        with contextlib.suppress(ChildProcessError):
+        if not self._ended:
             os.waitpid(self._pid, 0)
 
 
@@ -204,8 +212,7 @@ def _command(connection: socket.socket, own: list[str], run: Run) -> int:
 
 def _accept(connection: socket.socket, own: list[str]) -> Request | None:
     """Become the caller and wait for its word. None where it is another program, sees another machine, or is gone."""
-    body, descriptors = _receive(connection)
-    request = parse(body)
+    request = parse(_receive(connection))
     pid, _ = peer(connection)
     if request.program != own or view(pid) != view("self"):
         return None
@@ -213,15 +220,19 @@ def _accept(connection: socket.socket, own: list[str]) -> Request | None:
     log.handlers.clear()
     log.setLevel(logging.NOTSET)
     log.propagate = True
-    become(pid, request, descriptors)
+    become(pid, request)
     connection.sendall(str(os.getpid()).encode())
-    return request if connection.recv(len(GO)) == GO else None
+    word, descriptors, _, _ = socket.recv_fds(connection, len(GO), _STREAMS)
+    if word != GO or len(descriptors) != _STREAMS:
+        return None
+    take_streams(request, descriptors)
+    return request
 
 
-def _receive(connection: socket.socket) -> tuple[bytes, list[int]]:
-    head, descriptors, _, _ = socket.recv_fds(connection, LENGTH_BYTES, _STREAMS)
+def _receive(connection: socket.socket) -> bytes:
+    head = connection.recv(LENGTH_BYTES)
     size = int.from_bytes(head, "big")
-    if len(head) != LENGTH_BYTES or len(descriptors) != _STREAMS or size > REQUEST_LIMIT_BYTES:
+    if len(head) != LENGTH_BYTES or size > REQUEST_LIMIT_BYTES:
         raise ValueError("no request")
     body = bytearray()
     while len(body) < size:
@@ -229,7 +240,7 @@ def _receive(connection: socket.socket) -> tuple[bytes, list[int]]:
         if not part:
             raise ValueError("half a request")
         body += part
-    return bytes(body), descriptors
+    return bytes(body)
 
 
 def _end_with(connection: socket.socket) -> bool:

@@ -13,6 +13,7 @@ from tuneagent.pattern import pattern
 from tuneagent.persist.sysctl_d import SysctlD, all_settings, winners
 from tuneagent.sysctl_rows import ROWS
 from tuneagent.tunable import Entries, Facts, Tunable
+from tuneagent.tuning_profile import nearest
 
 # What a profile may name at all. Keys that run programs or disarm the kernel match none of these.
 ALLOWED = pattern(
@@ -94,7 +95,7 @@ class Sysctl(Tunable[Spec]):
             if key in ELSEWHERE:
                 faults.append(f".{key}: belongs to the tunable {ELSEWHERE[key]!r}, which handles it with its pair")
             elif not ALLOWED.fullmatch(key):
-                faults.append(f".{key}: not a key that a profile may set")
+                faults.append(f".{key}: not a key that a profile may set{nearest(key, tuple(ROWS))}")
             number = value.min if isinstance(value, AtLeast) else normal(value)
             highest = ROWS[key].highest if key in ROWS else None
             if highest is not None and not (isinstance(number, int) and 0 <= number <= highest):
