@@ -27,7 +27,7 @@ from tuneagent.model import (
     digest_of,
 )
 from tuneagent.tunable import Facts, Tunable
-from tuneagent.tuning_profile import Accept
+from tuneagent.tuning_profile import Accept, nearest
 
 BASELINE = "baseline"
 
@@ -133,6 +133,18 @@ def diff(observed: Iterable[Observed], accepts: Sequence[Accept] = (), today: da
                 result = replace(result, finding=msgspec.structs.replace(result.finding, advice=advice))
             judged.append(result)
     return judged
+
+
+def unmatched(accepts: Sequence[Accept], findings: Sequence[Finding]) -> list[str]:
+    """What acceptances say that are about none of the findings: mistyped, or about another host. Pure."""
+    subjects: dict[str, list[str]] = {}
+    for finding in findings:
+        subjects.setdefault(finding.tunable, []).append(finding.subject)
+    return [
+        f"accept: no setting {accept.tunable} {accept.subject!r} here{nearest(accept.subject, known)}"
+        for accept in accepts
+        if accept.subject not in (known := subjects.get(accept.tunable, []))
+    ]
 
 
 def _ended(accepts: Sequence[Accept], tunable: str, subject: Subject) -> Accept | None:

@@ -107,6 +107,13 @@ def _loader() -> Any:
                 seen.add(key)
             return super().construct_mapping(node, deep=deep)
 
+        def construct_date(self, node: Any) -> Any:
+            try:
+                return self.construct_yaml_timestamp(node)
+            except ValueError as error:
+                raise yaml.YAMLError(f"line {node.start_mark.line + 1}: {node.value} is no date: {error}") from None
+
+    Loader.add_constructor("tag:yaml.org,2002:timestamp", Loader.construct_date)
     return Loader
 
 

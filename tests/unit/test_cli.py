@@ -281,6 +281,18 @@ def test_an_acceptance_that_has_ended_is_said(root: Path, tmp_path: Path) -> Non
     assert finding["verdict"] == "drifted" and finding["advice"].startswith("its acceptance ended on 2020-01-31")
 
 
+def test_an_acceptance_of_nothing_is_told_beside_the_audit(root: Path, tmp_path: Path) -> None:
+    typo = '  accept: [{tunable: sysctl, subject: "key:vm.swappines", reason: r}]\n'
+    shown = call("--root", str(root), "audit", "-f", profile(tmp_path, "{sysctl: {vm.swappiness: 60}}", typo))
+    assert shown.exit_code == 0
+    assert shown.stderr == (
+        "tuneagent: accept: no setting sysctl 'key:vm.swappines' here; did you mean 'key:vm.swappiness'?\n"
+    )
+    date = typo.replace("reason: r", "reason: r, until: 2027-13-31")
+    refused = call("profile", "check", profile(tmp_path, "{sysctl: {vm.swappiness: 60}}", date))
+    assert refused.exit_code == 2 and "line 6: 2027-13-31 is no date" in refused.output
+
+
 def test_a_pipe_as_profile_is_refused_with_what_to_do(root: Path, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     refused = call("--root", str(root), "audit", "-f", str(tmp_path / "pipe"))

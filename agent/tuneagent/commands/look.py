@@ -8,6 +8,7 @@ import click
 
 from tuneagent.commands.options import FILE, OUTPUT, PROFILE
 from tuneagent.commands.settings import Settings, emit
+from tuneagent.engine import unmatched
 from tuneagent.errors import UsageError
 from tuneagent.model import Severity, exit_code
 from tuneagent.tuning_profile import nearest
@@ -35,6 +36,8 @@ def audit(
         from tuneagent.report.text import report_text
 
         click.echo(report_text(report, show_all=show_all))
+        for told in unmatched(session.profile.spec.accept, report.findings):
+            click.echo(f"tuneagent: {told}", err=True)
     else:
         from tuneagent.report.export import junit_text, prometheus_text
 
