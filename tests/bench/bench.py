@@ -82,6 +82,7 @@ def settings_kept() -> Iterator[None]:
     """Put back what either program may have changed."""
     before = {key.replace(".", "/"): Path("/proc/sys", key.replace(".", "/")).read_text() for key in KEYS}
     ahead = {path: path.read_text() for path in Path("/sys/block").glob("*/queue/read_ahead_kb")}
+    chosen = {path: path.read_text() for path in Path("/etc/tuned").glob("*profile*") if path.is_file()}
     try:
         PEER_FOLDER.mkdir(parents=True)
         lines = "".join(f"{key}={value}\n" for key, value in KEYS.items())
@@ -91,7 +92,8 @@ def settings_kept() -> Iterator[None]:
         shutil.rmtree(PEER_FOLDER, ignore_errors=True)
         for name, value in before.items():
             Path("/proc/sys", name).write_text(value)
-        for path, value in ahead.items():
+        # Which profile the peer takes at its next start is the machine's own matter.
+        for path, value in {**ahead, **chosen}.items():
             if path.read_text() != value:
                 path.write_text(value)
 
@@ -365,6 +367,9 @@ def main() -> int:
     if os.geteuid() != 0:
         print("bench: needs root")
         return 1
+    # What was changed is put back however this ends, short of SIGKILL.
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda number, frame: sys.exit(128 + number))
     lacking = [name for name in ("tuned", "tuned-adm", "dbus-daemon") if shutil.which(name) is None]
     print(facts(), "load", os.getloadavg()[0])
     parts: list[Callable[[dict[str, str], str, Path], None]] = [bench_audit, bench_apply, bench_idle]
