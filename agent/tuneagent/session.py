@@ -98,7 +98,7 @@ class Session:
             findings=findings,
         )
 
-    def dropped(self, judged: list[engine.Judged]) -> list[Held]:
+    def _dropped(self, judged: list[engine.Judged], kept: Mapping[Key, Held]) -> list[Held]:
         """Settings that an earlier revision or another profile wrote and this profile does not name.
 
         A subject that cannot be listed now says nothing: only tunables that were read count as no longer named.
@@ -108,7 +108,7 @@ class Session:
         blind = {item.finding.tunable for item in judged if item.finding.subject == "host"}
         return [
             held
-            for key, held in self.journal.held().items()
+            for key, held in kept.items()
             if key not in named
             and not _is_offline(self.host, held.subject)
             and held.tunable in self.registry
@@ -125,8 +125,9 @@ class Session:
     def plan_of(self, judged: list[engine.Judged]) -> Plan:
         """The plan for what was observed already."""
         # What a crash left open may not have been done.
-        done = {key for key, held in self.journal.held().items() if held.step != "intended"}
-        return engine.make_plan(judged, self.registry, self.dropped(judged), done)
+        kept = self.journal.held()
+        done = {key for key, held in kept.items() if held.step != "intended"}
+        return engine.make_plan(judged, self.registry, self._dropped(judged, kept), done)
 
     def apply(
         self,
@@ -248,10 +249,15 @@ def _undo_held(session: Session, journal: Journal, key: Key) -> str | None:
     return "; ".join(problems) or None
 
 
-def _only(plan: Plan, only: tuple[str, ...], registry: Mapping[str, Tunable[Any]]) -> Plan:
+def refuse_unknown(only: tuple[str, ...], registry: Mapping[str, Tunable[Any]]) -> None:
+    """Raise UsageError for a name in `--only` that is no tunable's."""
     unknown = [name for name in only if name not in registry]
     if unknown:
         raise UsageError(f"--only {unknown[0]}: no such tunable{nearest(unknown[0], tuple(registry))}")
+
+
+def _only(plan: Plan, only: tuple[str, ...], registry: Mapping[str, Tunable[Any]]) -> Plan:
+    refuse_unknown(only, registry)
     if not only:
         return plan
     changes = tuple(change for change in plan.changes if change.tunable in only)

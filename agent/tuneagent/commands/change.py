@@ -14,7 +14,7 @@ from tuneagent.commands.settings import EXIT_FAILED, Settings, emit
 from tuneagent.errors import UsageError
 from tuneagent.model import Disruption, Verdict, exit_code
 from tuneagent.restore import UndoneDocument
-from tuneagent.tuning_profile import nearest
+from tuneagent.session import refuse_unknown
 
 
 @click.command()
@@ -134,7 +134,7 @@ def stop_on_signals() -> Iterator[Any]:
 @click.command()
 @OUTPUT
 @click.option("--force", is_flag=True, help="Write the baseline even where someone else changed the value.")
-@click.option("--only", multiple=True, metavar="TUNABLE", help="This tunable alone; may be repeated.")
+@ONLY
 @click.option("--unconfirmed", is_flag=True, hidden=True, help="Only what was not confirmed in time.")
 @click.pass_obj
 def undo(settings: Settings, output: str, force: bool, only: tuple[str, ...], unconfirmed: bool) -> None:
@@ -146,9 +146,7 @@ def undo(settings: Settings, output: str, force: bool, only: tuple[str, ...], un
     if unconfirmed:
         results = session.revert_unconfirmed() or []
     else:
-        unknown = [name for name in only if name not in session.registry]
-        if unknown:
-            raise UsageError(f"--only {unknown[0]}: no such tunable{nearest(unknown[0], tuple(session.registry))}")
+        refuse_unknown(only, session.registry)
         keys = {key for key in session.journal.held() if key[0] in only} if only else None
         results = session.undo(keys, force=force)
     if session.pending() is None:
