@@ -18,10 +18,14 @@ from tuneagent.restore import UndoneDocument
 from tuneagent.session import Applied
 from tuneagent.topology import Topology
 from tuneagent.tunables import registry
-from tuneagent.tuning_profile import ProfileSpec, load_yaml
+from tuneagent.tuning_profile import ProfileSpec
+from tuneagent.yaml_document import load_yaml
+from tuneoperator.records import PolicySpec
 
 ROOT = Path(__file__).parents[1]
 GROUP, VERSION = "tuneagent.dev", "v1alpha1"
+# Classes that need a grant.
+DISRUPTIONS = ("service", "kubelet", "gpu", "reboot")
 CONDITIONS: dict[str, Any] = {
     "type": "array",
     "x-kubernetes-list-type": "map",
@@ -82,9 +86,43 @@ def _crd(
     }  # fmt: skip
 
 
+# Bounds that CEL needs to estimate its cost; the operator has the same.
+SELECTOR_LIMIT = 64
+
+
+def _selector_rules(spec: dict[str, Any]) -> None:
+    """What the schema can say of a selector. Unknown fields are kept, so that the operator can refuse them by name:
+    an API server that dropped `{gpu: h100}` would store a selector that asks for nothing.
+    """
+    selector = spec["properties"]["nodeSelector"]
+    selector["x-kubernetes-preserve-unknown-fields"] = True
+    selector["properties"]["matchLabels"]["maxProperties"] = SELECTOR_LIMIT
+    expressions = selector["properties"]["matchExpressions"]
+    expressions["maxItems"] = SELECTOR_LIMIT
+    expressions["items"]["properties"]["values"]["maxItems"] = SELECTOR_LIMIT
+    expressions["items"]["x-kubernetes-validations"] = [
+        {
+            "rule": "self.operator in ['In', 'NotIn'] ? has(self.values) && size(self.values) > 0 "
+            ": !has(self.values) || size(self.values) == 0",
+            "message": "In and NotIn need at least one value, Exists and DoesNotExist take none",
+        }
+    ]
+    spec["x-kubernetes-validations"] = [
+        {
+            "rule": "!has(self.allNodes) || !self.allNodes || !has(self.nodeSelector) "
+            "|| ((!has(self.nodeSelector.matchLabels) || size(self.nodeSelector.matchLabels) == 0) "
+            "&& (!has(self.nodeSelector.matchExpressions) || size(self.nodeSelector.matchExpressions) == 0))",
+            "message": "allNodes: true selects every node already; remove it, or remove nodeSelector",
+        }
+    ]
+
+
 def tuning_profile() -> dict[str, Any]:
     spec = structural(ProfileSpec)
     spec["properties"]["tune"] = tune_schema({name: tunable.spec_type for name, tunable in registry().items()})
+    spec["properties"]["tune"]["description"] = "Settings wanted, by tunable."
+    spec["properties"]["drift"] = {**spec["properties"]["drift"], "default": "repair", "nullable": False}
+    _selector_rules(spec)
     status = _object(
         {
             "observedGeneration": {"type": "integer", "format": "int64"},
@@ -101,7 +139,9 @@ def tuning_profile() -> dict[str, Any]:
         ("Done", "integer", ".status.nodes.done"),
         ("Failed", "integer", ".status.nodes.failed"),
         ("Unknown", "integer", ".status.nodes.unknown"),
+        ("Accepted", "string", '.status.conditions[?(@.type=="Accepted")].status'),
         ("Rollout", "string", '.status.conditions[?(@.type=="RolledOut")].reason'),
+        ("Age", "date", ".metadata.creationTimestamp"),
     ]
     return _crd(
         "TuningProfile",
@@ -116,8 +156,10 @@ def node_tuning() -> dict[str, Any]:
     grant = _object(
         {
             "digest": _text(),
-            "disruption": _text("service", "kubelet", "gpu", "reboot"),
+            "disruption": _text(*DISRUPTIONS),
             "lifetime_s": {"type": "integer"},
+            "bootID": _text(),
+            "epoch": {"type": "integer", "format": "int64"},
         }
     )
     spec = _object(
@@ -142,11 +184,16 @@ def node_tuning() -> dict[str, Any]:
             "version": _text(),
             "bootId": _text(),
             "error": {"type": "string", "maxLength": 1000},
+            "refusal": {"type": "string", "maxLength": 1000},
             "tunables": {"type": "array", "items": _text(), "maxItems": 500},
             "summary": {"type": "object", "additionalProperties": {"type": "integer"}, "nullable": True},
             "findings": {"type": "array", "items": finding, "maxItems": 50, "nullable": True},
             "pending": {
-                **_object({"digest": _text(), "disruption": _text(), "changes": {"type": "integer"}}),
+                **_object({"digest": _text(), "disruption": _text(*DISRUPTIONS), "changes": {"type": "integer"}}),
+                "nullable": True,
+            },
+            "taken": {
+                **_object({"digest": _text(), "bootID": _text(), "epoch": {"type": "integer", "format": "int64"}}),
                 "nullable": True,
             },
         }
@@ -159,8 +206,6 @@ def node_tuning() -> dict[str, Any]:
             "reason": {"type": "string", "maxLength": 1000},
             "target": _text(),
             "previous": _text(),
-            "bootId": _text(),
-            "cordonedByUs": {"type": "boolean"},
         }
     )
     status = _object({"node": node, "rollout": rollout, "conditions": CONDITIONS})
@@ -176,23 +221,11 @@ def node_tuning() -> dict[str, Any]:
 
 
 def tuning_policy() -> dict[str, Any]:
-    spec = _object(
-        {
-            "maxUnavailable": {"x-kubernetes-int-or-string": True},
-            "pause": _text("none", "rollouts", "all"),
-            "approve": {"type": "array", "items": _text(), "maxItems": 100},
-        }
-    )
-    holder = _object({"node": _text(), "profile": _text(), "since": {"type": "number"}}, required=["node"])
+    spec = structural(PolicySpec)
+    spec["properties"]["approve"]["maxItems"] = 100
     status = _object(
         {
-            "holders": {
-                "type": "array",
-                "items": holder,
-                "maxItems": 1000,
-                "x-kubernetes-list-type": "map",
-                "x-kubernetes-list-map-keys": ["node"],
-            },
+            "observedGeneration": {"type": "integer", "format": "int64"},
             "awaitingApproval": {"type": "array", "items": _text(), "maxItems": 100},
             "conditions": CONDITIONS,
         }
@@ -201,7 +234,7 @@ def tuning_policy() -> dict[str, Any]:
     columns = [
         ("Pause", "string", ".spec.pause"),
         ("MaxUnavailable", "string", ".spec.maxUnavailable"),
-        ("Holders", "string", ".status.holders[*].node"),
+        ("Accepted", "string", '.status.conditions[?(@.type=="Accepted")].status'),
     ]
     return _crd("TuningPolicy", "tuningpolicies", "tpol", schema, columns)
 

@@ -7,7 +7,11 @@ from typing import Any
 
 import msgspec
 
-_KEPT = ("type", "description", "enum", "default", "minimum", "maximum", "pattern", "format", "required")
+_KEPT = (
+    "type", "description", "enum", "default", "minimum", "maximum", "pattern", "maxLength", "format", "required",
+)  # fmt: skip
+# Bounds that hold for one half of a count or percentage; the API server applies each to values of its type alone.
+_BOUNDS = ("minimum", "maximum", "pattern", "maxLength")
 
 
 def structural(kind: Any) -> dict[str, Any]:
@@ -32,9 +36,10 @@ def _node(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> dict[str
         return _node(definitions[schema["$ref"].rpartition("/")[2]], definitions)
     options = [option for option in schema.get("anyOf", ()) if option.get("type") != "null"]
     if "anyOf" in schema:
-        return _union(options, len(options) < len(schema["anyOf"]), definitions)
+        union = _union(options, len(options) < len(schema["anyOf"]), definitions)
+        return {**union, **({"description": schema["description"]} if "description" in schema else {})}
     found = {key: schema[key] for key in _KEPT if key in schema}
-    if found.get("default") in (None, [], {}):
+    if found.get("default") in (None, [], {}, ()):
         # An API server that fills in empty values would make them differ from what was written.
         found.pop("default", None)
     if found.get("enum") and None in found["enum"]:
@@ -60,7 +65,8 @@ def _union(options: list[Any], nullable: bool, definitions: Mapping[str, Any]) -
     if len(options) == 1:
         found = _node(options[0], definitions)
     elif kinds == {"integer", "string"}:
-        found = {"x-kubernetes-int-or-string": True}
+        bounds = {key: option[key] for option in options for key in _BOUNDS if key in option}
+        found = {"x-kubernetes-int-or-string": True, **bounds}
     else:
         # Other unions have no structural form: tuneagent itself checks them.
         found = {"x-kubernetes-preserve-unknown-fields": True}

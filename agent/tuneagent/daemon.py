@@ -37,6 +37,8 @@ class _JsonLines(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         line = {"time": round(record.created, 3), "level": record.levelname.lower(), "message": record.getMessage()}
+        if record.exc_info:
+            line["traceback"] = self.formatException(record.exc_info)
         return json.dumps({**line, **getattr(record, "fields", {})}, default=str)
 
 
@@ -90,10 +92,18 @@ def run_pass(session: Session, stop: threading.Event, metrics: Metrics, limit: D
     return done
 
 
+def log_failure(error: Exception) -> None:
+    """Say that a pass failed; for what is no error of ours, where in the code."""
+    known = isinstance(error, TuneError)
+    text = str(error) if known else f"{type(error).__name__}: {error}"
+    log.error("pass failed", extra={"fields": {"error": text}}, exc_info=None if known else error)
+
+
 def _pass(session: Session, stop: threading.Event, limit: Disruption) -> Pass:
     judged = session.observe()
     report = session.report(judged)
-    drift = session.profile.spec.drift
+    # What a profile that says nothing means here; in a cluster the operator writes the word into each revision.
+    drift = session.profile.spec.drift or "report"
     held = session.host.files.exists(HOLD_PATH)
     if drift != "repair" or held or session.pending() is not None:
         return Pass(report, judged)
@@ -159,10 +169,11 @@ def serve_file(
                 done = run_pass(current, stop, metrics)
                 last = _say_findings(done.report, last)
                 failures = 0
-            except TuneError as error:
+            except Exception as error:  # nothing that a pass meets may end the daemon
                 failures += 1
                 metrics.failed()
-                log.error("pass failed", extra={"fields": {"error": str(error)}})
+                log_failure(error)
+            metrics.beat()
             if server is not None and server.has_ended():
                 log.warning("commands are no longer served: the process for it has ended")
             stop.wait(next_wait_s(interval_s, failures, _until_deadline(current)))
@@ -201,7 +212,7 @@ def _reloaded(session: Session, load: Callable[[], Profile], metrics: Metrics) -
         if profile.revision != session.profile.revision:
             changed.specs()
             log.info("profile changed", extra={"fields": {"profile": profile.name, "revision": profile.revision}})
-    except TuneError as error:
+    except Exception as error:  # whatever the file holds, the last good profile goes on
         log.error("profile not read; the last good one goes on", extra={"fields": {"error": str(error)}})
         metrics.stale(True)
         return session
@@ -216,7 +227,7 @@ def _revert_if_due(session: Session) -> None:
 
 
 def _until_deadline(session: Session) -> float | None:
-    with contextlib.suppress(ReadFailed):
+    with contextlib.suppress(TuneError):
         pending = session.pending()
         if pending is not None:
             return pending.deadline - session.host.now()
@@ -242,5 +253,6 @@ def serve_cluster(session: Session, node: str, interval_s: int, metrics_address:
     metrics.serve(metrics_address)
     session.state.make_folder(session.folder)
     with stop_event() as stop, session.state.locked(f"{session.folder}/{DAEMON_LOCK}"):
-        NodeAgent(session, node, metrics, stop, interval_s).serve()
-    return 0
+        agent = NodeAgent(session, node, metrics, stop, interval_s)
+        agent.serve()
+    return 1 if agent.died else 0

@@ -41,6 +41,7 @@ class Observed:
     desired: Mapping[Subject, Setting]
     refusals: Mapping[Subject, str] = field(default_factory=dict)
     waits: Mapping[Subject, str] = field(default_factory=dict)
+    busy: Mapping[Subject, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,8 @@ class Judged:
     needs_live: bool = False
     needs_entries: bool = False
     refusal: str | None = None
+    # Who uses it now: a change that an emptied node could make.
+    busy: str | None = None
     prior: Setting = None
     # The file that persists it on this host, where that is not the drop-in's usual one.
     mechanism: str | None = None
@@ -63,7 +66,7 @@ def observe(facts: Facts, specs: Mapping[str, Any], registry: Mapping[str, Tunab
     for name in ordered({name: registry[name] for name in specs if name in registry}):
         tunable = registry[name]
         readings, desired = _looked_at(facts, tunable, specs[name])
-        refusals, waits = {}, {}
+        refusals, waits, busy = {}, {}, {}
         for subject, wanted in desired.items():
             live = readings[subject].live
             if isinstance(live, Value) and not tunable.matches(live.value, wanted):
@@ -76,7 +79,10 @@ def observe(facts: Facts, specs: Mapping[str, Any], registry: Mapping[str, Tunab
                 waiting = tunable.waits(facts, subject)
                 if waiting is not None:
                     waits[subject] = waiting
-        found.append(Observed(tunable, readings, desired, refusals, waits))
+                user = tunable.busy(facts, subject, wanted)
+                if user is not None:
+                    busy[subject] = user
+        found.append(Observed(tunable, readings, desired, refusals, waits, busy))
     return found
 
 
@@ -220,13 +226,16 @@ def _judge(one: Observed, subject: Subject, reading: Reading) -> Judged:
     if live_ok or (not tunable.live_writable and boots_right):
         when = _when(live_ok, reading.persisted)
         return Judged(
-            say(Verdict.PENDING, when), False, not entries_ok and has_entries, refusal, prior, reading.mechanism
+            say(Verdict.PENDING, when), False, not entries_ok and has_entries, refusal, None, prior, reading.mechanism
         )
+    user = one.busy.get(subject)
+    blocked = refusal or user
     return Judged(
-        say(Verdict.DRIFTED, f"cannot be changed now: {refusal}" if refusal else None),
+        say(Verdict.DRIFTED, f"cannot be changed now: {blocked}" if blocked else None),
         needs_live,
         not entries_ok and has_entries,
         refusal,
+        user,
         prior,
         reading.mechanism,
     )
@@ -257,10 +266,13 @@ def make_plan(
     registry: Mapping[str, Tunable[Any]],
     dropped: Iterable[Held] = (),
     held: Collection[Key] = (),
+    *,
+    assume_idle: bool = False,
 ) -> Plan:
     """Changes ordered by disruption and `after`. Pure.
 
-    `dropped` are settings held in the journal that no profile names now; `held` names all that are.
+    `dropped` are settings held in the journal that no profile names now; `held` names all that are. With
+    `assume_idle` the plan is that of a node that nobody uses.
     """
     changes: list[Change] = []
     refused: list[Refusal] = []
@@ -269,7 +281,7 @@ def make_plan(
         if tunable.report_only or not (item.needs_live or item.needs_entries or item.refusal):
             continue
         subject = item.finding.subject
-        refusal = item.refusal
+        refusal = item.refusal or (None if assume_idle else item.busy)
         if tunable.one_way(subject) is not None and (tunable.name, subject) in held:
             refusal = "done once already; what is left cannot be changed"
         if refusal is not None:

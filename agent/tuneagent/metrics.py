@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, start_http_server
+import time
+
+from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from tuneagent import __version__
-from tuneagent.errors import UsageError
+from tuneagent.health import serve
 from tuneagent.model import Report
+
+# A pass may wait for a boot loader's program or for a GPU; longer than this it hangs.
+STUCK_S = 1800.0
 
 
 class Metrics:
     """What a scrape sees. Made for each daemon; nothing is global."""
 
     def __init__(self) -> None:
+        self._beat = time.monotonic()
+        self._began = False
         self._registry = CollectorRegistry()
         one = self._registry
         Gauge("tuneagent_info", "Version of the agent.", ["version"], registry=one).labels(__version__).set(1)
@@ -43,18 +50,24 @@ class Metrics:
         """A write to the API server."""
         self._writes.labels(kind).inc()
 
+    def beat(self) -> None:
+        """A pass has ended, well or not."""
+        self._beat = time.monotonic()
+        self._began = True
+
+    def unready(self) -> str:
+        """Why this agent is not ready: no pass has ended yet."""
+        return "" if self._began else "the first pass has not ended"
+
+    def unhealthy(self) -> str:
+        """Why the agent should be started anew: a pass that does not end."""
+        age = time.monotonic() - self._beat
+        return f"the pass under way has taken {age:.0f} s" if age > STUCK_S else ""
+
     def failed(self) -> None:
         """A pass that raised."""
         self._failures.inc()
 
     def serve(self, address: str) -> None:
-        """Answer scrapes at `ADDR:PORT`; `off` for none. Raises UsageError."""
-        if address == "off":
-            return
-        host, _, port = address.rpartition(":")
-        if not host or not port.isdigit() or int(port) > 65535:
-            raise UsageError(f"--metrics {address}: wanted ADDR:PORT or off")
-        try:
-            start_http_server(int(port), host, registry=self._registry)
-        except OSError as error:
-            raise UsageError(f"--metrics {address}: {error.strerror}") from None
+        """Answer scrapes and probes at `ADDR:PORT`; `off` for none. Raises UsageError."""
+        serve(address, self._registry, {"/healthz": self.unhealthy, "/readyz": self.unready})

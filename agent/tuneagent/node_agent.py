@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 
 from tuneagent import __version__
-from tuneagent.daemon import Pass, next_wait_s, open_findings, run_pass
+from tuneagent.daemon import Pass, log_failure, next_wait_s, open_findings, run_pass
 from tuneagent.engine import Judged, undo_change
 from tuneagent.errors import PathMissing, ReadFailed, TuneError
 from tuneagent.journal import Held, Key
@@ -27,14 +27,18 @@ from tuneagent.model import Disruption, Lifetime, Plan, Verdict, digest_of
 from tuneagent.node_status import (
     Aim,
     Offer,
+    Taken,
     aim_of,
     drift_message,
     event_of,
     failed_changes,
+    grant_of,
     heavy,
     offer_of,
     pending_of,
+    refusals,
     status_findings,
+    taken_of,
     waits_for_reboot,
 )
 from tuneagent.reboot import reboot_host
@@ -61,26 +65,31 @@ class NodeAgent:
         self.metrics = metrics
         self.stop = stop
         self.interval_s = interval_s
+        self.died = False
+        # The host was told to reboot: whatever a pass finds meanwhile, the answer comes from the next boot.
+        self.rebooting = False
         self.api = KubeApi(credentials())
         self.wake: queue.Queue[str] = queue.Queue(maxsize=1)
         # First sight of each grant on the monotonic clock: a node whose wall clock is wrong cannot stretch it.
         self.grants: dict[str, float] = {}
-        self.generation = 0
         self.offered: Offer | None = None
+        # The grant that we are at work on, as the server has it; cleared with the answer.
+        self.taken: Taken | None = None
 
     def serve(self) -> None:
         """Until the stop event."""
         self.session.state.replace(f"{self.session.folder}/{GOVERNED}", f"{self.node}\n".encode())
-        threading.Thread(target=self._watch, name="watch", daemon=True).start()
+        threading.Thread(target=self._keep_watching, name="watch", daemon=True).start()
         failures = 0
         while not self.stop.is_set():
             try:
                 self.once()
                 failures = 0
-            except TuneError as error:
+            except Exception as error:  # nothing that a pass meets may end the agent
                 failures += 1
                 self.metrics.failed()
-                log.error("pass failed", extra={"fields": {"error": str(error)}})
+                log_failure(error)
+            self.metrics.beat()
             self._sleep(next_wait_s(self.interval_s, failures))
         log.info("stopped; everything stays as it is")
 
@@ -91,6 +100,16 @@ class NodeAgent:
                 self.wake.get(timeout=min(left, 1.0))
                 return
 
+    def _keep_watching(self) -> None:
+        """Watch until the stop event. Where that ends by itself the agent ends too, and is started anew."""
+        try:
+            self._watch()
+        except BaseException:
+            log.exception("the watch has ended")
+        if not self.stop.is_set():
+            self.died = True
+            self.stop.set()
+
     def _watch(self) -> None:
         """Wake the loop at each change of our object or of the policy; the loop itself reads."""
         version = "0"
@@ -100,7 +119,7 @@ class NodeAgent:
                     version = event["object"]["metadata"]["resourceVersion"]
                     if event["type"] != "BOOKMARK":
                         self._nudge()
-            except (ApiFailed, KeyError) as error:
+            except (ApiFailed, KeyError, TypeError, ValueError) as error:
                 version = "0"
                 after = error.retry_after_s if isinstance(error, ApiFailed) else None
                 self.stop.wait(after or next_wait_s(2.0, 1))
@@ -119,59 +138,94 @@ class NodeAgent:
             wanted, policy = None, {}
         paused = (policy.get("spec") or {}).get("pause") == "all" or self.session.host.files.exists(HOLD_PATH)
         spec = (wanted or {}).get("spec") or {}
-        self.generation = int(((wanted or {}).get("metadata") or {}).get("generation", 0))
+        self.taken = taken_of(wanted) if wanted is not None else None
         if wanted is not None and spec.get("desired") == "Baseline":
             self._to_baseline(wanted, paused=paused)
             return
-        problem = ""
+        problem, refusal = "", ""
         profile, revision = self._last_good()
         if spec.get("revision") and spec["revision"] != revision:
             try:
                 profile = self._revision(spec["revision"])
                 revision = spec["revision"]
                 self._keep(profile, revision)
-            except (ApiFailed, TuneError) as error:
+            except TuneError as error:
                 problem = f"revision {spec['revision']}: {error}"
+                # A server that is away mends itself; content that this agent will not take does not.
+                refusal = "" if isinstance(error, ApiFailed) else problem
                 log.error("revision not taken", extra={"fields": {"error": problem}})
         if profile is None:
-            self._report(wanted, {"revision": "", "error": problem or "no revision yet", **self._about()})
+            about = {"error": problem or "no revision yet", "refusal": refusal, "taken": None}
+            self._report(wanted, {"revision": "", **about, **self._about()})
             return
         self.session = replace(self.session, profile=profile)
-        done = self._pass(spec, paused=paused)
-        self._report(wanted, self._status(done, revision, problem, paused=paused))
+        done = self._pass(wanted, paused=paused)
+        status = self._status(done, revision, problem, paused=paused)
+        if refusal:
+            status["refusal"] = refusal[:1000]
+        self._report(wanted, status)
 
-    def _pass(self, spec: dict[str, Any], *, paused: bool) -> Pass:
+    def _pass(self, wanted: dict[str, Any] | None, *, paused: bool) -> Pass:
         if paused:
             self.offered = None
             judged = self.session.observe()
             return Pass(self.session.report(judged), judged)
-        granted = self._granted(spec.get("grant"), self._aims)
+        granted = self._granted(wanted, self._aims)
         done = run_pass(self.session, self.stop, self.metrics, granted or Disruption.LIVE)
         self._events(done)
-        if granted is Disruption.REBOOT and waits_for_reboot(done):
-            reboot_host(self.session, spec["grant"]["digest"])
+        if granted is Disruption.REBOOT and self.taken is not None and waits_for_reboot(done):
+            self._reboot(self.taken)
+        if not self.rebooting:
+            self.taken = None
         return done
+
+    def _reboot(self, taken: Taken) -> None:
+        reboot_host(self.session, taken.digest)
+        self.rebooting = True
 
     def _aims(self) -> set[Aim]:
         return {aim_of(change) for change in heavy(self.session.plan()[0])}
 
-    def _granted(self, grant: dict[str, Any] | None, aims: Callable[[], set[Aim]]) -> Disruption | None:
+    def _granted(self, wanted: dict[str, Any] | None, aims: Callable[[], set[Aim]]) -> Disruption | None:
         """Disruption that the operator has granted for what we would do now; None for live changes only.
 
-        The plan may have shrunk since it was offered; anything new in it needs a new grant.
+        The plan may have shrunk since it was offered; anything new in it needs a new grant. A grant is taken before the
+        first write by a status write that holds only for the object as it was read: from then on the operator waits
+        for our answer, and a grant that it took back meanwhile cannot be taken.
         """
-        if not grant or self.session.profile.spec.drift != "repair":
+        grant = grant_of(wanted)
+        if wanted is None or grant is None or self.session.profile.spec.drift != "repair":
             return None
-        digest = grant.get("digest", "")
-        # The same plan may be granted again later: each grant is a generation of its own.
-        seen = self.grants.setdefault(f"{self.generation}/{digest}", time.monotonic())
-        if time.monotonic() - seen > float(grant.get("lifetime_s", 0)):
-            log.warning("grant has run out", extra={"fields": {"digest": digest}})
+        if grant.boot_id != self._boot_id():
+            log.info("the grant is of another boot", extra={"fields": {"digest": grant.digest}})
+            return None
+        # The same plan may be granted again later: each grant is an epoch of its own.
+        seen = self.grants.setdefault(f"{grant.epoch}/{grant.digest}", time.monotonic())
+        mine = Taken(grant.digest, grant.boot_id, grant.epoch)
+        if time.monotonic() - seen > grant.lifetime_s and not self.rebooting:
+            log.warning("grant has run out", extra={"fields": {"digest": grant.digest}})
             return None
         offered = self.offered or self._kept_offer()
-        if offered is None or offered.digest != digest or not aims() <= {aim_of(one) for one in offered.changes}:
+        if offered is None or offered.digest != grant.digest or not aims() <= {aim_of(one) for one in offered.changes}:
             return None
-        return Disruption(grant.get("disruption", "live"))
+        if self.taken != mine and not self._take(wanted, mine):
+            return None
+        return grant.disruption
+
+    def _take(self, wanted: dict[str, Any], mine: Taken) -> bool:
+        body = {
+            "metadata": {"resourceVersion": wanted["metadata"]["resourceVersion"]},
+            "status": {"node": {"taken": msgspec.to_builtins(mine)}},
+        }
+        self.metrics.wrote("status")
+        try:
+            after = self.api.patch(f"{NODE_TUNINGS}/{self.node}/status", body)
+        except ApiFailed as error:
+            log.warning("grant not taken", extra={"fields": {"digest": mine.digest, "error": str(error)}})
+            return False
+        wanted["status"] = after.get("status")
+        self.taken = mine
+        return True
 
     def _to_baseline(self, wanted: dict[str, Any], *, paused: bool) -> None:
         """Undo what is live at once; what is heavier is offered, and undone when it is granted."""
@@ -180,11 +234,13 @@ class NodeAgent:
             heavy_held = self._heavy_held()
             problems = self._undo({key for key in self.session.journal.held() if key not in heavy_held})
             back = [undo_change(held, self.session.registry) for held in heavy_held.values()]
-            granted = self._granted(wanted["spec"].get("grant"), lambda: {aim_of(change) for change in back})
-            if granted is not None and back:
+            granted = self._granted(wanted, lambda: {aim_of(change) for change in back}) if back else None
+            if granted is not None and self.taken is not None:
                 problems += self._undo(set(heavy_held))
                 if granted is Disruption.REBOOT:
-                    reboot_host(self.session, wanted["spec"]["grant"]["digest"])
+                    self._reboot(self.taken)
+            if not self.rebooting:
+                self.taken = None
         left = [undo_change(held, self.session.registry) for held in self._heavy_held().values()]
         self.offered = offer_of(left)
         self._keep_offer()
@@ -196,12 +252,21 @@ class NodeAgent:
             "baseline": not self.session.journal.held(),
             "observedGeneration": wanted["metadata"].get("generation", 0),
             "error": "; ".join(problems)[:1000],
+            "refusal": "",
             "pending": pending_of(self.offered),
+            "taken": self._at_work(),
             "left": 0,
             "findings": None,
             "summary": None,
         }
         self._report(wanted, status)
+
+    def _at_work(self) -> dict[str, Any] | None:
+        """What `status.node.taken` says: the grant whose answer is still to come."""
+        return None if self.taken is None else msgspec.to_builtins(self.taken)
+
+    def _boot_id(self) -> str:
+        return self.session.host.files.read_or("proc/sys/kernel/random/boot_id", "")
 
     def _heavy_held(self) -> dict[Key, Held]:
         registry = self.session.registry
@@ -242,12 +307,12 @@ class NodeAgent:
             return None, ""
 
     def _about(self) -> dict[str, Any]:
-        boot_id = self.session.host.files.read_or("proc/sys/kernel/random/boot_id", "")
-        return {"version": __version__, "bootId": boot_id, "tunables": sorted(self.session.registry)}
+        return {"version": __version__, "bootId": self._boot_id(), "tunables": sorted(self.session.registry)}
 
     def _status(self, done: Pass, revision: str, problem: str, *, paused: bool) -> dict[str, Any]:
         judged = done.judged if done.applied is None else self.session.observe()
-        plan = self.session.plan_of(judged)
+        # The offer is what an emptied node would do; what is in use now is in it.
+        plan = self.session.plan_of(judged, assume_idle=True)
         before = self.offered or self._kept_offer()
         self.offered = offer_of(heavy(plan))
         if self.offered is None and waits_for_reboot(done):
@@ -265,6 +330,8 @@ class NodeAgent:
             "findings": status_findings(open_findings(done.report)),
             "pending": pending_of(self.offered) if repairs else None,
             "error": "; ".join(part for part in (problem, *failures) if part)[:1000],
+            "refusal": refusals(judged, self.session.registry)[:1000] if repairs else "",
+            "taken": self._at_work(),
             "paused": paused,
             "left": self._left(plan, judged) if repairs else 0,
         }

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 
 from tuneagent.daemon import Pass
-from tuneagent.model import Change, Disruption, Finding, Plan, Verdict, digest_of
+from tuneagent.engine import Judged
+from tuneagent.model import Change, Disruption, Finding, Lifetime, Plan, Verdict, digest_of
 from tuneagent.session import Applied, Session
-from tuneagent.tunable import Facts
+from tuneagent.tunable import Facts, Tunable
 
 FINDINGS_LIMIT = 50
 FINDINGS_BYTES = 16 * 1024
@@ -24,6 +26,54 @@ class Offer(msgspec.Struct, frozen=True):
     digest: str
     disruption: Disruption
     changes: tuple[Change, ...] = ()
+
+
+class Grant(msgspec.Struct, frozen=True, rename="camel"):
+    """`spec.grant`: leave to make one plan's changes, in one boot. `epoch` tells two grants of one plan apart."""
+
+    digest: str
+    disruption: Disruption
+    lifetime_s: int = msgspec.field(name="lifetime_s")
+    boot_id: str = msgspec.field(default="", name="bootID")
+    epoch: int = 0
+
+
+class Taken(msgspec.Struct, frozen=True, rename="camel"):
+    """`status.node.taken`: the grant that this node is at work on, until it answers."""
+
+    digest: str = ""
+    boot_id: str = msgspec.field(default="", name="bootID")
+    epoch: int = 0
+
+
+def grant_of(wanted: dict[str, Any] | None) -> Grant | None:
+    """The grant of a NodeTuning; None for none, or for one that makes no sense."""
+    raw = ((wanted or {}).get("spec") or {}).get("grant")
+    try:
+        return msgspec.convert(raw, Grant) if raw else None
+    except msgspec.ValidationError:
+        return None
+
+
+def taken_of(wanted: dict[str, Any]) -> Taken | None:
+    """The grant that an earlier pass of this node has taken, as the server knows it."""
+    raw = ((wanted.get("status") or {}).get("node") or {}).get("taken")
+    try:
+        return msgspec.convert(raw, Taken) if raw else None
+    except msgspec.ValidationError:
+        return None
+
+
+def refusals(judged: list[Judged], registry: Mapping[str, Tunable[Any]]) -> str:
+    """Why this host will not make changes that its profile wants: waiting does not mend it. Empty for none."""
+    told = [
+        f"{item.finding.tunable} {item.finding.subject}: {item.refusal}"
+        for item in judged
+        if item.refusal
+        and item.finding.verdict is Verdict.DRIFTED
+        and registry[item.finding.tunable].lifetime is not Lifetime.PROCESS
+    ]
+    return "; ".join(told)
 
 
 def aim_of(change: Change) -> Aim:

@@ -122,12 +122,12 @@ class Session:
         judged = self.observe()
         return _only(self.plan_of(judged), only, self.registry), judged
 
-    def plan_of(self, judged: list[engine.Judged]) -> Plan:
-        """The plan for what was observed already."""
+    def plan_of(self, judged: list[engine.Judged], *, assume_idle: bool = False) -> Plan:
+        """The plan for what was observed already; with `assume_idle`, as if nothing were in use."""
         # What a crash left open may not have been done.
         kept = self.journal.held()
         done = {key for key, held in kept.items() if held.step != "intended"}
-        return engine.make_plan(judged, self.registry, self._dropped(judged, kept), done)
+        return engine.make_plan(judged, self.registry, self._dropped(judged, kept), done, assume_idle=assume_idle)
 
     def apply(
         self,

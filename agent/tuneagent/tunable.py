@@ -126,6 +126,11 @@ class Tunable(Generic[S]):
         del facts, subject, desired
         return None
 
+    def busy(self, facts: Facts, subject: Subject, desired: Setting) -> str | None:
+        """Who uses what this change would take away; None where nobody does. Draining the node mends it."""
+        del facts, subject, desired
+        return None
+
     def waits(self, facts: Facts, subject: Subject) -> str | None:
         """Why what is wanted can only be right after another change or a reboot; None where it can be now."""
         del facts, subject

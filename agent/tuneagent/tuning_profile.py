@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import difflib
-import functools
 import hashlib
 import importlib.resources
-import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import date
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 import msgspec
+from msgspec import Meta
 
 from tuneagent.errors import ProfileInvalid, UsageError
 from tuneagent.model import ProfileName
+from tuneagent.node_selector import NodeSelector, parse_selector
 from tuneagent.pattern import pattern
 
 API_VERSION = "tuneagent.dev/v1alpha1"
 KIND = "TuningProfile"
-SIZE_LIMIT_BYTES = 256 * 1024
 NAME_PATTERN = pattern(r"[a-z0-9]([-a-z0-9.]{0,61}[a-z0-9])?\Z")
 EXTENDS_LIMIT = 16
 # Tunables whose spec is a map of independent names: a later profile adds to it. All others are replaced whole.
@@ -35,34 +34,75 @@ class Accept(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     until: date | None = None
 
 
+# A count, or per cent of the nodes: a whole number up to 100.
+PERCENT = r"^(100|[0-9]{1,2})%$"
+Count = Annotated[int, Meta(ge=0, le=100_000)] | Annotated[str, Meta(pattern=PERCENT, max_length=4)]
+Number = Annotated[int, Meta(ge=0, le=100_000)]
+Seconds = Annotated[int, Meta(ge=0, le=30 * 86400)]
+Priority = Annotated[int, Meta(ge=-1_000_000_000, le=1_000_000_000)]
+
+
 class Drain(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How a node is emptied before a disruptive change."""
 
-    mode: Literal["whenIdle", "cordonAndWait", "evict"] = "whenIdle"
-    timeout_s: int = 86400
+    mode: Annotated[
+        Literal["whenIdle", "cordonAndWait", "evict"],
+        Meta(
+            description="whenIdle: wait until no pod would be killed, then cordon. cordonAndWait: cordon, then wait. "
+            "evict: cordon and evict, as PodDisruptionBudgets allow."
+        ),
+    ] = "whenIdle"
+    timeout_s: Annotated[Seconds, Meta(description="Seconds after which a node that is not empty is given up.")] = 86400
 
 
 class Rollout(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How many nodes may change at once. Counts, or per cent of the selected nodes."""
 
-    maxUnavailable: int | str = 1  # noqa: N815 - the name in the YAML document
-    maxParallelLive: int | str = "10%"  # noqa: N815
-    maxUnhealthy: int | str = "10%"  # noqa: N815
-    canary: int = 1
-    soak_s: int = 300
-    failureThreshold: int = 1  # noqa: N815
+    maxUnavailable: Annotated[  # noqa: N815 - the name in the YAML document
+        Count, Meta(description="Selected nodes that may be down at once, for any reason.")
+    ] = 1
+    maxParallelLive: Annotated[  # noqa: N815
+        Count, Meta(description="Nodes that may be under way at once.")
+    ] = "10%"
+    maxUnhealthy: Annotated[  # noqa: N815
+        Count, Meta(description="With more nodes not ready than this nothing new begins.")
+    ] = "10%"
+    canary: Annotated[Number, Meta(description="Nodes that go first; the others wait until these are done.")] = 1
+    soak_s: Annotated[Seconds, Meta(description="Seconds that a changed node is watched before it counts as done.")] = (
+        300
+    )
+    failureThreshold: Annotated[  # noqa: N815
+        Number, Meta(description="With this many failed nodes nothing new begins.")
+    ] = 1
     drain: Drain = Drain()
 
 
 class ProfileSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The `spec` of a profile. `tune` is checked apart, tunable by tunable."""
 
-    extends: tuple[str, ...] = ()
-    nodeSelector: dict[str, Any] = {}  # noqa: N815
-    priority: int = 0
-    tune: dict[str, Any] = {}
-    accept: tuple[Accept, ...] = ()
-    drift: Literal["report", "repair", "freeze"] = "repair"
+    extends: Annotated[
+        tuple[str, ...], Meta(description="Built-in or other profiles that this one adds to; a later one wins.")
+    ] = ()
+    nodeSelector: Annotated[  # noqa: N815
+        NodeSelector,
+        Meta(description="In a cluster, the labels of the nodes that this profile is for. Empty selects no node."),
+    ] = NodeSelector()
+    allNodes: Annotated[  # noqa: N815
+        bool, Meta(description="In a cluster, true selects every node; then nodeSelector must be empty.")
+    ] = False
+    priority: Annotated[
+        Priority, Meta(description="In a cluster, the profile of the highest priority governs a node.")
+    ] = 0
+    tune: Annotated[dict[str, Any], Meta(description="Settings wanted, by tunable.")] = {}
+    accept: Annotated[tuple[Accept, ...], Meta(description="Findings that are known and accepted.")] = ()
+    drift: Annotated[
+        Literal["report", "repair", "freeze"] | None,
+        Meta(
+            description="What the daemon does where a setting is not as wanted. report: say so and write nothing. "
+            "repair: write it again. freeze: write nothing at all, new revisions of the profile included. "
+            "Default: report on a host, repair in a cluster. The commands `apply` and `undo` do not look at it."
+        ),
+    ] = None
     rollout: Rollout = Rollout()
 
 
@@ -83,54 +123,6 @@ class Profile(msgspec.Struct, frozen=True):
     def identity(self) -> ProfileName:
         """Name and revision."""
         return ProfileName(self.name, self.revision)
-
-
-@functools.cache
-def _loader() -> Any:
-    """YAML without aliases, which make small documents huge, and without keys given twice."""
-    import yaml
-
-    class Loader(yaml.SafeLoader):
-        def compose_node(self, parent: Any, index: Any) -> Any:
-            if self.check_event(yaml.AliasEvent):
-                raise yaml.YAMLError("aliases are not allowed in a profile")
-            return super().compose_node(parent, index)
-
-        def construct_mapping(self, node: Any, deep: bool = False) -> Any:
-            seen: set[Any] = set()
-            for key_node, _ in node.value:
-                key = self.construct_object(key_node, deep=True)
-                if not isinstance(key, (str, int, float, bool)):
-                    raise yaml.YAMLError(f"line {key_node.start_mark.line + 1}: a key must be text")
-                if key in seen:
-                    raise yaml.YAMLError(f"line {key_node.start_mark.line + 1}: key {key!r} is given twice")
-                seen.add(key)
-            return super().construct_mapping(node, deep=deep)
-
-        def construct_date(self, node: Any) -> Any:
-            try:
-                return self.construct_yaml_timestamp(node)
-            except ValueError as error:
-                raise yaml.YAMLError(f"line {node.start_mark.line + 1}: {node.value} is no date: {error}") from None
-
-    Loader.add_constructor("tag:yaml.org,2002:timestamp", Loader.construct_date)
-    return Loader
-
-
-def load_yaml(text: str, source: str) -> Any:
-    """One YAML document as plain data. Raises ProfileInvalid."""
-    # Built-in profiles are kept as JSON too: an audit with one of them needs no YAML.
-    import yaml
-
-    if len(text.encode(errors="surrogateescape")) > SIZE_LIMIT_BYTES:
-        raise ProfileInvalid([f"larger than {SIZE_LIMIT_BYTES} bytes"], source)
-    try:
-        # A SafeLoader: it makes plain data only.
-        return yaml.load(text, Loader=_loader())  # noqa: S506
-    except RecursionError:
-        raise ProfileInvalid(["nested too deep"], source) from None
-    except (yaml.YAMLError, ValueError) as error:
-        raise ProfileInvalid([" ".join(str(error).split())], source) from None
 
 
 def nearest(name: str, known: Sequence[str]) -> str:
@@ -158,14 +150,15 @@ def parse(document: Any, source: str = "profile") -> Profile:
     if not isinstance(raw, dict):
         faults.append("spec: missing, or not a mapping")
         raise ProfileInvalid(faults, source)
-    spec = _parse_fields(raw, ProfileSpec, "spec", faults)
-    faults += _rollout_faults(raw.get("rollout"))
+    spec = parse_fields(raw, ProfileSpec, "spec", faults)
+    if spec.get("allNodes") and not spec.get("nodeSelector", NodeSelector()).is_empty:
+        faults.append("spec.allNodes: true selects every node already; remove it, or remove nodeSelector")
     if faults:
         raise ProfileInvalid(faults, source)
     return Profile(str(name), ProfileSpec(**spec))
 
 
-def _parse_fields(raw: Mapping[Any, Any], kind: type[Any], path: str, faults: list[str]) -> dict[str, Any]:
+def parse_fields(raw: Mapping[Any, Any], kind: type[Any], path: str, faults: list[str]) -> dict[str, Any]:
     """Convert field by field, so that one fault does not hide the next."""
     fields = {field.encode_name: field for field in msgspec.structs.fields(kind)}
     found: dict[str, Any] = {}
@@ -174,35 +167,36 @@ def _parse_fields(raw: Mapping[Any, Any], kind: type[Any], path: str, faults: li
         if field is None:
             faults.append(f"{path}.{key}: unknown{nearest(str(key), tuple(fields))}")
             continue
-        try:
-            found[field.name] = msgspec.convert(value, field.type)
-        except msgspec.ValidationError as error:
-            faults.append(_located(f"{path}.{key}", error))
+        found[field.name] = _parse_field(value, field.type, f"{path}.{key}", faults)
     for field in fields.values():
         if field.required and field.encode_name not in raw:
             faults.append(f"{path}.{field.encode_name}: missing")
     return found
 
 
+def _parse_field(value: Any, kind: Any, path: str, faults: list[str]) -> Any:
+    """One field; a structure in it field by field again."""
+    bare = get_args(kind)[0] if get_origin(kind) is Annotated else kind
+    if bare is NodeSelector:
+        return parse_selector(value, path, faults)
+    if isinstance(bare, type) and issubclass(bare, msgspec.Struct) and isinstance(value, dict):
+        before = len(faults)
+        inner = parse_fields(value, bare, path, faults)
+        return bare(**inner) if len(faults) == before else None
+    try:
+        return msgspec.convert(value, kind)
+    except msgspec.ValidationError as error:
+        if bare == Count:
+            faults.append(f"{path}: {value!r} is neither a count nor a percentage up to 100%")
+        else:
+            faults.append(_located(path, error))
+        return None
+
+
 def _located(path: str, error: msgspec.ValidationError) -> str:
     text = str(error)
     message, _, where = text.partition(" - at `$")
     return f"{path}{where.rstrip('`')}: {message}"
-
-
-def _rollout_faults(raw: Any) -> list[str]:
-    if not isinstance(raw, dict):
-        return []
-    faults = []
-    for key in ("maxUnavailable", "maxParallelLive", "maxUnhealthy"):
-        value = raw.get(key, 1)
-        is_percent = isinstance(value, str) and re.match(r"(100|[0-9]{1,2})%\Z", value)
-        if not is_percent and not (isinstance(value, int) and value >= 0):
-            faults.append(f"spec.rollout.{key}: {value!r} is neither a count nor a percentage up to 100%")
-    for key in ("canary", "soak_s", "failureThreshold"):
-        if isinstance(raw.get(key), int) and raw[key] < 0:
-            faults.append(f"spec.rollout.{key}: {raw[key]} is below 0")
-    return faults
 
 
 def builtin_names() -> list[str]:
@@ -269,7 +263,7 @@ def convert_spec(raw: Any, kind: Any, path: str, faults: list[str]) -> Any:
         if not isinstance(raw, dict):
             faults.append(f"{path}: expected a mapping, got {raw!r}")
             return None
-        found = _parse_fields(raw, kind, path, faults)
+        found = parse_fields(raw, kind, path, faults)
         return kind(**found) if len(faults) == before else None
     if isinstance(raw, dict):
         # A table of rows: each row by itself.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.resources
 import json
 import logging
 import os
@@ -10,15 +9,19 @@ import secrets
 import signal
 import sys
 import threading
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass, field
 
 import click
-from prometheus_client import CollectorRegistry, Counter, Gauge, start_http_server
+from prometheus_client import CollectorRegistry, Counter, Gauge
+from tuneagent.errors import UsageError
+from tuneagent.health import serve
 
+from tuneoperator.accept import Acceptance
 from tuneoperator.cluster import Cluster, NotLeader
 from tuneoperator.kube import Api, ApiFailed
 from tuneoperator.lease import Elector
-from tuneoperator.reconcile import ALL, Reconciler
+from tuneoperator.reconcile import ALL, Reconciler, TimeLimits
 from tuneoperator.state import NAMESPACE
 from tuneoperator.workqueue import WorkQueue
 
@@ -29,6 +32,8 @@ RESYNC_S = 60.0
 class _JsonLines(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         line = {"time": round(record.created, 3), "level": record.levelname.lower(), "message": record.getMessage()}
+        if record.exc_info:
+            line["traceback"] = self.formatException(record.exc_info)
         return json.dumps({**line, **getattr(record, "fields", {})}, default=str)
 
 
@@ -40,11 +45,88 @@ def _set_up_logging() -> None:
     log.propagate = False
 
 
-def tune_schema() -> dict[str, Any]:
-    """The generated schema of `spec.tune`: names that this version knows."""
-    text = (importlib.resources.files("tuneagent") / "schemas" / "tune.json").read_text(encoding="utf-8")
-    found: dict[str, Any] = json.loads(text)
-    return found
+@dataclass
+class Threads:
+    """Threads that must live as long as the process: the first that ends ends it."""
+
+    stop: threading.Event
+    died: list[str] = field(default_factory=list)
+    running: list[threading.Thread] = field(default_factory=list)
+
+    def start(self, name: str, target: Callable[[threading.Event], None]) -> None:
+        """Run `target` until the stop event."""
+        thread = threading.Thread(target=self._watched, args=(name, target), name=name, daemon=True)
+        self.running.append(thread)
+        thread.start()
+
+    def _watched(self, name: str, target: Callable[[threading.Event], None]) -> None:
+        try:
+            target(self.stop)
+        except BaseException:
+            log.exception("thread ended", extra={"fields": {"thread": name}})
+        if not self.stop.is_set():
+            self.died.append(name)
+            self.stop.set()
+
+
+class Operator:
+    """Everything that runs, made in one thread before any other starts."""
+
+    def __init__(self, api: Api, registry: CollectorRegistry, *, poll_s: float = 5.0, limits: TimeLimits) -> None:
+        self.stop = threading.Event()
+        self.threads = Threads(self.stop)
+        self.queue = WorkQueue()
+        identity = f"{os.environ.get('HOSTNAME', 'operator')}-{secrets.token_hex(4)}"
+        self.elector = Elector(api, NAMESPACE, identity)
+        self._leading = Gauge("tuneagent_operator_leader", "1 while this replica leads.", registry=registry)
+        self._passes = Counter("tuneagent_operator_reconciles", "Reconciles by result.", ["result"], registry=registry)
+        # A short delay gathers bursts: one look serves many events.
+        self.cluster = Cluster(api, lambda: self.queue.add(ALL, 0.1), lambda: self.elector.is_leader, poll_s)
+        self.reconciler = Reconciler(self.cluster, self.queue, Acceptance(), limits=limits)
+
+    def run(self) -> int:
+        """Until the stop event, or until a thread has died. The exit code."""
+        self.threads.start("lease", self.elector.run)
+        for store in self.cluster.stores:
+            self.threads.start(store.path, store.run)
+        while not self.stop.is_set():
+            self._leading.set(int(self.elector.is_leader))
+            if not self.elector.is_leader:
+                self.stop.wait(0.5)
+                self.queue.add(ALL)
+                continue
+            name = self.queue.take(1.0)
+            if name is not None:
+                self._passes.labels(self._reconcile(name)).inc()
+        # The Lease is given up by its thread once nothing more is written.
+        self.threads.running[0].join(5.0)
+        if self.threads.died:
+            log.error("ended, since a thread has died", extra={"fields": {"threads": self.threads.died}})
+            return 1
+        log.info("stopped")
+        return 0
+
+    def _reconcile(self, name: str) -> str:
+        try:
+            self.reconciler.reconcile(name)
+        except NotLeader:
+            return "not leader"
+        except Exception as error:
+            delay = self.queue.failed(name)
+            fields = {"name": name, "error": f"{type(error).__name__}: {error}", "after_s": delay}
+            log.warning("again later", extra={"fields": fields}, exc_info=not isinstance(error, ApiFailed))
+            return "again"
+        self.queue.succeeded(name)
+        self.queue.add(ALL, RESYNC_S)
+        return "done"
+
+    def unready(self) -> str:
+        """Why this replica could not take over now; empty if it could."""
+        return "" if self.cluster.synced or self.cluster.is_uninstalled else "the copies of the cluster are not whole"
+
+    def unhealthy(self) -> str:
+        """Why the process should be started anew; empty if it is well."""
+        return f"threads have ended: {', '.join(self.threads.died)}" if self.threads.died else ""
 
 
 @click.command()
@@ -54,51 +136,22 @@ def tune_schema() -> dict[str, Any]:
     "--apply-limit", "apply_limit_s", type=float, default=600.0, show_default=True,
     help="Seconds that a node has for its live changes.",
 )  # fmt: skip
-def main(metrics: str, poll_s: float, apply_limit_s: float) -> None:
+@click.option(
+    "--grant-limit", "grant_limit_s", type=float, default=1800.0, show_default=True,
+    help="Seconds that a node has for changes that were granted to it.",
+)  # fmt: skip
+def main(metrics: str, poll_s: float, apply_limit_s: float, grant_limit_s: float) -> None:
     """Decide which node may change when."""
     _set_up_logging()
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
-    api = Api()
-    queue = WorkQueue()
-    identity = f"{os.environ.get('HOSTNAME', 'operator')}-{secrets.token_hex(4)}"
-    elector = Elector(api, NAMESPACE, identity)
     registry = CollectorRegistry()
-    leading = Gauge("tuneagent_operator_leader", "1 while this replica leads.", registry=registry)
-    passes = Counter("tuneagent_operator_reconciles", "Reconciles by result.", ["result"], registry=registry)
-    if metrics != "off":
-        host, _, port = metrics.rpartition(":")
-        start_http_server(int(port), host, registry=registry)
-    # A short delay gathers bursts: one look serves many events.
-    cluster = Cluster(api, lambda: queue.add(ALL, 0.1), lambda: elector.is_leader, poll_s)
-    reconciler = Reconciler(cluster, queue, tune_schema(), apply_limit_s=apply_limit_s)
-    for target in (elector.run, *(store.run for store in cluster.stores)):
-        threading.Thread(target=target, args=(stop,), daemon=True).start()
-    while not stop.is_set():
-        leading.set(int(elector.is_leader))
-        if not elector.is_leader:
-            stop.wait(0.5)
-            queue.add(ALL)
-            continue
-        name = queue.take(1.0)
-        if name is not None:
-            passes.labels(_reconcile(reconciler, queue, name)).inc()
-    log.info("stopped")
-
-
-def _reconcile(reconciler: Reconciler, queue: WorkQueue, name: str) -> str:
+    operator = Operator(Api(), registry, poll_s=poll_s, limits=TimeLimits(apply_limit_s, grant_limit_s))
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: operator.stop.set())
     try:
-        reconciler.reconcile(name)
-    except NotLeader:
-        return "not leader"
-    except ApiFailed as error:
-        delay = queue.failed(name)
-        log.warning("again later", extra={"fields": {"name": name, "error": str(error), "after_s": delay}})
-        return "again"
-    queue.succeeded(name)
-    queue.add(ALL, RESYNC_S)
-    return "done"
+        serve(metrics, registry, {"/healthz": operator.unhealthy, "/readyz": operator.unready})
+    except UsageError as error:
+        raise click.UsageError(str(error)) from None
+    sys.exit(operator.run())
 
 
 if __name__ == "__main__":

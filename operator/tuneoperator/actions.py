@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from datetime import datetime, timezone
 from typing import Any
-
-import msgspec
 
 from tuneoperator.cluster import Cluster
 from tuneoperator.kube import ApiFailed
-from tuneoperator.records import Holder, NodeTuning
-from tuneoperator.rollout import GRANT_LIFETIME_S, Action, resolve_limit
-from tuneoperator.state import CORDON_ANNOTATION
+from tuneoperator.ledger import Place
+from tuneoperator.records import NodeTuning
+from tuneoperator.rollout_model import GRANT_LIFETIME_S, Action
+from tuneoperator.state import CORDON_ANNOTATION, STAMP
 
 log = logging.getLogger("tuneoperator")
 
@@ -24,48 +24,49 @@ class Actions:
         self.cluster = cluster
         self.clock = clock
 
-    def perform(self, action: Action, profile: str, target: str) -> None:
-        """One action of one node."""
+    def perform(self, action: Action, profile: str, target: str, room: Callable[[], int]) -> None:
+        """One action of one node; `room` is how many places are free now."""
         self.cluster.check_leader()
-        tuning = self.cluster.tunings.get(action.node)
-        if tuning is None:
-            return
         log.info(action.kind, extra={"fields": {"node": action.node, "phase": action.phase, "reason": action.reason}})
+        if action.kind == "take":
+            self._take(action.node, profile, room)
+        elif action.kind == "free":
+            self.free(action.node)
+        elif action.kind == "cordon":
+            self._cordon(action.node)
+        elif action.kind == "uncordon":
+            self.uncordon(action.node)
+        elif action.kind == "evict":
+            self._evict(action.node, action.disruption)
+        else:
+            tuning = self.cluster.tunings.get(action.node)
+            if tuning is not None:
+                self._tuning(tuning, action, profile, target)
+
+    def _tuning(self, tuning: NodeTuning, action: Action, profile: str, target: str) -> None:
         if action.kind in ("name", "baseline"):
             self._name(tuning, action, profile, target)
         elif action.kind == "phase":
             self._phase(tuning, action, target)
-        elif action.kind == "take":
-            self._ledger(action.node, profile, take=True)
-        elif action.kind == "free":
-            self._ledger(action.node, profile, take=False)
-        elif action.kind == "cordon":
-            self._cordon(tuning)
-        elif action.kind == "uncordon":
-            self._uncordon(tuning)
-        elif action.kind == "evict":
-            self._evict(action.node, everything=action.disruption == "reboot")
         elif action.kind == "grant":
-            grant = {"digest": action.digest, "disruption": action.disruption, "lifetime_s": GRANT_LIFETIME_S}
-            self._spec(tuning, {"grant": grant})
-            again = self.cluster.tunings.get(action.node) or tuning
-            self._rollout(again, {"attempts": again.status.rollout.attempts + 1, "bootId": again.status.node.boot_id})
-        elif action.kind == "ungrant":
+            self._grant(tuning, action)
+        else:
+            # Bound to the version that was looked at: a grant that the agent takes meanwhile stays.
             self._spec(tuning, {"grant": None})
 
     def _name(self, tuning: NodeTuning, action: Action, profile: str, target: str) -> None:
-        # The phase first: if we die before the revision is named, the phase's time limit names it again.
-        before = tuning.spec.revision if tuning.spec.revision != target else tuning.status.rollout.previous
-        rollout = {
-            "phase": "Applying",
-            "since": self.clock(),
-            "attempts": 0,
-            "reason": action.reason,
-            "target": target,
-            "previous": before,
-        }
-        self._rollout(tuning, rollout)
-        moved = self.cluster.tunings.get(action.node) or tuning
+        # The phase first: who finds it without the revision named goes on from there.
+        moved, rollout = tuning, tuning.status.rollout
+        if (rollout.phase, rollout.target) != ("Applying", target):
+            begun = {
+                "phase": "Applying",
+                "since": self.clock(),
+                "attempts": 0,
+                "reason": action.reason,
+                "target": target,
+                "previous": tuning.spec.revision if tuning.spec.revision != target else rollout.previous,
+            }
+            moved = self._rollout(tuning, begun)
         desired = "Baseline" if action.kind == "baseline" else "Profile"
         self._spec(moved, {"profile": profile, "revision": target, "desired": desired, "grant": None})
 
@@ -74,71 +75,66 @@ class Actions:
         previous = tuning.status.rollout.previous
         if action.phase == "Failed" and previous and tuning.spec.revision == target:
             # Back to what it had; its agent repairs drift against that again.
-            self._spec(tuning, {"revision": previous})
-            tuning = self.cluster.tunings.get(action.node) or tuning
+            tuning = self._spec(tuning, {"revision": previous})
         self._rollout(tuning, change)
 
-    def _spec(self, tuning: NodeTuning, change: dict[str, Any]) -> None:
+    def _grant(self, tuning: NodeTuning, action: Action) -> None:
+        grant = {
+            "digest": action.digest,
+            "disruption": action.disruption,
+            "lifetime_s": GRANT_LIFETIME_S,
+            "bootID": tuning.status.node.boot_id,
+            "epoch": tuning.metadata.generation,
+        }
+        moved = self._spec(tuning, {"grant": grant})
+        self._rollout(moved, {"attempts": moved.status.rollout.attempts + 1})
+
+    def _spec(self, tuning: NodeTuning, change: dict[str, Any]) -> NodeTuning:
         path = self.cluster.path("nodetunings", tuning.metadata.name)
         body = {"metadata": {"resourceVersion": tuning.metadata.resource_version}, "spec": change}
-        self.cluster.tunings.put(self.cluster.api.patch(path, body))
+        return self.cluster.tunings.put(self.cluster.api.patch(path, body))
 
-    def _rollout(self, tuning: NodeTuning, change: dict[str, Any]) -> None:
+    def _rollout(self, tuning: NodeTuning, change: dict[str, Any]) -> NodeTuning:
         path = self.cluster.path("nodetunings", tuning.metadata.name, "status")
         body = {
             "metadata": {"resourceVersion": tuning.metadata.resource_version},
             "status": {"rollout": change},
         }
-        self.cluster.tunings.put(self.cluster.api.patch(path, body))
+        return self.cluster.tunings.put(self.cluster.api.patch(path, body))
 
-    def _ledger(self, node: str, profile: str, *, take: bool) -> None:
-        """Compare-and-swap on the policy's status: two leaders cannot both get the last place."""
-        policy = self.cluster.policy()
-        if policy is None:
-            raise ApiFailed(404, "TuningPolicy/default is missing")
-        holders = [holder for holder in policy.status.holders if holder.node != node]
-        if take:
-            limit = resolve_limit(policy.spec.max_unavailable, len(self.cluster.nodes.all()))
-            if len(holders) >= limit:
-                raise ApiFailed(409, f"the ledger is full: {len(holders)} of {limit}")
-            holders.append(Holder(node, profile, self.clock()))
-        body = {
-            "metadata": {"resourceVersion": policy.metadata.resource_version},
-            "status": {"holders": msgspec.to_builtins(holders)},
-        }
-        path = self.cluster.path("tuningpolicies", "default", "status")
-        self.cluster.policies.put(self.cluster.api.patch(path, body))
+    def _take(self, node: str, profile: str, room: Callable[[], int]) -> None:
+        places = self.cluster.places()
+        if node not in places:
+            if room() <= 0:
+                raise ApiFailed(409, "no place is free")
+            places[node] = Place(profile, self.clock())
+        self.cluster.write_places(places)
 
-    def _cordon(self, tuning: NodeTuning) -> None:
-        node = self.cluster.nodes.get(tuning.metadata.name)
+    def free(self, node: str) -> None:
+        """Give a node's place back. Call when it has neither grant nor cordon of ours."""
+        places = self.cluster.places()
+        places.pop(node, None)
+        self.cluster.write_places(places)
+
+    def _cordon(self, name: str) -> None:
+        node = self.cluster.nodes.get(name)
         if node is None or (node.spec.unschedulable and CORDON_ANNOTATION not in node.metadata.annotations):
             # Someone else's cordon is not ours to mark, nor to take off later.
             return
-        # Said before it is done: a crash in between leaves a mark without a cordon, never the reverse.
-        if not tuning.status.rollout.cordoned_by_us:
-            self._rollout(tuning, {"cordonedByUs": True})
-        meta = {"annotations": {CORDON_ANNOTATION: "true"}, "resourceVersion": node.metadata.resource_version}
+        stamp = datetime.fromtimestamp(self.clock(), timezone.utc).strftime(STAMP)
+        meta = {"annotations": {CORDON_ANNOTATION: stamp}, "resourceVersion": node.metadata.resource_version}
         body = {"metadata": meta, "spec": {"unschedulable": True}}
-        self.cluster.nodes.put(self.cluster.api.patch(f"/api/v1/nodes/{tuning.metadata.name}", body))
+        self.cluster.nodes.put(self.cluster.api.patch(f"/api/v1/nodes/{name}", body))
 
-    def _uncordon(self, tuning: NodeTuning) -> None:
-        node = self.cluster.nodes.get(tuning.metadata.name)
+    def uncordon(self, name: str) -> None:
+        """Take our cordon off, and our mark with it; a node without our mark is left alone."""
+        node = self.cluster.nodes.get(name)
         if node is not None and CORDON_ANNOTATION in node.metadata.annotations:
             body = {"metadata": {"annotations": {CORDON_ANNOTATION: None}}, "spec": {"unschedulable": None}}
-            self.cluster.nodes.put(self.cluster.api.patch(f"/api/v1/nodes/{tuning.metadata.name}", body))
-        self._rollout(tuning, {"cordonedByUs": False})
+            self.cluster.nodes.put(self.cluster.api.patch(f"/api/v1/nodes/{name}", body))
 
-    def free_vanished(self, known: set[str]) -> None:
-        """Give back places of nodes that no longer exist."""
-        policy = self.cluster.policy()
-        for holder in policy.status.holders if policy else ():
-            if holder.node not in known:
-                self.cluster.check_leader()
-                log.warning("place of a vanished node", extra={"fields": {"node": holder.node}})
-                self._ledger(holder.node, holder.profile, take=False)
-
-    def _evict(self, node: str, *, everything: bool) -> None:
-        for pod in self.cluster.busy_pods(node, everything=everything):
+    def _evict(self, node: str, disruption: str) -> None:
+        for pod in self.cluster.pods_in_the_way(node, disruption):
             meta = pod["metadata"]
             body = {
                 "apiVersion": "policy/v1",

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+
+from tuneagent.node_selector import NodeSelector
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A profile that is accepted: its selector and priority."""
+    """A profile that is accepted: which nodes it asks for, and its priority."""
 
     name: str
-    selector: Mapping[str, Any]
+    selector: NodeSelector
     priority: int
+    all_nodes: bool = False
+
+    def selects(self, labels: Mapping[str, str]) -> bool:
+        """Whether it asks for a node with these labels."""
+        return self.all_nodes or self.selector.matches(labels)
 
 
 @dataclass(frozen=True)
@@ -24,30 +30,9 @@ class Assignment:
     conflict: tuple[str, ...] = ()
 
 
-def matches(selector: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
-    """Whether a Kubernetes label selector selects these labels; an empty one selects all."""
-    for key, value in (selector.get("matchLabels") or {}).items():
-        if labels.get(key) != value:
-            return False
-    return all(_matches_expression(one, labels) for one in selector.get("matchExpressions") or ())
-
-
-def _matches_expression(expression: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
-    key, operator = expression.get("key", ""), expression.get("operator")
-    values = expression.get("values") or ()
-    if operator == "In":
-        return labels.get(key) in values
-    if operator == "NotIn":
-        return labels.get(key) not in values
-    if operator == "Exists":
-        return key in labels
-    # An operator that is not known selects nothing: a wrong selector must not select the whole cluster.
-    return key not in labels if operator == "DoesNotExist" else False
-
-
 def assign(labels: Mapping[str, str], candidates: Iterable[Candidate], current: str | None) -> Assignment:
     """The profile of highest priority; a tie keeps the current one, else takes the first name, and is a conflict."""
-    selected = [one for one in candidates if matches(one.selector, labels)]
+    selected = [one for one in candidates if one.selects(labels)]
     if not selected:
         return Assignment(None)
     top = max(one.priority for one in selected)

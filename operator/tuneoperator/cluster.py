@@ -9,15 +9,18 @@ from typing import Any
 
 from tuneagent.tuning_profile import Profile
 
+from tuneoperator import ledger
 from tuneoperator.kube import Api, ApiFailed
-from tuneoperator.records import AgentPod, Node, NodeTuning, TuningPolicy, TuningProfile
-from tuneoperator.state import NAMESPACE, holds_gpu, is_evictable
+from tuneoperator.ledger import Place
+from tuneoperator.records import AgentPod, Condition, LedgerMap, Node, NodeTuning, TuningPolicy, TuningProfile
+from tuneoperator.revision import profile_document
+from tuneoperator.state import NAMESPACE, STAMP, stands_in_the_way
 from tuneoperator.store import Store
 
 GROUP = "/apis/tuneagent.dev/v1alpha1"
 REVISIONS_KEPT = 10
-REVISION_LIMIT_BYTES = 256 * 1024
 PROFILE_LABEL = "tuneagent.dev/profile"
+MESSAGE_LIMIT = 4096
 
 
 class NotLeader(Exception):
@@ -45,12 +48,28 @@ class Cluster:
             api, f"/api/v1/namespaces/{NAMESPACE}/pods", AgentPod, changed,
             {"labelSelector": "app=tuneagent-agent"},
         )  # fmt: skip
-        self.stores: tuple[Store[Any], ...] = (self.nodes, self.tunings, self.profiles, self.policies, self.pods)
+        self.ledgers: Store[LedgerMap] = Store(
+            api, f"/api/v1/namespaces/{NAMESPACE}/configmaps", LedgerMap, changed,
+            {"fieldSelector": f"metadata.name={ledger.NAME}"},
+        )  # fmt: skip
+        # Of Kubernetes itself; and of ours, which are gone where someone deleted the CRDs.
+        self.basic: tuple[Store[Any], ...] = (self.nodes, self.pods, self.ledgers)
+        self.custom: tuple[Store[Any], ...] = (self.tunings, self.profiles, self.policies)
+
+    @property
+    def stores(self) -> tuple[Store[Any], ...]:
+        """Every copy that is kept."""
+        return self.basic + self.custom
 
     @property
     def synced(self) -> bool:
         """Whether every copy is whole and being kept."""
         return all(store.synced for store in self.stores)
+
+    @property
+    def is_uninstalled(self) -> bool:
+        """Whether NodeTunings are no longer served, and everything else that a cordon needs is known."""
+        return not self.tunings.is_served and all(store.synced for store in self.basic)
 
     def check_leader(self) -> None:
         """Raise NotLeader before a write that only the leader may make."""
@@ -66,42 +85,37 @@ class Cluster:
         """The one policy."""
         return self.policies.get("default")
 
+    def places(self) -> dict[str, Place]:
+        """Every place that is held now, by node."""
+        # Of a kind that is gone only our old copies are left, and what they said holds no more.
+        tunings = self.tunings.all() if self.tunings.is_served else []
+        return ledger.places(self.ledgers.get(ledger.NAME), self.nodes.all(), tunings)
+
     def ready_agents(self) -> set[str]:
         """Names of the nodes whose agent's pod is ready."""
         return {pod.spec.node_name for pod in self.pods.all() if pod.ready}
 
-    def ensure_policy(self) -> None:
-        """Make TuningPolicy/default where there is none."""
-        if self.policy() is not None:
-            return
+    def write_places(self, places: dict[str, Place]) -> None:
+        """Compare-and-swap on the ledger: two leaders cannot both get the last place. Raises ApiFailed."""
         self.check_leader()
-        body = {
-            "apiVersion": "tuneagent.dev/v1alpha1",
-            "kind": "TuningPolicy",
-            "metadata": {"name": "default"},
-            "spec": {"maxUnavailable": 1, "pause": "none"},
-        }
-        try:
-            self.policies.put(self.api.call("POST", self.path("tuningpolicies"), body))
-        except ApiFailed as error:
-            if error.status != 409:
-                raise
+        found = self.ledgers.get(ledger.NAME)
+        folder = f"/api/v1/namespaces/{NAMESPACE}/configmaps"
+        data = {ledger.KEY: ledger.encoded(places)}
+        if found is None:
+            body = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": ledger.NAME}, "data": data}
+            self.ledgers.put(self.api.call("POST", folder, body))
+            return
+        body = {"metadata": {"resourceVersion": found.metadata.resource_version}, "data": data}
+        self.ledgers.put(self.api.patch(f"{folder}/{ledger.NAME}", body))
 
-    def busy_pods(self, node: str, *, everything: bool = False) -> list[dict[str, Any]]:
-        """Pods on a node that hold a GPU; with `everything` all that can be evicted and still run."""
+    def pods_in_the_way(self, node: str, disruption: str) -> list[dict[str, Any]]:
+        """Pods on a node that must be gone before a change of this class."""
         raw = self.api.call("GET", f"/api/v1/pods?fieldSelector=spec.nodeName%3D{node}")
         pods: list[dict[str, Any]] = json.loads(raw)["items"]
-        chosen = []
-        for pod in pods:
-            over = pod.get("status", {}).get("phase") in ("Succeeded", "Failed")
-            if holds_gpu(pod) or (everything and is_evictable(pod) and not over):
-                chosen.append(pod)
-        return chosen
+        return [pod for pod in pods if stands_in_the_way(pod, disruption)]
 
     def ensure_revision(self, profile: Profile, name: str) -> None:
-        """Store a profile's content once, immutable. Raises ApiFailed where it is too large."""
-        from tuneoperator.reconcile import profile_document
-
+        """Store a profile's content once, immutable. Raises ApiFailed."""
         folder = f"/apis/apps/v1/namespaces/{NAMESPACE}/controllerrevisions"
         try:
             self.api.call("GET", f"{folder}/{name}")
@@ -110,16 +124,12 @@ class Cluster:
             if error.status != 404:
                 raise
         self.check_leader()
-        data = profile_document(profile)
-        size = len(json.dumps(data))
-        if size > REVISION_LIMIT_BYTES:
-            raise ApiFailed(413, f"profile {profile.name} has {size} bytes, at most {REVISION_LIMIT_BYTES} fit")
         body = {
             "apiVersion": "apps/v1",
             "kind": "ControllerRevision",
             "metadata": {"name": name, "labels": {PROFILE_LABEL: profile.name}},
             "revision": int(datetime.now(timezone.utc).timestamp()),
-            "data": data,
+            "data": profile_document(profile),
         }
         try:
             self.api.call("POST", folder, body)
@@ -138,35 +148,45 @@ class Cluster:
             if one["metadata"]["name"] not in used:
                 self.api.call("DELETE", f"{folder}/{one['metadata']['name']}")
 
-    def profile_status(self, profile: TuningProfile, change: dict[str, Any]) -> None:
-        """Patch a profile's status where it differs."""
-        change = {"observedGeneration": profile.metadata.generation, **change}
-        if all(profile.status.get(key) == value for key, value in change.items()):
+    def profile_status(self, name: str, change: dict[str, Any], conditions: list[Condition]) -> None:
+        """Bring fields and conditions of a profile's status to what they should be, in one patch where they differ."""
+        found = self.profiles.get(name)
+        if found is None:
+            return
+        wanted = {**change, **self._status(found.status, found.metadata.generation, conditions)}
+        if all(found.status.get(key) == value for key, value in wanted.items()):
             return
         self.check_leader()
-        path = self.path("tuningprofiles", profile.metadata.name, "status")
-        self.profiles.put(self.api.patch(path, {"status": change}))
+        path = self.path("tuningprofiles", name, "status")
+        self.profiles.put(self.api.patch(path, {"status": wanted}))
 
-    def condition(self, profile: TuningProfile, kind: str, status: str, reason: str, message: str) -> None:
-        """Set a condition where it differs."""
-        profile = self.profiles.get(profile.metadata.name) or profile
-        conditions = list(profile.status.get("conditions") or [])
-        present: dict[str, Any] = next((one for one in conditions if one.get("type") == kind), {})
-        wanted = {"type": kind, "status": status, "reason": reason, "message": message[:1000]}
-        if all(present.get(key, "") == value for key, value in wanted.items()):
+    def policy_status(self, change: dict[str, Any], conditions: list[Condition]) -> None:
+        """The same for the policy; where there is none, nobody can be told there."""
+        found = self.policy()
+        if found is None:
             return
-        stamp = present.get("lastTransitionTime")
-        if present.get("status") != status or not stamp:
-            stamp = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
-        others = [one for one in conditions if one.get("type") != kind]
-        full = {**wanted, "lastTransitionTime": stamp, "observedGeneration": profile.metadata.generation}
-        self.profile_status(profile, {"conditions": [*others, full]})
-
-    def await_approval(self, tokens: list[str]) -> None:
-        """Say in the policy's status what waits for people."""
-        policy = self.policy()
-        if policy is None or policy.status.awaiting_approval == tokens:
+        wanted = {**change, **self._status(found.status, found.metadata.generation, conditions)}
+        if all(found.status.get(key, []) == value for key, value in wanted.items()):
             return
         self.check_leader()
         path = self.path("tuningpolicies", "default", "status")
-        self.policies.put(self.api.patch(path, {"status": {"awaitingApproval": tokens}}))
+        self.policies.put(self.api.patch(path, {"status": wanted}))
+
+    @staticmethod
+    def _status(present: dict[str, Any], generation: int, conditions: list[Condition]) -> dict[str, Any]:
+        """Conditions put into those that are there, all for this generation."""
+        merged = {str(one.get("type")): dict(one) for one in present.get("conditions") or []}
+        for one in conditions:
+            before = merged.get(one.type, {})
+            stamp = before.get("lastTransitionTime")
+            if before.get("status") != one.status or not stamp:
+                stamp = datetime.now(timezone.utc).strftime(STAMP)
+            merged[one.type] = {
+                "type": one.type,
+                "status": one.status,
+                "reason": one.reason,
+                "message": one.message[:MESSAGE_LIMIT],
+                "lastTransitionTime": stamp,
+                "observedGeneration": generation,
+            }
+        return {"observedGeneration": generation, "conditions": [merged[kind] for kind in sorted(merged)]}

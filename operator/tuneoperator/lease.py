@@ -57,11 +57,25 @@ class Elector:
             was = self.is_leader
             try:
                 self._once()
-            except ApiFailed as error:
-                log.warning("lease", extra={"fields": {"error": str(error)}})
+            except Exception as error:  # a Lease that makes no sense must not end the elections
+                log.warning("lease", extra={"fields": {"error": f"{type(error).__name__}: {error}"}})
             if was != self.is_leader:
                 log.info("leader" if self.is_leader else "no longer leader", extra={"fields": {"id": self._identity}})
             stop.wait(RENEW_S * (0.75 + random.random() / 2))  # noqa: S311 - jitter, nothing secret
+        self._release()
+
+    def _release(self) -> None:
+        """Let another one lead at once. Call when nothing more is written."""
+        if not self.is_leader:
+            return
+        self._renewed = -1e9
+        path = f"{self._folder}/tuneagent-operator"
+        try:
+            lease = json.loads(self._api.call("GET", path))
+            if _spec(lease).get("holderIdentity") == self._identity:
+                self._api.call("PUT", path, {**lease, "spec": {**_spec(lease), "holderIdentity": ""}})
+        except (ApiFailed, ValueError) as error:
+            log.warning("lease not released", extra={"fields": {"error": str(error)}})
 
     def _once(self) -> None:
         started = self._clock()
@@ -73,7 +87,7 @@ class Elector:
                 raise
             self._write("POST", self._folder, self._lease(None), started)
             return
-        holder = lease["spec"].get("holderIdentity") or ""
+        holder = _spec(lease).get("holderIdentity") or ""
         version = lease["metadata"]["resourceVersion"]
         if (holder, version) != (self._seen.holder, self._seen.version):
             self._seen = Seen(holder, version, started)
@@ -97,10 +111,13 @@ class Elector:
             meta: dict[str, Any] = {"name": "tuneagent-operator"}
             return {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": meta,
                     "spec": {**spec, "acquireTime": now, "leaseTransitions": 0}}  # fmt: skip
-        taken = present["spec"].get("holderIdentity") != self._identity
-        transitions = present["spec"].get("leaseTransitions", 0) + taken
-        acquired = now if taken else present["spec"].get("acquireTime")
-        return {
-            **present,
-            "spec": {**present["spec"], **spec, "acquireTime": acquired, "leaseTransitions": transitions},
-        }
+        before = _spec(present)
+        taken = before.get("holderIdentity") != self._identity
+        transitions = (before.get("leaseTransitions") or 0) + taken
+        acquired = now if taken else before.get("acquireTime") or now
+        return {**present, "spec": {**before, **spec, "acquireTime": acquired, "leaseTransitions": transitions}}
+
+
+def _spec(lease: dict[str, Any]) -> dict[str, Any]:
+    """The spec of a Lease; one made by hand may have none."""
+    return lease.get("spec") or {}

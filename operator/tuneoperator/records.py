@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import msgspec
+from tuneagent.tuning_profile import Count
 
 
 class Meta(msgspec.Struct, frozen=True, rename="camel"):
@@ -20,10 +21,12 @@ class Meta(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class Condition(msgspec.Struct, frozen=True):
-    """A condition of a Node or a pod."""
+    """A condition: of a Node or a pod as read, of one of our objects as it should be."""
 
     type: str
     status: str
+    reason: str = ""
+    message: str = ""
 
 
 def is_ready(conditions: list[Condition]) -> bool:
@@ -72,12 +75,22 @@ class TuningProfile(msgspec.Struct, frozen=True):
     status: dict[str, Any] = {}
 
 
-class Grant(msgspec.Struct, frozen=True):
-    """Leave to make one plan's changes."""
+class Grant(msgspec.Struct, frozen=True, rename="camel"):
+    """Leave to make one plan's changes, in one boot of the node. `epoch` tells two grants of one plan apart."""
 
     digest: str
     disruption: str
-    lifetime_s: int
+    lifetime_s: int = msgspec.field(name="lifetime_s")
+    boot_id: str = msgspec.field(default="", name="bootID")
+    epoch: int = 0
+
+
+class Taken(msgspec.Struct, frozen=True, rename="camel"):
+    """The grant that an agent is at work on. It takes it before its first write and clears this with its answer."""
+
+    digest: str = ""
+    boot_id: str = msgspec.field(default="", name="bootID")
+    epoch: int = 0
 
 
 class NodeTuningSpec(msgspec.Struct, frozen=True, rename="camel"):
@@ -90,7 +103,7 @@ class NodeTuningSpec(msgspec.Struct, frozen=True, rename="camel"):
     grant: Grant | None = None
 
 
-class Pending(msgspec.Struct, frozen=True):
+class Proposal(msgspec.Struct, frozen=True):
     """What the agent would do if it were granted."""
 
     digest: str = ""
@@ -107,10 +120,13 @@ class AgentStatus(msgspec.Struct, frozen=True, rename="camel"):
     version: str = ""
     boot_id: str = ""
     error: str = ""
+    # Why this node will not do what is named: waiting mends nothing.
+    refusal: str = ""
     tunables: list[str] = []
     # Live changes that its profile wants and that are not made.
     left: int = 0
-    pending: Pending | None = None
+    pending: Proposal | None = None
+    taken: Taken | None = None
 
 
 class Rollout(msgspec.Struct, frozen=True, rename="camel"):
@@ -122,8 +138,6 @@ class Rollout(msgspec.Struct, frozen=True, rename="camel"):
     reason: str = ""
     target: str = ""
     previous: str = ""
-    boot_id: str = ""
-    cordoned_by_us: bool = False
 
 
 class NodeTuningStatus(msgspec.Struct, frozen=True):
@@ -141,35 +155,35 @@ class NodeTuning(msgspec.Struct, frozen=True):
     status: NodeTuningStatus = NodeTuningStatus()
 
 
-class Holder(msgspec.Struct, frozen=True):
-    """A place in the ledger."""
+class PolicySpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
+    """Cluster-wide limits."""
 
-    node: str
-    profile: str = ""
-    since: float = 0.0
-
-
-class PolicySpec(msgspec.Struct, frozen=True, rename="camel"):
-    """Cluster-wide limits. `pause`: none, rollouts (nothing new begins), all (agents write nothing)."""
-
-    max_unavailable: int | str = 1
-    pause: str = "none"
-    approve: list[str] = []
-
-
-class PolicyStatus(msgspec.Struct, frozen=True, rename="camel"):
-    """The ledger."""
-
-    holders: list[Holder] = []
-    awaiting_approval: list[str] = []
+    max_unavailable: Annotated[
+        Count, msgspec.Meta(description="Governed nodes that may be down at once, for any reason.")
+    ] = 1
+    pause: Annotated[
+        Literal["none", "rollouts", "all"],
+        msgspec.Meta(description="rollouts: nothing new begins. all: agents write nothing."),
+    ] = "none"
+    approve: Annotated[
+        tuple[Annotated[str, msgspec.Meta(max_length=253)], ...],
+        msgspec.Meta(description="Revisions that many nodes at once may lose.", max_length=100),
+    ] = ()
 
 
 class TuningPolicy(msgspec.Struct, frozen=True):
-    """TuningPolicy `default`."""
+    """TuningPolicy `default`; its spec is checked by `policy.policy_of`."""
 
     metadata: Meta
-    spec: PolicySpec = PolicySpec()
-    status: PolicyStatus = PolicyStatus()
+    spec: dict[str, Any] = {}
+    status: dict[str, Any] = {}
+
+
+class LedgerMap(msgspec.Struct, frozen=True):
+    """The ConfigMap that holds the ledger."""
+
+    metadata: Meta
+    data: dict[str, str] = {}
 
 
 class AgentPodSpec(msgspec.Struct, frozen=True, rename="camel"):

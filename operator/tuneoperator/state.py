@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime, timezone
 from typing import Any
 
 from tuneagent.tuning_profile import Rollout
 
-from tuneoperator.records import Node, NodeTuning, TuningPolicy
-from tuneoperator.rollout import Limits, NodeState, resolve_limit
+from tuneoperator.records import Node, NodeTuning
+from tuneoperator.rollout_model import Limits, NodeState, resolve_limit
 
 # Fewer nodes than this may always lose their profile without an approval.
 FREE_LOSSES = 3
 LOSS_SHARE = 0.25
 NAMESPACE = "tuneagent-system"
+# On a Node that we cordoned, and nowhere else: who finds it knows whose cordon it is, and since when.
 CORDON_ANNOTATION = "tuneagent.dev/cordoned"
+STAMP = "%Y-%m-%dT%H:%M:%SZ"
 
 
 def limits_of(rollout: Rollout, selected: int) -> Limits:
@@ -29,6 +32,27 @@ def limits_of(rollout: Rollout, selected: int) -> Limits:
         drain_mode=rollout.drain.mode,
         drain_timeout_s=float(rollout.drain.timeout_s),
     )
+
+
+def cordoned_since(node: Node | None) -> float:
+    """When our mark of a cordon was set, in seconds since 1970; 0 where there is none or it says no time."""
+    text = node.metadata.annotations.get(CORDON_ANNOTATION, "") if node is not None else ""
+    try:
+        return datetime.strptime(text, STAMP).replace(tzinfo=timezone.utc).timestamp()
+    except ValueError:
+        return 0.0
+
+
+def is_in_hand(tuning: NodeTuning, node: Node | None) -> bool:
+    """Whether the agent may be at work on a grant: it has taken one and has not answered.
+
+    A node that is gone, or that its kubelet shows in another boot, ended what it had begun.
+    """
+    taken = tuning.status.node.taken
+    if taken is None or node is None:
+        return False
+    boot = node.status.node_info.boot_id
+    return not (boot and taken.boot_id) or boot == taken.boot_id
 
 
 def node_state(
@@ -53,32 +77,36 @@ def node_state(
         since=rollout.since,
         attempts=rollout.attempts,
         previous=rollout.previous,
-        cordoned_by_us=rollout.cordoned_by_us,
+        cordoned_by_us=CORDON_ANNOTATION in node.metadata.annotations if node else False,
+        cordoned_since=cordoned_since(node),
         unschedulable=node.spec.unschedulable if node else False,
         ready=node.ready if node else False,
         agent_ready=agent_ready and not too_old,
         holds_place=holds_place,
         seen=agent.observed_generation >= tuning.metadata.generation,
+        answered=agent.observed_generation > 0,
         at_revision=agent.revision,
         at_baseline=agent.baseline,
         drifted=agent.left,
         error=agent.error,
+        refusal=agent.refusal,
         pending_digest=agent.pending.digest if agent.pending else "",
         pending_disruption=agent.pending.disruption if agent.pending else "",
         granted_digest=spec.grant.digest if spec.grant else "",
         granted_disruption=spec.grant.disruption if spec.grant else "",
-        cordon_is_ours=CORDON_ANNOTATION in node.metadata.annotations if node else False,
+        granted_boot_id=spec.grant.boot_id if spec.grant else "",
+        in_hand=is_in_hand(tuning, node),
         baseline_named=spec.desired == "Baseline",
         held_back=held_back,
         boot_id=agent.boot_id,
-        boot_id_before=rollout.boot_id,
+        kubelet_boot_id=node.status.node_info.boot_id if node else "",
         idle=idle,
     )
 
 
 def holds_gpu(pod: Mapping[str, Any]) -> bool:
     """Whether a pod that still runs holds a GPU, by resource or by claim."""
-    if pod.get("status", {}).get("phase") in ("Succeeded", "Failed"):
+    if is_over(pod):
         return False
     spec = pod.get("spec", {})
     if spec.get("resourceClaims"):
@@ -91,21 +119,34 @@ def holds_gpu(pod: Mapping[str, Any]) -> bool:
     return False
 
 
-def is_evictable(pod: Mapping[str, Any]) -> bool:
-    """Whether eviction makes sense: not a DaemonSet's pod, not a mirror of a static one, not one of ours."""
+def is_over(pod: Mapping[str, Any]) -> bool:
+    """Whether a pod has ended for good."""
+    return pod.get("status", {}).get("phase") in ("Succeeded", "Failed")
+
+
+def is_killed_by_reboot(pod: Mapping[str, Any]) -> bool:
+    """Whether a reboot, or a restart of the kubelet that goes wrong, would take the pod's work away.
+
+    Pods of DaemonSets and mirrors of static pods belong to the node; the operator's own lose nothing.
+    """
     meta = pod.get("metadata", {})
-    if meta.get("namespace") == NAMESPACE:
+    if meta.get("namespace") == NAMESPACE and (meta.get("labels") or {}).get("app") == "tuneagent-operator":
         return False
     owners = {owner.get("kind") for owner in meta.get("ownerReferences") or ()}
-    return "DaemonSet" not in owners and "kubernetes.io/config.mirror" not in (meta.get("annotations") or {})
+    mirror = "kubernetes.io/config.mirror" in (meta.get("annotations") or {})
+    return not is_over(pod) and "DaemonSet" not in owners and not mirror
 
 
-def needs_approval(losing: Mapping[str, str], governed: int, policy: TuningPolicy | None) -> dict[str, str]:
+def stands_in_the_way(pod: Mapping[str, Any], disruption: str) -> bool:
+    """Whether a pod must be gone before a change of this class."""
+    return holds_gpu(pod) if disruption in ("gpu", "service") else is_killed_by_reboot(pod)
+
+
+def needs_approval(losing: Mapping[str, str], governed: int, approved: Collection[str]) -> dict[str, str]:
     """Nodes that may not lose their profile yet, with the revision to be approved for each.
 
-    `losing` is node to the revision that it has. Revisions in `spec.approve` may go; of the others at most a
+    `losing` is node to the revision that it has. Revisions that are approved may go; of the others at most a
     quarter of all governed nodes at once.
     """
-    approved = set(policy.spec.approve) if policy is not None else set()
     waiting = {node: revision for node, revision in losing.items() if revision not in approved}
     return waiting if len(waiting) > max(FREE_LOSSES, int(governed * LOSS_SHARE)) else {}

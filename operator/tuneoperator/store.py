@@ -39,23 +39,41 @@ class _Version(msgspec.Struct, frozen=True):
     message: str = ""
 
 
+class _Name(msgspec.Struct, frozen=True, rename="camel"):
+    name: str
+    resource_version: str = ""
+
+
+class _Named(msgspec.Struct, frozen=True):
+    metadata: _Name
+
+
 class Store(Generic[T]):
     """Objects of one kind by name. Until the first whole list, and while the API server is away, not `synced`.
 
-    What is not synced says nothing about what exists: nobody may act on an absence in it.
+    What is not synced says nothing about what exists: nobody may act on an absence in it. `is_served` is false where
+    the API server says that it has no such kind.
     """
 
     def __init__(
         self, api: Api, path: str, kind: type[T], changed: Callable[[], None], query: dict[str, str] | None = None
     ) -> None:
         self._api = api
-        self._path = path
+        self.path = path
+        # Every decoder is made here, by the one thread that makes the stores: two threads that use a type of msgspec's
+        # for the first time together crash the interpreter (0.22.0; 1 start in 84).
         self._decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(kind)
+        self._pages = msgspec.json.Decoder(_Page)
+        self._events = msgspec.json.Decoder(_Event)
+        self._versions = msgspec.json.Decoder(_Version)
+        self._names = msgspec.json.Decoder(_Named)
         self._changed = changed
         self._query = query or {}
         self._lock = threading.Lock()
         self._objects: dict[str, T] = {}
+        self._faults: dict[str, str] = {}
         self.synced = False
+        self.is_served = True
 
     def all(self) -> list[T]:
         """Every object, by name."""
@@ -67,6 +85,11 @@ class Store(Generic[T]):
         with self._lock:
             return self._objects.get(name)
 
+    def faults(self) -> dict[str, str]:
+        """Objects that exist and cannot be read, by name, with the reason. Their last readable state is kept."""
+        with self._lock:
+            return dict(self._faults)
+
     def put(self, raw: bytes) -> T:
         """Take in an object as the server answered a write, unless a newer one came meanwhile."""
         found: T = self._decoder.decode(raw)
@@ -76,11 +99,24 @@ class Store(Generic[T]):
     def _keep(self, found: T) -> None:
         meta = found.metadata  # type: ignore[attr-defined]  # every record has one
         with self._lock:
+            self._faults.pop(meta.name, None)
             before = self._objects.get(meta.name)
             old = before.metadata.resource_version if before is not None else ""  # type: ignore[attr-defined]
             if old.isdigit() and meta.resource_version.isdigit() and int(old) > int(meta.resource_version):
                 return
             self._objects[meta.name] = found
+
+    def _decoded(self, raw: msgspec.Raw) -> T | None:
+        """One object; None for one that cannot be read, which is noted by its name and stops no other."""
+        try:
+            found: T = self._decoder.decode(raw)
+        except msgspec.MsgspecError as error:
+            name = self._names.decode(raw).metadata.name
+            with self._lock:
+                self._faults[name] = str(error)
+            log.error("object not read", extra={"fields": {"path": self.path, "name": name, "error": str(error)}})
+            return None
+        return found
 
     def run(self, stop: threading.Event) -> None:
         """Keep the copy until `stop`. Runs in a thread of its own."""
@@ -91,42 +127,53 @@ class Store(Generic[T]):
                     version = self._watch(version)
             except (ApiFailed, msgspec.MsgspecError) as error:
                 self.synced = False
-                log.warning("list or watch ended", extra={"fields": {"path": self._path, "error": str(error)}})
+                self.is_served = not (isinstance(error, ApiFailed) and error.status == 404)
+                log.warning("list or watch ended", extra={"fields": {"path": self.path, "error": str(error)}})
+                self._changed()
                 stop.wait(1.0)
 
     def _list(self) -> str:
         found: dict[str, T] = {}
+        unread: set[str] = set()
         following = ""
         while True:
             query = urlencode({**self._query, "limit": str(PAGE), "continue": following})
-            page = msgspec.json.decode(self._api.call("GET", f"{self._path}?{query}"), type=_Page)
+            page = self._pages.decode(self._api.call("GET", f"{self.path}?{query}"))
             for raw in page.items:
-                one = self._decoder.decode(raw)
-                found[one.metadata.name] = one
+                one = self._decoded(raw)
+                if one is not None:
+                    found[one.metadata.name] = one  # type: ignore[attr-defined]
+                else:
+                    unread.add(self._names.decode(raw).metadata.name)
             following = page.metadata.continue_
             if not following:
                 break
         with self._lock:
-            self._objects = found
-        self.synced = True
+            kept = {name: self._objects[name] for name in unread if name in self._objects}
+            self._objects = {**found, **kept}
+            self._faults = {name: fault for name, fault in self._faults.items() if name in unread}
+        self.synced = self.is_served = True
         self._changed()
         return page.metadata.resource_version
 
     def _watch(self, version: str) -> str:
-        for line in self._api.watch(self._path, {**self._query, "resourceVersion": version}, WATCH_S):
-            event = msgspec.json.decode(line, type=_Event)
+        for line in self._api.watch(self.path, {**self._query, "resourceVersion": version}, WATCH_S):
+            event = self._events.decode(line)
             if event.type == "ERROR":
-                status = msgspec.json.decode(event.object, type=_Version)
+                status = self._versions.decode(event.object)
                 raise ApiFailed(status.code, status.message)
             if event.type == "BOOKMARK":
-                version = msgspec.json.decode(event.object, type=_Version).metadata.resource_version
+                version = self._versions.decode(event.object).metadata.resource_version
                 continue
-            one = self._decoder.decode(event.object)
-            version = one.metadata.resource_version
+            meta = self._names.decode(event.object).metadata
+            version = meta.resource_version
             if event.type == "DELETED":
                 with self._lock:
-                    self._objects.pop(one.metadata.name, None)
+                    self._objects.pop(meta.name, None)
+                    self._faults.pop(meta.name, None)
             else:
-                self._keep(one)
+                one = self._decoded(event.object)
+                if one is not None:
+                    self._keep(one)
             self._changed()
         return version

@@ -9,20 +9,47 @@ from collections.abc import Callable
 FIRST_BACKOFF_S, LAST_BACKOFF_S = 0.5, 60.0
 
 
+class Backoff:
+    """How long each name has to wait after its failures: twice as long each time, a minute at most."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._failures: dict[str, int] = {}
+        self._until: dict[str, float] = {}
+
+    def failed(self, name: str) -> float:
+        """Note a failure; returns the seconds to wait."""
+        count = self._failures.get(name, 0)
+        self._failures[name] = count + 1
+        delay = min(FIRST_BACKOFF_S * 2.0 ** min(count, 20), LAST_BACKOFF_S)
+        self._until[name] = self._clock() + delay
+        return delay
+
+    def succeeded(self, name: str) -> None:
+        """Forget earlier failures."""
+        self._failures.pop(name, None)
+        self._until.pop(name, None)
+
+    def left(self, name: str) -> float:
+        """Seconds that the name has to wait still; 0 for none."""
+        return max(self._until.get(name, 0.0) - self._clock(), 0.0)
+
+
 class WorkQueue:
-    """Names to look at. Adding a name that waits already changes nothing."""
+    """Names to look at. Adding a name that waits already changes nothing, nor does it shorten a back-off."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._changed = threading.Condition()
         self._ready: dict[str, None] = {}
         self._later: dict[str, float] = {}
-        self._failures: dict[str, int] = {}
+        self._backoff = Backoff(clock)
         self._closed = False
 
     def add(self, name: str, after_s: float = 0.0) -> None:
-        """Look at `name` now, or in `after_s` seconds."""
+        """Look at `name` now, or in `after_s` seconds; never before its back-off is over."""
         with self._changed:
+            after_s = max(after_s, self._backoff.left(name))
             if after_s <= 0:
                 self._ready[name] = None
             else:
@@ -32,15 +59,18 @@ class WorkQueue:
 
     def failed(self, name: str) -> float:
         """Look again with exponential back-off; returns the seconds."""
-        count = self._failures.get(name, 0)
-        self._failures[name] = count + 1
-        delay = min(FIRST_BACKOFF_S * 2.0**count, LAST_BACKOFF_S)
+        with self._changed:
+            delay = self._backoff.failed(name)
+            # What was asked for meanwhile waits as well.
+            self._ready.pop(name, None)
+            self._later.pop(name, None)
         self.add(name, delay)
         return delay
 
     def succeeded(self, name: str) -> None:
         """Forget earlier failures."""
-        self._failures.pop(name, None)
+        with self._changed:
+            self._backoff.succeeded(name)
 
     def take(self, timeout_s: float) -> str | None:
         """The next name; None after `timeout_s`, or when closed."""

@@ -28,8 +28,8 @@ def plane(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Con
     made = ControlPlane(cache, tmp_path_factory.mktemp("plane"))
     try:
         made.up()
-        for name in ("namespace.yaml", "crds/", "rbac.yaml", "admission.yaml"):
-            made.kubectl("apply", "-f", str(MANIFESTS / name))
+        for name in ("namespace.yaml", "crds/", "rbac.yaml", "admission.yaml", "policy.yaml"):
+            wait_for(name, lambda name=name: made.kubectl("apply", "-f", str(MANIFESTS / name)))
         for crd in ("nodetunings", "tuningprofiles", "tuningpolicies"):
             wait_for(crd, lambda crd=crd: made.kubectl("get", crd) is not None)
         yield made

@@ -1,7 +1,8 @@
 """Nodes whose agents are simulated: real objects, real bound tokens, the real protocol, no host behind them.
 
-One asyncio process plays them all. Behaviours: `good`, `failing` (reports an error), `lying` (its plan moves after
-each grant), `dying` (stops answering once a revision is named).
+One asyncio process plays them all. Behaviours: `good`, `failing` (reports an error), `refusing` (will not do what is
+named), `lying` (its plan moves after each grant), `dying` (stops answering once a revision is named), `hanging` (stops
+answering once it has taken a grant), `wild` (proposes a class of change that does not exist).
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ NAMESPACE = "tuneagent-system"
 TUNABLES = ["sysctl", "kernelArguments", "mig", "transparentHugepages"]
 
 
-def node_object(name: str, labels: Mapping[str, str]) -> dict[str, Any]:
+def node_object(name: str, labels: Mapping[str, str], boot_id: str = "x") -> dict[str, Any]:
     """A Node that is Ready without a kubelet."""
     return {
         "apiVersion": "v1",
@@ -34,17 +35,38 @@ def node_object(name: str, labels: Mapping[str, str]) -> dict[str, Any]:
         "spec": {"taints": [{"key": "simulated", "effect": "NoSchedule"}]},
         "status": {
             "conditions": [{"type": "Ready", "status": "True", "reason": "Played", "message": ""}],
-            "nodeInfo": dict.fromkeys(("bootID", "machineID", "systemUUID", "kernelVersion", "osImage", "containerRuntimeVersion", "kubeletVersion", "kubeProxyVersion", "operatingSystem", "architecture"), "x"),
+            "nodeInfo": dict.fromkeys(("bootID", "machineID", "systemUUID", "kernelVersion", "osImage", "containerRuntimeVersion", "kubeletVersion", "kubeProxyVersion", "operatingSystem", "architecture"), "x") | {"bootID": boot_id},
         },
     }  # fmt: skip
 
 
-def pod_object(node: str) -> dict[str, Any]:
+def daemon_set(plane: ControlPlane) -> dict[str, Any]:
+    """A DaemonSet that runs nowhere, to own the simulated pods: a reboot does not wait for those of a DaemonSet."""
+    head = {"apiVersion": "apps/v1", "kind": "DaemonSet", "metadata": {"name": "simulated", "namespace": NAMESPACE}}
+    labels = {"app": "simulated"}
+    spec = {
+        "selector": {"matchLabels": labels},
+        "template": {
+            "metadata": {"labels": labels},
+            "spec": {"nodeSelector": {"nowhere": "true"}, "containers": [{"name": "agent", "image": "simulated"}]},
+        },
+    }
+    plane.kubectl("apply", "-f", "-", stdin=json.dumps({**head, "spec": spec}))
+    uid = plane.get("daemonset", "simulated", "-n", NAMESPACE)["metadata"]["uid"]
+    return {"apiVersion": "apps/v1", "kind": "DaemonSet", "name": "simulated", "uid": uid}
+
+
+def pod_object(node: str, owner: Mapping[str, Any]) -> dict[str, Any]:
     """The agent's pod on that node."""
     return {
         "apiVersion": "v1",
         "kind": "Pod",
-        "metadata": {"name": f"agent-{node}", "namespace": NAMESPACE, "labels": {"app": "tuneagent-agent"}},
+        "metadata": {
+            "name": f"agent-{node}",
+            "namespace": NAMESPACE,
+            "labels": {"app": "tuneagent-agent"},
+            "ownerReferences": [dict(owner)],
+        },
         "spec": {
             "serviceAccountName": "tuneagent-agent",
             "nodeName": node,
@@ -54,10 +76,23 @@ def pod_object(node: str) -> dict[str, Any]:
     }
 
 
-def make_node(plane: ControlPlane, name: str, labels: Mapping[str, str]) -> Credentials:
+def admin(plane: ControlPlane) -> KubeApi:
+    """The API as an administrator uses it."""
+    context = ssl.create_default_context(cafile=str(plane.pki / "ca.crt"))
+    context.load_cert_chain(plane.pki / "admin.crt", plane.pki / "admin.key")
+    return KubeApi(Credentials("127.0.0.1", API_PORT, context))
+
+
+def simulated(plane: ControlPlane, name: str, labels: Mapping[str, str], behaviour: str = "good") -> SimulatedAgent:
+    """A node and its agent."""
+    boot_id = str(uuid.uuid4())
+    return SimulatedAgent(name, KubeApi(make_node(plane, name, labels, boot_id)), admin(plane), behaviour, boot_id)
+
+
+def make_node(plane: ControlPlane, name: str, labels: Mapping[str, str], boot_id: str = "x") -> Credentials:
     """Node, agent pod, and the token that the pod would have: it carries the node's name."""
-    plane.kubectl("create", "-f", "-", stdin=json.dumps(node_object(name, labels)))
-    plane.kubectl("create", "-f", "-", stdin=json.dumps(pod_object(name)))
+    plane.kubectl("create", "-f", "-", stdin=json.dumps(node_object(name, labels, boot_id)))
+    plane.kubectl("create", "-f", "-", stdin=json.dumps(pod_object(name, daemon_set(plane))))
     ready = {"status": {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}}
     pod = f"agent-{name}"
     plane.kubectl("patch", "pod", pod, "-n", NAMESPACE, "--subresource=status", "--type=merge", "-p", json.dumps(ready))
@@ -75,12 +110,15 @@ class SimulatedAgent:
 
     name: str
     api: KubeApi
+    kubelet: KubeApi
     behaviour: str = "good"
-    boot_id: str = field(default_factory=lambda: str(uuid.uuid4()))
+    boot_id: str = ""
     revision: str = ""
     baseline: bool = False
     pending: dict[str, Any] | None = None
+    taken: dict[str, Any] | None = None
     error: str = ""
+    refusal: str = ""
     dead: bool = False
     granted: list[str] = field(default_factory=list)
     applied_heavy: list[tuple[str, str]] = field(default_factory=list)
@@ -96,44 +134,71 @@ class SimulatedAgent:
         if wanted is None:
             return
         spec = wanted["spec"]
-        if spec.get("desired") == "Baseline":
-            self.revision, self.baseline, self.pending, self.error = "", True, None, ""
+        if self.taken:
+            self._work(self.taken)
+        elif spec.get("desired") == "Baseline":
+            self.revision, self.baseline, self.pending, self.error, self.refusal = "", True, None, "", ""
         elif spec.get("revision") and spec["revision"] != self.revision:
-            self._take(spec["revision"])
+            self._follow(spec["revision"])
         elif self.pending and spec.get("grant"):
-            self._granted(spec["grant"])
+            self._take(wanted, spec["grant"])
+            return
         if not self.dead:
             self._report(wanted)
 
-    def _take(self, revision: str) -> None:
+    def _follow(self, revision: str) -> None:
         if self.behaviour == "dying":
             self.dead = True
             return
         found = self.api.get(f"/apis/apps/v1/namespaces/{NAMESPACE}/controllerrevisions/{revision}")
         if found is None:
             return
-        self.revision, self.baseline, self.error, self.pending = revision, False, "", None
+        if self.behaviour == "refusing":
+            self.refusal = f"revision {revision}: needs more memory than this node has"
+            return
+        self.revision, self.baseline, self.error, self.refusal, self.pending = revision, False, "", "", None
         tune = found["data"]["spec"]["tune"]
         if self.behaviour == "failing":
             self.error = "key:vm.swappiness: EINVAL Invalid argument"
         elif "kernelArguments" in tune or "mig" in tune:
             disruption = "reboot" if "kernelArguments" in tune else "gpu"
+            disruption = "x" if self.behaviour == "wild" else disruption
             self.pending = {"digest": f"sha256:{uuid.uuid4().hex}", "disruption": disruption, "changes": 1}
 
-    def _granted(self, grant: dict[str, Any]) -> None:
+    def _take(self, wanted: dict[str, Any], grant: dict[str, Any]) -> None:
         assert self.pending is not None
-        if grant["digest"] != self.pending["digest"]:
-            return
-        self.granted.append(grant["digest"])
-        if self.behaviour == "lying":
-            self.pending = {**self.pending, "digest": f"sha256:{uuid.uuid4().hex}"}
+        if grant["digest"] != self.pending["digest"] or grant["bootID"] != self.boot_id:
             return
         if grant["disruption"] != self.pending["disruption"]:
             self.ungranted.append(self.pending["digest"])
-        self.applied_heavy.append((self.name, grant["digest"]))
+        taken = {key: grant[key] for key in ("digest", "bootID", "epoch")}
+        version = wanted["metadata"]["resourceVersion"]
+        body = {"metadata": {"resourceVersion": version}, "status": {"node": {"taken": taken}}}
+        self.api.patch(f"{TUNINGS}/{self.name}/status", body)
+        self.granted.append(grant["digest"])
+        self.taken = taken
+        self.dead = self.behaviour == "hanging"
+
+    def _work(self, taken: dict[str, Any]) -> None:
+        """What a grant that was taken leads to. Its answer is the next report."""
+        self.taken = None
+        if self.pending is None:
+            return
+        if self.behaviour == "lying":
+            self.pending = {**self.pending, "digest": f"sha256:{uuid.uuid4().hex}"}
+            return
+        self.applied_heavy.append((self.name, taken["digest"]))
         if self.pending["disruption"] == "reboot":
-            self.boot_id = str(uuid.uuid4())
+            self.reboot()
         self.pending = None
+
+    def reboot(self) -> None:
+        """Another boot of the node, as its kubelet tells the server too."""
+        self.boot_id = str(uuid.uuid4())
+        status = {"status": {"nodeInfo": {"bootID": self.boot_id}}}
+        self.kubelet.call(
+            "PATCH", f"/api/v1/nodes/{self.name}/status", status, "application/strategic-merge-patch+json"
+        )
 
     def _report(self, wanted: dict[str, Any]) -> None:
         status = {
@@ -143,6 +208,8 @@ class SimulatedAgent:
             "bootId": self.boot_id,
             "version": "0.1.0",
             "error": self.error,
+            "refusal": self.refusal,
+            "taken": self.taken,
             "tunables": TUNABLES,
             "left": 0,
             "pending": self.pending,
@@ -189,15 +256,15 @@ class WatchLog:
     def __init__(self, plane: ControlPlane) -> None:
         self._events: list[tuple[int, str, dict[str, Any]]] = []
         self._stop = threading.Event()
-        admin = plane.pki / "admin.crt", plane.pki / "admin.key"
         context = ssl.create_default_context(cafile=str(plane.pki / "ca.crt"))
-        context.load_cert_chain(*admin)
+        context.load_cert_chain(plane.pki / "admin.crt", plane.pki / "admin.key")
         self._credentials = Credentials("127.0.0.1", API_PORT, context)
         self._lock = threading.Lock()
         self._threads = [
             threading.Thread(target=self._follow, args=(kind, path), daemon=True)
             for kind, path in (
-                ("tuning", TUNINGS), ("policy", "/apis/tuneagent.dev/v1alpha1/tuningpolicies"), ("node", "/api/v1/nodes"),
+                ("tuning", TUNINGS), ("node", "/api/v1/nodes"),
+                ("ledger", f"/api/v1/namespaces/{NAMESPACE}/configmaps"),
             )
         ]  # fmt: skip
 

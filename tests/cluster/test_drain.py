@@ -9,9 +9,8 @@ from pathlib import Path
 
 import pytest
 from controlplane import ControlPlane, wait_for
-from simulated import Fleet, SimulatedAgent, make_node
+from simulated import Fleet, SimulatedAgent, simulated
 from test_fleet import Operator
-from tuneagent.kube import KubeApi
 
 NAME = "drain-one"
 
@@ -21,7 +20,7 @@ def fleet(plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Iter
     operators = [Operator(plane, tmp_path_factory.mktemp(f"operator{number}")) for number in range(2)]
     for operator in operators:
         operator.start()
-    agent = SimulatedAgent(NAME, KubeApi(make_node(plane, NAME, {"tier": "drain"})))
+    agent = simulated(plane, NAME, {"tier": "drain"})
     with Fleet([agent]):
         yield agent
     for operator in operators:

@@ -23,7 +23,8 @@ from tuneagent.journal import decode
 from tuneagent.persist import grub, read_notes, sysctl_d, tmpfiles_d
 from tuneagent.tunables.irq_affinity import actions_of
 from tuneagent.tuned_import import _sections
-from tuneagent.tuning_profile import load_yaml, parse
+from tuneagent.tuning_profile import parse
+from tuneagent.yaml_document import load_yaml
 
 TEXT: tuple[Callable[[str], object], ...] = (
     parse_cpulist,

@@ -18,10 +18,10 @@ def test_source_roots_are_no_packages() -> None:
     assert str(operator.__file__).startswith(sysconfig.get_paths()["stdlib"])
 
 
-def test_the_operator_loads_without_the_host_side() -> None:
+def test_the_operator_loads_the_rules_of_tunables_and_nothing_that_changes_a_host() -> None:
     code = (
-        "import sys, tuneoperator.__main__; "
-        "print([m for m in sys.modules if m in ('psutil', 'pynvml', 'tuneagent.host', 'tuneagent.tunables')])"
+        "import sys, tuneoperator.accept, tuneoperator.__main__; tuneoperator.accept.Acceptance(); "
+        "print([m for m in sys.modules if m in ('pynvml', 'tuneagent.engine', 'tuneagent.journal', 'tuneagent.session')])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd="/")
     assert done.stdout.strip() == "[]"

@@ -8,9 +8,10 @@ from dataclasses import replace
 import hypothesis.strategies as st
 from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
-from tuneoperator.assign import Candidate, assign, matches
-from tuneoperator.records import Meta, PolicySpec, TuningPolicy
-from tuneoperator.rollout import IN_FLIGHT, Action, Limits, NodeState, decide, resolve_limit
+from tuneagent.node_selector import NodeSelector, parse_selector
+from tuneoperator.assign import Candidate, assign
+from tuneoperator.rollout import decide
+from tuneoperator.rollout_model import IN_FLIGHT, Action, Limits, NodeState, resolve_limit
 from tuneoperator.state import holds_gpu, needs_approval
 
 LIMITS = Limits(
@@ -31,7 +32,7 @@ class Fleet(RuleBasedStateMachine):
     @initialize(heavy=st.lists(st.sampled_from(HEAVY), min_size=3, max_size=8), bad=st.integers(0, 255))
     def start(self, heavy: list[str], bad: int) -> None:
         self.now = 0.0
-        self.paused = False
+        self.paused = ""
         self.revision = 1
         self.heavy = {f"n{number}": kind for number, kind in enumerate(heavy)}
         self.bad = {name: bool(bad >> number & 1) and number % 2 == 1 for number, name in enumerate(self.heavy)}
@@ -47,30 +48,31 @@ class Fleet(RuleBasedStateMachine):
         elif action.kind == "phase":
             node = replace(node, phase=action.phase, since=self.now)
         elif action.kind == "take":
-            assert sum(one.holds_place for one in self.nodes.values()) < LIMITS.max_unavailable
+            assert sum(one.is_down for one in self.nodes.values()) < LIMITS.max_unavailable
             node = replace(node, holds_place=True)
         elif action.kind == "free":
+            assert not node.granted_digest and not node.in_hand and not node.cordoned_by_us, "the place goes last"
             node = replace(node, holds_place=False)
         elif action.kind == "cordon":
-            node = replace(node, cordoned_by_us=True, unschedulable=True, cordon_is_ours=True)
+            node = replace(node, cordoned_by_us=True, unschedulable=True, cordoned_since=self.now)
         elif action.kind == "uncordon":
-            node = replace(
-                node, cordoned_by_us=False, cordon_is_ours=False, unschedulable=action.node in self.others_cordon
-            )
+            assert not node.granted_digest and not node.in_hand, "the cordon goes before the grant"
+            node = replace(node, cordoned_by_us=False, unschedulable=action.node in self.others_cordon)
         elif action.kind == "grant":
             assert node.holds_place and node.cordoned_by_us, "a grant without a place or a cordon"
             assert action.digest == node.pending_digest
             assert node.unschedulable, "a grant on a node that takes pods"
             node = replace(node, granted_digest=action.digest, granted_disruption=action.disruption,
-                           attempts=node.attempts + 1, boot_id_before=node.boot_id)  # fmt: skip
+                           attempts=node.attempts + 1, granted_boot_id=node.boot_id)  # fmt: skip
         elif action.kind == "ungrant":
+            assert not node.in_hand, "a grant that the agent has taken is taken back"
             node = replace(node, granted_digest="", granted_disruption="")
         self.nodes[action.node] = node
 
     @rule(cut=st.integers(0, 12))
     def operator_looks(self, cut: int) -> None:
-        held = sum(node.holds_place for node in self.nodes.values())
-        step = decide(list(self.nodes.values()), LIMITS, places_free=2 - held, now=self.now, paused=self.paused)
+        down = sum(node.is_down for node in self.nodes.values())
+        step = decide(list(self.nodes.values()), LIMITS, places_free=2 - down, now=self.now, paused=self.paused)
         # It may die after any action; what follows is decided anew from what is there.
         for action in step.actions[: cut if cut < 10 else None]:
             self._perform(action)
@@ -86,10 +88,13 @@ class Fleet(RuleBasedStateMachine):
             error = "EINVAL" if self.bad[name] else ""
             node = replace(node, at_revision=node.named, seen=True, pending_digest=digest,
                            pending_disruption=self.heavy[name], error=error)  # fmt: skip
+        elif node.in_hand:
+            # The answer to what it took: made, or its plan has moved.
+            boot = f"{node.boot_id}x" if node.granted_disruption == "reboot" else node.boot_id
+            node = replace(node, pending_digest="", boot_id=boot, kubelet_boot_id=boot, in_hand=False, seen=True)
         elif node.granted_digest and node.granted_digest == node.pending_digest:
-            assert node.phase in ("Draining", "Granted", "Finishing", "Failed"), node
-            boot = f"{node.boot_id}x" if node.pending_disruption == "reboot" else node.boot_id
-            node = replace(node, pending_digest="", boot_id=boot, seen=True)
+            assert node.holds_place and node.cordoned_by_us, node
+            node = replace(node, in_hand=True, seen=True)
         else:
             node = replace(node, seen=True)
         self.nodes[name] = node
@@ -118,12 +123,13 @@ class Fleet(RuleBasedStateMachine):
 
     @rule(paused=st.booleans())
     def pause(self, paused: bool) -> None:
-        self.paused = paused
+        self.paused = "Paused: by hand" if paused else ""
 
     @invariant()
     def never_above_budget(self) -> None:
         nodes = getattr(self, "nodes", {})
         assert sum(node.holds_place for node in nodes.values()) <= LIMITS.max_unavailable
+        assert not any(node.in_hand and not node.holds_place for node in nodes.values())
         assert sum(node.cordoned_by_us for node in nodes.values()) <= LIMITS.max_unavailable
         assert sum(node.phase in IN_FLIGHT for node in nodes.values()) <= LIMITS.max_parallel_live
 
@@ -131,33 +137,34 @@ class Fleet(RuleBasedStateMachine):
     def no_cordon_without_a_place(self) -> None:
         for node in getattr(self, "nodes", {}).values():
             assert not node.cordoned_by_us or node.holds_place, node
-            assert not node.granted_digest or node.holds_place or node.phase in ("Failed",), node
+            assert not node.granted_digest or node.holds_place, node
 
     def teardown(self) -> None:
         """With a quiet world every roll-out ends or halts with a named cause, and nothing stays cordoned."""
         if not hasattr(self, "nodes"):
             return
-        self.paused = False
+        self.paused = ""
         self.others_cordon.clear()
         for name, node in self.nodes.items():
             self.nodes[name] = replace(node, ready=True, idle=True, unschedulable=node.cordoned_by_us)
         step = None
         for _ in range(400):
-            held = sum(node.holds_place for node in self.nodes.values())
-            step = decide(list(self.nodes.values()), LIMITS, places_free=2 - held, now=self.now)
+            down = sum(node.is_down for node in self.nodes.values())
+            step = decide(list(self.nodes.values()), LIMITS, places_free=2 - down, now=self.now)
             for action in step.actions:
                 self._perform(action)
             for pick in range(len(self.nodes)):
                 self.agent_answers(pick)
             self.now += 20
-            if not step.actions and (step.finished or step.halted) and not self._busy():
+            if not step.actions and (step.finished or step.halted) and not self._is_busy():
                 break
         assert step is not None and (step.finished or step.halted), (step, self.nodes)
         assert not step.halted or "Failure" in step.halted, step.halted
-        assert not any(node.cordoned_by_us or node.holds_place for node in self.nodes.values()), self.nodes
+        for node in self.nodes.values():
+            assert not (node.cordoned_by_us or node.holds_place or node.granted_digest), node
 
-    def _busy(self) -> bool:
-        return any(node.phase in IN_FLIGHT for node in self.nodes.values())
+    def _is_busy(self) -> bool:
+        return any(node.phase in IN_FLIGHT or node.in_hand for node in self.nodes.values())
 
 
 TestFleet = Fleet.TestCase
@@ -168,8 +175,8 @@ TestFleet.settings = settings(max_examples=5000 if SOAK else 150, stateful_step_
 def test_a_granted_reboot_is_proven_by_the_boot_id_alone() -> None:
     waiting = NodeState(
         "n", "r1", named="r1", phase="Granted", phase_target="r1", holds_place=True, cordoned_by_us=True, unschedulable=True,
-        cordon_is_ours=True, seen=True, at_revision="r1", granted_digest="d", granted_disruption="reboot",
-        boot_id="b0", boot_id_before="b0", idle=True,
+        seen=True, at_revision="r1", granted_digest="d", granted_disruption="reboot",
+        boot_id="b0", granted_boot_id="b0", idle=True,
     )  # fmt: skip
     assert decide([waiting], LIMITS, places_free=0, now=1.0).actions == ()
     done = decide([replace(waiting, boot_id="b1")], LIMITS, places_free=0, now=1.0)
@@ -190,7 +197,7 @@ def test_a_revision_that_was_not_named_is_named_again() -> None:
 
 def test_time_limits_stand_still_while_paused() -> None:
     node = NodeState("n", "r1", named="r1", phase="Applying", phase_target="r1", since=0.0)
-    step = decide([node], LIMITS, places_free=1, now=5000.0, paused=True)
+    step = decide([node], LIMITS, places_free=1, now=5000.0, paused="Paused: by hand")
     assert [(action.kind, action.phase) for action in step.actions] == [("phase", "Applying")]
 
 
@@ -205,21 +212,32 @@ def test_limits_are_counts_or_per_cents_rounded_up() -> None:
     assert [resolve_limit(value, 25) for value in (0, 3, "10%", "0%", "100%")] == [0, 3, 3, 0, 25]
 
 
+def _candidate(name: str, priority: int) -> Candidate:
+    return Candidate(name, NodeSelector(), priority, all_nodes=True)
+
+
 def test_highest_priority_wins_and_a_tie_keeps_the_present_one() -> None:
-    both = [Candidate("b", {}, 5), Candidate("a", {}, 5), Candidate("c", {}, 1)]
+    both = [_candidate("b", 5), _candidate("a", 5), _candidate("c", 1)]
     assert assign({}, both, None).profile == "a"
     assert assign({}, both, "b").profile == "b"
     assert assign({}, both, "b").conflict == ("a", "b")
     assert assign({}, list(reversed(both)), "b") == assign({}, both, "b")
 
 
+def _selector(raw: object) -> NodeSelector:
+    faults: list[str] = []
+    found = parse_selector(raw, "spec.nodeSelector", faults)
+    assert not faults, faults
+    return found
+
+
 def test_selectors() -> None:
     labels = {"gpu": "h100", "zone": "a"}
-    assert matches({"matchLabels": {"gpu": "h100"}}, labels)
-    assert not matches({"matchLabels": {"gpu": "h200"}}, labels)
+    assert _selector({"matchLabels": {"gpu": "h100"}}).matches(labels)
+    assert not _selector({"matchLabels": {"gpu": "h200"}}).matches(labels)
     expressions = [{"key": "zone", "operator": "In", "values": ["a", "b"]}, {"key": "x", "operator": "DoesNotExist"}]
-    assert matches({"matchExpressions": expressions}, labels)
-    assert not matches({"matchExpressions": [{"key": "zone", "operator": "Near"}]}, labels)
+    assert _selector({"matchExpressions": expressions}).matches(labels)
+    assert not _selector({}).matches(labels)
 
 
 def test_only_running_pods_hold_gpus() -> None:
@@ -232,12 +250,11 @@ def test_only_running_pods_hold_gpus() -> None:
 
 def test_many_nodes_losing_their_profile_wait_for_people() -> None:
     losing = {f"n{number}": "old-1" if number < 5 else "new-2" for number in range(8)}
-    assert needs_approval({"n0": "old-1"}, 1, None) == {}
-    assert needs_approval(losing, 32, None) == {}
-    assert needs_approval(losing, 20, None) == losing
-    policy = TuningPolicy(Meta("default"), PolicySpec(approve=["old-1"]))
-    assert needs_approval(losing, 20, policy) == {}
+    assert needs_approval({"n0": "old-1"}, 1, ()) == {}
+    assert needs_approval(losing, 32, ()) == {}
+    assert needs_approval(losing, 20, ()) == losing
+    assert needs_approval(losing, 20, ("old-1",)) == {}
     more = {f"m{number}": "new-2" for number in range(9)}
-    assert needs_approval({**losing, **more}, 20, policy) == {
+    assert needs_approval({**losing, **more}, 20, ("old-1",)) == {
         node: revision for node, revision in {**losing, **more}.items() if revision == "new-2"
     }

@@ -10,7 +10,7 @@ from tuneagent.checks import Row, about, among, at_least, equal, has_kubelet, se
 from tuneagent.errors import CommandFailed, PathMissing, ProfileInvalid, ReadFailed
 from tuneagent.model import Absent, Observation, Setting, Severity, Unreadable, Value
 from tuneagent.tunable import Facts
-from tuneagent.tuning_profile import load_yaml
+from tuneagent.yaml_document import load_yaml
 
 KUBELET_CONFIG = "var/lib/kubelet/config.yaml"
 _CONTAINERD = "etc/containerd/config.toml"

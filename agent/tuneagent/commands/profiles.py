@@ -9,7 +9,8 @@ import click
 from tuneagent.commands.options import FILE
 from tuneagent.commands.settings import Settings, load_profile, read_profile
 from tuneagent.errors import UsageError
-from tuneagent.tuning_profile import Profile, builtin, builtin_names, load_yaml, nearest, parse
+from tuneagent.tuning_profile import Profile, builtin, builtin_names, nearest, parse
+from tuneagent.yaml_document import load_yaml
 
 
 @click.group()
@@ -64,8 +65,7 @@ def profile_import_tuned(settings: Settings, folder: str) -> None:
 @click.argument("file")
 def profile_check(file: str) -> None:
     """Find every fault of a profile file."""
-    from tuneagent.tunables import registry, specs_of
+    from tuneagent.tunables import checked, registry
 
-    found = load_profile(file, None)
-    specs_of(found, registry())
+    found = checked(load_yaml(read_profile(file), file), file, registry())[1]
     click.echo(f"{file}: profile {found.name}, revision {found.revision}, is valid")

@@ -17,7 +17,8 @@ from tuneagent.errors import TuneError, UsageError
 from tuneagent.host import Files, Host, live_host, pod_host, tree_host
 from tuneagent.model import SCHEMA_REPORT, Report
 from tuneagent.session import STATE_FOLDER, Session
-from tuneagent.tuning_profile import Profile, builtin, builtin_names, load_yaml, nearest, parse, resolve
+from tuneagent.tuning_profile import Profile, builtin, builtin_names, nearest, parse, resolve
+from tuneagent.yaml_document import load_yaml
 
 EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
 PROFILE_LIMIT_BYTES = 1024 * 1024

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from tuneagent.errors import ProfileInvalid
+from tuneagent.errors import ProfileInvalid, UsageError
 from tuneagent.tunable import Tunable
-from tuneagent.tuning_profile import Profile, convert_spec, nearest
+from tuneagent.tuning_profile import Profile, ProfileSpec, builtin, convert_spec, nearest, parse, resolve
 
 
 class Registry(Mapping[str, Tunable[Any]]):
@@ -76,3 +76,38 @@ def specs_of(profile: Profile, known: Mapping[str, Tunable[Any]]) -> dict[str, A
     if faults:
         raise ProfileInvalid(faults, f"profile {profile.name}")
     return specs
+
+
+def checked(
+    document: Any,
+    source: str,
+    known: Mapping[str, Tunable[Any]],
+    lookup: Callable[[str], Profile | None] = builtin,
+) -> tuple[Profile, Profile]:
+    """Profile of a plain document as written and resolved, with every rule looked at.
+
+    What it takes a host takes too, but for what depends on that host. Raises ProfileInvalid with every fault, those
+    outside `tune` and those in it.
+    """
+    faults: list[str] = []
+    try:
+        written = parse(document, source)
+    except ProfileInvalid as error:
+        faults += error.faults
+        spec = document.get("spec") if isinstance(document, dict) else None
+        tune = spec.get("tune") if isinstance(spec, dict) else None
+        written = Profile("", ProfileSpec(tune=tune if isinstance(tune, dict) else {}))
+    resolved = written
+    try:
+        resolved = resolve(written, lookup)
+    except ProfileInvalid as error:
+        faults += [f"spec.extends: {fault}" for fault in error.faults]
+    except UsageError as error:
+        faults.append(f"spec.extends: {error}")
+    try:
+        specs_of(resolved, known)
+    except ProfileInvalid as error:
+        faults += error.faults
+    if faults:
+        raise ProfileInvalid(faults, source)
+    return written, resolved

@@ -1,0 +1,88 @@
+"""A YAML document from someone else, as plain data that JSON can hold; anything else is a fault of the document."""
+
+from __future__ import annotations
+
+import functools
+import math
+from datetime import date
+from typing import Any
+
+from tuneagent.errors import ProfileInvalid
+
+SIZE_LIMIT_BYTES = 256 * 1024
+
+
+@functools.cache
+def _loader() -> Any:
+    """YAML without aliases, which make small documents huge, and without keys given twice."""
+    import yaml
+
+    class Loader(yaml.SafeLoader):
+        def compose_node(self, parent: Any, index: Any) -> Any:
+            if self.check_event(yaml.AliasEvent):
+                raise yaml.YAMLError("aliases are not allowed in a profile")
+            return super().compose_node(parent, index)
+
+        def construct_mapping(self, node: Any, deep: bool = False) -> Any:
+            seen: set[Any] = set()
+            for key_node, _ in node.value:
+                key = self.construct_object(key_node, deep=True)
+                if not isinstance(key, (str, int, float, bool)):
+                    raise yaml.YAMLError(f"line {key_node.start_mark.line + 1}: a key must be text")
+                if key in seen:
+                    raise yaml.YAMLError(f"line {key_node.start_mark.line + 1}: key {key!r} is given twice")
+                seen.add(key)
+            return super().construct_mapping(node, deep=deep)
+
+        def construct_date(self, node: Any) -> Any:
+            try:
+                return self.construct_yaml_timestamp(node)
+            except ValueError as error:
+                raise yaml.YAMLError(f"line {node.start_mark.line + 1}: {node.value} is no date: {error}") from None
+
+    Loader.add_constructor("tag:yaml.org,2002:timestamp", Loader.construct_date)
+    return Loader
+
+
+def load_yaml(text: str, source: str) -> Any:
+    """One YAML document as plain data. Raises ProfileInvalid, whatever is wrong with it."""
+    # Built-in profiles are kept as JSON too: an audit with one of them needs no YAML.
+    import yaml
+
+    if len(text.encode(errors="surrogateescape")) > SIZE_LIMIT_BYTES:
+        raise ProfileInvalid([f"larger than {SIZE_LIMIT_BYTES} bytes"], source)
+    try:
+        # A SafeLoader: it makes plain data only.
+        document = yaml.load(text, Loader=_loader())  # noqa: S506
+        fault = _implausible(document)
+    except RecursionError:
+        raise ProfileInvalid(["nested too deep"], source) from None
+    except Exception as error:
+        told = " ".join(str(error).split())[:300]
+        if not isinstance(error, yaml.YAMLError):
+            told = f"a value that YAML cannot read: {told or type(error).__name__}"
+        raise ProfileInvalid([told], source) from None
+    if fault is not None:
+        raise ProfileInvalid([fault], source)
+    return document
+
+
+def _implausible(value: Any, path: str = "") -> str | None:
+    """A value that no setting has and that cannot be written as JSON; None where there is none."""
+    where = path or "the document"
+    if isinstance(value, dict):
+        pairs = [(f"{path}.{key}" if path else str(key), inner) for key, inner in value.items()]
+        keys = next((found for key in value if (found := _implausible(key, f"{where}: a key"))), None)
+        return keys or next((found for name, inner in pairs if (found := _implausible(inner, name))), None)
+    if isinstance(value, list):
+        pairs = [(f"{path}[{number}]", inner) for number, inner in enumerate(value)]
+        return next((found for name, inner in pairs if (found := _implausible(inner, name))), None)
+    if isinstance(value, str) and any("\ud800" <= letter <= "\udfff" for letter in value):
+        return f"{where}: holds half of a character"
+    if isinstance(value, int) and not -(1 << 63) <= value < 1 << 64:
+        return f"{where}: a number of more than 64 bits"
+    if isinstance(value, float) and not math.isfinite(value):
+        return f"{where}: {value} is not a number"
+    if not isinstance(value, (str, int, float, bool, date, type(None))):
+        return f"{where}: {type(value).__name__} is no kind of value that a profile has"
+    return None
