@@ -9,10 +9,10 @@ from typing import Any
 import msgspec
 
 from tuneagent.engine import BASELINE, shown
-from tuneagent.errors import ReadFailed, WriteFailed
+from tuneagent.errors import JournalError, reason_of
 from tuneagent.gpu import GpuSnapshot
 from tuneagent.journal import Entry, Journal, Key, Record, Step
-from tuneagent.model import Change, Disruption, Lifetime, Plan, ProfileName, Subject, Value
+from tuneagent.model import Change, Disruption, Lifetime, Plan, ProfileName, Setting, Subject, Value
 from tuneagent.restore import restore, restore_entries
 from tuneagent.tunable import Facts, Tunable
 
@@ -46,6 +46,11 @@ def context_of(facts: Facts, profile: ProfileName, *, with_driver: bool) -> Cont
     return Context(facts.host.now, profile, facts.boot_id, kernel, driver)
 
 
+def is_live(change: Change) -> bool:
+    """Whether a change disturbs nobody."""
+    return change.disruption is Disruption.LIVE
+
+
 def apply(
     facts: Facts,
     plan: Plan,
@@ -53,33 +58,41 @@ def apply(
     registry: Mapping[str, Tunable[Any]],
     context: Context,
     *,
-    limit: Disruption = Disruption.LIVE,
+    allowed: Callable[[Change], bool] = is_live,
     undo_held: Callable[[Key], str | None] | None = None,
     stop: Callable[[], bool] = lambda: False,
 ) -> list[Outcome]:
     """Write a plan, tunable by tunable: journal, write, read back; what fails goes back to what it was.
 
-    Raises JournalError if the journal cannot be written: then nothing more is changed.
+    Where the journal cannot be written nothing more is begun; the outcomes say what was done until then. What is not
+    `allowed` is withheld.
     """
     outcomes: list[Outcome] = []
     failed: set[str] = set()
+    no_journal = ""
     groups: dict[tuple[str, bool], list[Change]] = {}
     for change in plan.changes:
-        if change.disruption.rank > limit.rank:
+        if not allowed(change):
             reason = f"needs --max-disruption {change.disruption.value}"
             outcomes.append(_outcome(change, "withheld", reason))
         else:
             groups.setdefault((change.tunable, change.persistence == BASELINE), []).append(change)
     for (name, to_baseline), changes in groups.items():
         blocked = [dependency for dependency in registry[name].after if dependency in failed]
-        if blocked or stop():
-            reason = f"{blocked[0]} failed before it" if blocked else "stopped"
+        if blocked or no_journal or stop():
+            reason = f"{blocked[0]} failed before it" if blocked else no_journal or "stopped"
             outcomes += [_outcome(change, "skipped", reason) for change in changes]
             continue
         if to_baseline and undo_held is not None:
             results = [_outcome_of_undo(change, undo_held) for change in changes]
         else:
-            results = _apply_group(facts, registry[name], changes, plan.digest, journal, context)
+            try:
+                results = _apply_group(facts, registry[name], changes, plan.digest, journal, context)
+            except JournalError as error:
+                no_journal = f"not begun: {error}"
+                results = [_outcome(change, "skipped", no_journal) for change in changes]
+            except Exception as error:  # before anything of this tunable was written
+                results = [_outcome(change, "failed", f"not begun: {reason_of(error)}") for change in changes]
         if any(outcome.result == "failed" for outcome in results):
             failed.add(name)
         outcomes += results
@@ -110,7 +123,8 @@ def _apply_group(
         persistent = Lifetime.PERSISTENT
 
     def note(step: Step, subset: Iterable[Entry], reason: str = "") -> None:
-        found = tuple(subset) if step == "intended" else tuple(Entry(subject=entry.subject) for entry in subset)
+        whole = step in ("intended", "left")
+        found = tuple(subset) if whole else tuple(Entry(subject=entry.subject) for entry in subset)
         if found:
             journal.append(
                 Record(
@@ -129,24 +143,49 @@ def _apply_group(
                 )
             )
 
+    unnoted: list[str] = []
+
+    def note_done(step: Step, subset: Iterable[Entry], reason: str = "") -> None:
+        """Note what has happened. Where that fails it has happened all the same, and recovery finds it again."""
+        try:
+            note(step, subset, reason)
+        except JournalError as error:
+            unnoted.append(str(error))
+
     note("intended", entries)
     problems = _write_all(facts, tunable, entries)
     written = [entry for entry in entries if entry.subject not in problems]
-    note("done", written)
+    note_done("done", written)
     problems.update(verify(Facts(facts.host), tunable, written))
     if problems and tunable.all_or_nothing:
         first = next(iter(problems.values()))
         problems = {entry.subject: problems.get(entry.subject, f"taken back: {first}") for entry in entries}
     wrong = [entry for entry in entries if entry.subject in problems]
     stuck = _revert(facts, tunable, wrong)
-    note("verified", [entry for entry in entries if entry.subject not in problems])
-    note("reverted", [entry for entry in wrong if entry.subject not in stuck], "; ".join(problems.values())[:500])
+    note_done("verified", [entry for entry in entries if entry.subject not in problems])
+    note_done("reverted", [entry for entry in wrong if entry.subject not in stuck], "; ".join(problems.values())[:500])
+    left = {entry.subject: _now(facts, tunable, entry.subject) for entry in wrong if entry.subject in stuck}
     for subject, reason in stuck.items():
-        problems[subject] += f"; and going back failed: {reason}"
+        problems[subject] += f"; and going back failed: {reason}; {left[subject][1]}"
+    # What is there now is ours to undo, whatever it is.
+    known = [Entry(subject=subject, wrote=value) for subject, (value, _) in left.items() if value is not None]
+    note_done("left", known, "a write failed, and so did going back")
+    told = f"made, but not noted: {unnoted[0]}; the next apply or undo settles it" if unnoted else ""
     return [
-        _outcome(change, "failed" if change.subject in problems else "verified", problems.get(change.subject, ""))
+        _outcome(change, "failed" if change.subject in problems else "verified", problems.get(change.subject, told))
         for change in changes
     ]
+
+
+def _now(facts: Facts, tunable: Tunable[Any], subject: Subject) -> tuple[Setting, str]:
+    """What is there, read again, and a sentence that says so."""
+    try:
+        live = tunable.read(Facts(facts.host), subject).live
+    except Exception as error:
+        return None, f"what is there now is not known: {reason_of(error)}"
+    if isinstance(live, Value):
+        return live.value, f"there now: {live.value!r}"
+    return None, f"what is there now is not known: {live}"
 
 
 def _entry(tunable: Tunable[Any], change: Change, own: Mapping[str, str]) -> Entry:
@@ -171,8 +210,8 @@ def _write_all(facts: Facts, tunable: Tunable[Any], entries: Sequence[Entry]) ->
             continue
         try:
             tunable.write(facts, entry.subject, entry.wrote)
-        except (WriteFailed, ReadFailed) as error:
-            problems[entry.subject] = str(error)
+        except Exception as error:  # one subject's trouble, whatever it is, is told of that subject
+            problems[entry.subject] = reason_of(error)
             if tunable.all_or_nothing:
                 return problems
     wanted: dict[str, str | None] = {}
@@ -181,8 +220,8 @@ def _write_all(facts: Facts, tunable: Tunable[Any], entries: Sequence[Entry]) ->
             wanted.update(entry.entries_wrote)
     try:
         restore_entries(facts, tunable, wanted)
-    except (WriteFailed, ReadFailed) as error:
-        problems.update({entry.subject: str(error) for entry in entries if entry.entries_wrote})
+    except Exception as error:
+        problems.update({entry.subject: reason_of(error) for entry in entries if entry.entries_wrote})
     return problems
 
 
@@ -190,7 +229,11 @@ def verify(facts: Facts, tunable: Tunable[Any], entries: Sequence[Entry]) -> dic
     """Read back what was written: subject to what is wrong with it."""
     problems: dict[Subject, str] = {}
     for entry in entries:
-        reading = tunable.read(facts, entry.subject)
+        try:
+            reading = tunable.read(facts, entry.subject)
+        except Exception as error:
+            problems[entry.subject] = f"written, but not read back: {reason_of(error)}"
+            continue
         if entry.live:
             if not isinstance(reading.live, Value):
                 problems[entry.subject] = f"written, but not read back: {reading.live}"

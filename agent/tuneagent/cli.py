@@ -36,7 +36,7 @@ def cli(
     """Checks, applies and undoes the tuning of a GPU node."""
     if root is not None and capture is not None:
         raise UsageError("--root and --capture exclude each other")
-    ctx.obj = Settings(root, capture, state_dir, host_root, host_pid, run_command)
+    ctx.obj = Settings(root, capture, state_dir, host_root, host_pid)
     ctx.call_on_close(ctx.obj.stack.close)
 
 
@@ -57,24 +57,13 @@ for _command in (audit, plan, apply, undo, confirm, journal, why, explain, topol
     cli.add_command(_command)
 
 
-def run_command(arguments: list[str]) -> int:
-    """Run a command line in this process; its exit code."""
-    try:
-        main(arguments)
-    except KeyboardInterrupt:
-        return 130
-    except SystemExit as error:
-        return error.code if isinstance(error.code, int) else int(error.code is not None)
-    return 0
-
-
-def main(arguments: list[str] | None = None) -> None:
+def main() -> None:
     """Run. Output that cannot be written is a failure that is said, whatever was done before it."""
     if sys.stdout is None:
         sys.stdout = Path("/dev/null").open("w")  # noqa: SIM115 - it lives as long as the process
     try:
         try:
-            cli.main(arguments, prog_name="tuneagent")
+            cli.main(prog_name="tuneagent")
         finally:
             sys.stdout.flush()
     except OSError as error:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
 import json
 import logging
 import random
@@ -17,19 +16,18 @@ from typing import Any
 
 from tuneagent.confirmation import DAEMON_LOCK
 from tuneagent.engine import Judged
-from tuneagent.errors import ReadFailed, TuneError
+from tuneagent.errors import TuneError
 from tuneagent.metrics import Metrics
-from tuneagent.model import Disruption, Finding, Report, Verdict
-from tuneagent.resident.client import socket_path
-from tuneagent.resident.server import CommandServer
-from tuneagent.session import HOLD_PATH, Applied, Session
-from tuneagent.tunables import registry, specs_of
-from tuneagent.tuning_profile import Profile, builtin, builtin_names, resolve
+from tuneagent.model import Change, Disruption, Finding, Report, Verdict
+from tuneagent.session import HOLD_PATH, Applied, Session, repeats
+from tuneagent.tuning_profile import Profile
 
 log = logging.getLogger("tuneagent")
 # Part of the interval by which passes are spread, so that a fleet does not move in step.
 JITTER = 0.1
 BACKOFF_LIMIT_S = 300.0
+# Changes named in one line of the log.
+DUE_SHOWN = 100
 
 
 class _JsonLines(logging.Formatter):
@@ -82,10 +80,17 @@ class Pass:
     drifted: tuple[Finding, ...] = ()
 
 
-def run_pass(session: Session, stop: threading.Event, metrics: Metrics, limit: Disruption = Disruption.LIVE) -> Pass:
-    """Observe, and repair if the profile says so and nothing holds. Raises TuneError."""
+def run_pass(
+    session: Session,
+    stop: threading.Event,
+    metrics: Metrics,
+    limit: Disruption = Disruption.LIVE,
+    *,
+    again: bool = False,
+) -> Pass:
+    """Observe, and repair if the profile says so and nothing holds. `again`: see Session.apply. Raises TuneError."""
     started = time.monotonic()
-    done = _pass(session, stop, limit)
+    done = _pass(session, stop, limit, again=again)
     for outcome in done.applied.results if done.applied else ():
         metrics.changed(outcome.result)
     metrics.passed(done.report, session.host.now(), time.monotonic() - started)
@@ -99,7 +104,7 @@ def log_failure(error: Exception) -> None:
     log.error("pass failed", extra={"fields": {"error": text}}, exc_info=None if known else error)
 
 
-def _pass(session: Session, stop: threading.Event, limit: Disruption) -> Pass:
+def _pass(session: Session, stop: threading.Event, limit: Disruption, *, again: bool) -> Pass:
     judged = session.observe()
     report = session.report(judged)
     # What a profile that says nothing means here; in a cluster the operator writes the word into each revision.
@@ -107,9 +112,16 @@ def _pass(session: Session, stop: threading.Event, limit: Disruption) -> Pass:
     held = session.host.files.exists(HOLD_PATH)
     if drift != "repair" or held or session.pending() is not None:
         return Pass(report, judged)
-    if not any(change.disruption.rank <= limit.rank for change in session.plan_of(judged).changes):
+    plan = session.plan_of(judged)
+    repeated = repeats(plan, session.journal.held()) if again else set()
+    due = [one for one in plan.changes if one.disruption.rank <= limit.rank or (one.tunable, one.subject) in repeated]
+    if not due:
         return Pass(report, judged)
-    applied = session.apply(limit=limit, replace=True, stop=stop.is_set)
+    log.info(
+        "repairing",
+        extra={"fields": {"changes": [_due_fields(change) for change in due[:DUE_SHOWN]], "count": len(due)}},
+    )
+    applied = session.apply(limit=limit, again=again, replace=True, stop=stop.is_set)
     for outcome in applied.results:
         level = logging.WARNING if outcome.result == "failed" else logging.INFO
         finding = next(
@@ -118,6 +130,17 @@ def _pass(session: Session, stop: threading.Event, limit: Disruption) -> Pass:
         log.log(level, "change", extra={"fields": _change_fields(outcome, finding)})
     drifted = tuple(finding for finding in report.findings if finding.verdict is Verdict.DRIFTED)
     return Pass(applied.report, judged, applied, drifted)
+
+
+def _due_fields(change: Change) -> dict[str, Any]:
+    """What is about to be written, said before it is."""
+    return {
+        "tunable": change.tunable,
+        "subject": change.subject,
+        "found": change.prior.get("live"),
+        "wanted": change.desired,
+        "kept_by": change.persistence,
+    }
 
 
 def _change_fields(outcome: Any, finding: Finding | None) -> dict[str, Any]:
@@ -142,15 +165,12 @@ def serve_file(
     load: Callable[[], Profile],
     interval_s: int,
     metrics_address: str,
-    commands: Callable[[list[str]], int] | None = None,
 ) -> int:
     """Check and repair against a profile file, read anew at each pass, until SIGTERM.
 
-    A profile that cannot be read changes nothing: the last good one goes on. With `commands`, which runs a command
-    line, short commands are served.
+    A profile that cannot be read changes nothing: the last good one goes on.
     """
     set_up_logging()
-    server = _command_server(commands) if commands is not None and socket_path() else None
     metrics = Metrics()
     metrics.serve(metrics_address)
     session.state.make_folder(session.folder)
@@ -158,15 +178,13 @@ def serve_file(
     current.specs()
     last = ""
     with stop_event() as stop, session.state.locked(f"{session.folder}/{DAEMON_LOCK}"):
-        log.info("started", extra={"fields": {"profile": current.profile.name, "revision": current.profile.revision}})
-        if server is not None:
-            server.open(socket_path())
+        log.info("started", extra={"fields": _about(current)})
         failures = 0
         while not stop.is_set():
             current = _reloaded(current, load, metrics)
             try:
                 _revert_if_due(current)
-                done = run_pass(current, stop, metrics)
+                done = run_pass(current, stop, metrics, again=True)
                 last = _say_findings(done.report, last)
                 failures = 0
             except Exception as error:  # nothing that a pass meets may end the daemon
@@ -174,27 +192,21 @@ def serve_file(
                 metrics.failed()
                 log_failure(error)
             metrics.beat()
-            if server is not None and server.has_ended():
-                log.warning("commands are no longer served: the process for it has ended")
             stop.wait(next_wait_s(interval_s, failures, _until_deadline(current)))
-        if server is not None:
-            server.close()
         log.info("stopped; everything stays as it is")
     return 0
 
 
-def _command_server(run: Callable[[list[str]], int]) -> CommandServer:
-    """A server forked before there is a thread, a lock or an open file, with all that audit, plan and apply need."""
-    for module in ("yaml", "tuneagent.confirmation", "tuneagent.report.text"):
-        importlib.import_module(module)
-    known = registry()
-    for tunable in known:
-        known[tunable]
-    for name in builtin_names():
-        found = builtin(name)
-        if found is not None:
-            specs_of(resolve(found), known)
-    return CommandServer(run)
+def _about(session: Session) -> dict[str, Any]:
+    """What the daemon follows, and what it will do about drift."""
+    drift = session.profile.spec.drift or "report"
+    does = {
+        "report": "nothing is written; `drift: repair` in the profile would have settings written again",
+        "repair": "settings of class live are written again where they are not as wanted",
+        "freeze": "nothing is written",
+    }
+    profile = session.profile
+    return {"profile": profile.name, "revision": profile.revision, "drift": drift, "does": does[drift]}
 
 
 def next_wait_s(interval_s: float, failures: int, until_deadline_s: float | None = None) -> float:

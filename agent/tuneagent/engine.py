@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from tuneagent.errors import ReadFailed
+from tuneagent.errors import UsageError, reason_of
 from tuneagent.journal import Held, Key
 from tuneagent.model import (
     Absent,
@@ -66,22 +66,21 @@ def observe(facts: Facts, specs: Mapping[str, Any], registry: Mapping[str, Tunab
     for name in ordered({name: registry[name] for name in specs if name in registry}):
         tunable = registry[name]
         readings, desired = _looked_at(facts, tunable, specs[name])
-        refusals, waits, busy = {}, {}, {}
+        refusals, waits, busy = dict[Subject, str](), dict[Subject, str](), dict[Subject, str]()
         for subject, wanted in desired.items():
-            live = readings[subject].live
-            if isinstance(live, Value) and not tunable.matches(live.value, wanted):
-                try:
-                    reason = tunable.refuse(facts, subject, wanted)
-                except ReadFailed as error:
-                    reason = f"whether it can be written was not found out: {error}"
-                if reason is not None:
-                    refusals[subject] = reason
-                waiting = tunable.waits(facts, subject)
-                if waiting is not None:
-                    waits[subject] = waiting
-                user = tunable.busy(facts, subject, wanted)
-                if user is not None:
-                    busy[subject] = user
+            try:
+                live = readings[subject].live
+                if not isinstance(live, Value) or tunable.matches(live.value, wanted):
+                    continue
+                for found_of, ask in (
+                    (refusals, tunable.refuse(facts, subject, wanted)),
+                    (waits, tunable.waits(facts, subject)),
+                    (busy, tunable.busy(facts, subject, wanted)),
+                ):
+                    if ask is not None:
+                        found_of[subject] = ask
+            except Exception as error:  # one subject's trouble is that subject's
+                refusals[subject] = f"whether it can be written was not found out: {reason_of(error)}"
         found.append(Observed(tunable, readings, desired, refusals, waits, busy))
     return found
 
@@ -92,18 +91,20 @@ def _looked_at(
     """What is there and what is wanted. A file beside the setting that cannot be read makes it unknown, no more."""
     try:
         subjects = tunable.subjects(facts, spec)
-    except ReadFailed as error:
-        return {"host": Reading(Unreadable(str(error)), evidence=tunable.name)}, {}
+    except UsageError:
+        raise
+    except Exception as error:  # one boundary around each tunable and each subject
+        return {"host": Reading(Unreadable(reason_of(error)), evidence=tunable.name)}, {}
     readings = {}
     for subject in subjects:
         try:
             readings[subject] = tunable.read(facts, subject)
-        except ReadFailed as error:
-            readings[subject] = Reading(Unreadable(str(error)), evidence=tunable.name)
+        except Exception as error:
+            readings[subject] = Reading(Unreadable(reason_of(error)), evidence=tunable.name)
     try:
         return readings, tunable.desire(facts, spec, readings)
-    except ReadFailed as error:
-        failed = Reading(Unreadable(str(error)), evidence=tunable.name)
+    except Exception as error:
+        failed = Reading(Unreadable(reason_of(error)), evidence=tunable.name)
         return dict.fromkeys(subjects, failed), {}
 
 
@@ -125,7 +126,10 @@ def diff(observed: Iterable[Observed], accepts: Sequence[Accept] = (), today: da
     judged = []
     for one in observed:
         for subject, reading in one.readings.items():
-            result = _judge(one, subject, reading)
+            try:
+                result = _judge(one, subject, reading)
+            except Exception as error:  # a value that makes no sense is that subject's trouble
+                result = _unjudged(one, subject, reading, error)
             accept = _accepted(accepts, one.tunable.name, subject, today)
             if accept is not None and result.finding.is_open:
                 finding = msgspec.structs.replace(
@@ -171,6 +175,18 @@ def shown(observation: Observation | None) -> Setting:
     return observation.value if isinstance(observation, Value) else None
 
 
+def _unjudged(one: Observed, subject: Subject, reading: Reading, error: Exception) -> Judged:
+    finding = Finding(
+        tunable=one.tunable.name,
+        subject=subject,
+        verdict=Verdict.UNKNOWN,
+        severity=one.tunable.about.severity,
+        evidence=reading.evidence,
+        advice=f"not judged: {reason_of(error)}",
+    )
+    return Judged(finding)
+
+
 def _judge(one: Observed, subject: Subject, reading: Reading) -> Judged:
     tunable, live = one.tunable, reading.live
     about = tunable.describe(subject)
@@ -205,6 +221,8 @@ def _judge(one: Observed, subject: Subject, reading: Reading) -> Judged:
     has_entries = tunable.drop_in is not None and reading.impossible is None
     at_boot = reading.persisted
     boots_right = isinstance(at_boot, Value) and tunable.matches(at_boot.value, wanted)
+    if live_ok and reading.own and isinstance(at_boot, Value) and tunable.lowers(at_boot.value, live.value):
+        boots_right = False
     entries_ok = boots_right
     if not has_entries:
         # Where we cannot write, only a file that sets something else makes the next boot wrong.
@@ -292,7 +310,7 @@ def make_plan(
                 tunable=tunable.name,
                 subject=subject,
                 prior=item.prior,
-                desired=item.finding.desired,
+                desired=tunable.value_for(subject, item.finding.desired, item.prior["live"], item.prior["persisted"]),
                 disruption=tunable.disruption,
                 persistence=f"/{item.mechanism or tunable.drop_in.path}"
                 if item.needs_entries and tunable.drop_in is not None

@@ -7,6 +7,11 @@ class TuneError(Exception):
     """Anything that ends a command with exit code 1."""
 
 
+def reason_of(error: Exception) -> str:
+    """What people read of an error at a boundary: our own say it themselves, of any other the kind is said too."""
+    return str(error) if isinstance(error, TuneError) else f"{type(error).__name__}: {error}"
+
+
 class PathMissing(TuneError):
     """The file does not exist (ENOENT, ENOTDIR): a fact about the host, not a failure."""
 

@@ -6,6 +6,7 @@ interrupted. No driver, a lost GPU and a call that this board lacks are values, 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -23,10 +24,11 @@ RECORDED_PATH = "tuneagent/gpus.json"
 
 
 class ComputeInstance(msgspec.Struct, frozen=True):
-    """A compute instance inside a GPU instance."""
+    """A compute instance inside a GPU instance. `slices` is 0 where it was not read, as in older captures."""
 
     id: int
     profile_id: int
+    slices: int = 0
 
 
 class GpuInstance(msgspec.Struct, frozen=True):
@@ -38,6 +40,19 @@ class GpuInstance(msgspec.Struct, frozen=True):
     size: int
     compute_instances: tuple[ComputeInstance, ...] = ()
     pids: tuple[int, ...] = ()
+
+
+def compute_layout(slices: int, computes: Sequence[int]) -> str | None:
+    """How the compute slices of a GPU instance are divided, such as `1c+2c`; `none` without any compute instance.
+
+    None where one compute instance has all of them, which is what MIG layouts of ours mean. `computes` are the slices
+    of each compute instance, 0 for one whose slices are not known.
+    """
+    if not computes:
+        return "none"
+    if len(computes) == 1 and computes[0] in (0, slices):
+        return None
+    return "+".join(f"{one}c" if one else "?c" for one in sorted(computes))
 
 
 class MigProfile(msgspec.Struct, frozen=True):
@@ -59,6 +74,11 @@ class Mig(msgspec.Struct, frozen=True):
     pending: bool
     profiles: tuple[MigProfile, ...] = ()
     instances: tuple[GpuInstance, ...] = ()
+
+    def computes(self, instance: GpuInstance) -> str | None:
+        """The compute layout of one of its instances; None for one compute instance that has all of it."""
+        slices = next((profile.slices for profile in self.profiles if profile.name == instance.profile), 0)
+        return compute_layout(slices, [one.slices for one in instance.compute_instances])
 
 
 class GpuDevice(msgspec.Struct, frozen=True, kw_only=True):
@@ -127,6 +147,20 @@ class GpuSnapshot(msgspec.Struct, frozen=True, kw_only=True):
         """The GPU of that UUID."""
         return next((device for device in self.devices if device.uuid == uuid), None)
 
+    def named(self, name: str) -> GpuDevice | None:
+        """The GPU that people mean by a UUID, an index of NVML or a PCI address."""
+        for device in self.devices:
+            names = (device.uuid, str(device.index), device.pci, (device.pci or "").removeprefix("0000:"))
+            if name.lower() in [one.lower() for one in names if one]:
+                return device
+        return None
+
+    def names(self) -> str:
+        """The GPUs that are here, as a sentence lists them."""
+        return (
+            ", ".join(f"{device.index} {device.uuid} {device.pci or ''}".strip() for device in self.devices) or "none"
+        )
+
 
 # What one pass knows of the GPUs: a snapshot, no driver, or a failure.
 GpuFacts = GpuSnapshot | Absent | Unreadable
@@ -181,7 +215,8 @@ def set_power_limit(host: Host, uuid: str, limit_w: float) -> None:
 def set_mig(host: Host, uuid: str, layout: dict[str, Any]) -> None:
     """Bring one GPU to `{enabled, instances: [{profile, start}]}`, keeping instances that are in it already.
 
-    Raises WriteFailed; instances made before a failure are taken away again.
+    Raises WriteFailed, which says what is there after the failure. An instance whose compute slices are divided is
+    never destroyed.
     """
     _write(host, ["mig", uuid, msgspec.json.encode(layout).decode()])
 

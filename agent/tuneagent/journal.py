@@ -6,8 +6,9 @@ setting that we hold, the value before our first write since the last undo.
 
 from __future__ import annotations
 
+import contextlib
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Literal
 
 import msgspec
@@ -22,7 +23,7 @@ READABLE = (1, 2)
 COMPACT_BYTES = 1024 * 1024
 NAME = "journal.jsonl"
 
-Step = Literal["intended", "done", "verified", "reverted", "undone"]
+Step = Literal["intended", "done", "verified", "reverted", "left", "undone"]
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True):
@@ -39,7 +40,8 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
 class Record(msgspec.Struct, frozen=True, kw_only=True):
     """One line. All steps but `intended` only name the subjects they are about in `entries`.
 
-    `reverted` takes back the last intention alone, `undone` all that we ever wrote to the subject.
+    `reverted` takes back the last intention alone, `undone` all that we ever wrote to the subject. `left` says what was
+    there after a write failed and going back failed too: `wrote` is what was read then.
     """
 
     step: Step
@@ -109,10 +111,36 @@ class Held(msgspec.Struct, frozen=True, kw_only=True):
 Key = tuple[str, Subject]
 
 
+class NotUnderstood(msgspec.Struct, frozen=True, kw_only=True):
+    """A sound line that this version cannot read, as of a newer version. It is kept, and costs itself alone."""
+
+    tunable: str
+    subjects: tuple[str, ...]
+    error: str
+    line: bytes
+
+
+class Decoded(msgspec.Struct, frozen=True, kw_only=True):
+    """A journal's records, the lines that are not understood, and the length of its sound part in bytes."""
+
+    records: tuple[Record, ...]
+    foreign: tuple[NotUnderstood, ...]
+    sound: int
+
+
 class _Line(msgspec.Struct, frozen=True):
     v: int
     crc: str
     record: msgspec.Raw
+
+
+class _AnyEntry(msgspec.Struct, frozen=True):
+    subject: str = "?"
+
+
+class _AnyRecord(msgspec.Struct, frozen=True):
+    tunable: str = "?"
+    entries: tuple[_AnyEntry, ...] = ()
 
 
 def encode(record: Record) -> bytes:
@@ -122,13 +150,14 @@ def encode(record: Record) -> bytes:
     return msgspec.json.encode(_Line(VERSION, crc, msgspec.Raw(body))) + b"\n"
 
 
-def decode(data: bytes) -> tuple[list[Record], int]:
-    """Records of a journal, and the length of its sound part in bytes.
+def decode(data: bytes) -> Decoded:
+    """What a journal holds.
 
     A last line without its end is what a crash during an append leaves: it was never acted on, and is dropped.
     Damage anywhere else, a whole last line included, raises JournalError: then nobody knows what to go back to.
     """
     records: list[Record] = []
+    foreign: list[NotUnderstood] = []
     sound = 0
     lines = data.split(b"\n")
     for number, line in enumerate(lines[:-1], start=1):
@@ -140,11 +169,23 @@ def decode(data: bytes) -> tuple[list[Record], int]:
                 )
             if f"{zlib.crc32(outer.record):08x}" != outer.crc:
                 raise ValueError("checksum differs")
-            records.append(msgspec.json.decode(outer.record, type=Record))
         except (msgspec.MsgspecError, ValueError) as error:
             raise JournalError(f"journal line {number} is damaged ({error}); nothing is written") from None
+        try:
+            records.append(msgspec.json.decode(outer.record, type=Record))
+        except (msgspec.MsgspecError, ValueError) as error:
+            foreign.append(_not_understood(line, outer.record, f"line {number}: {error}"))
         sound += len(line) + 1
-    return records, sound
+    return Decoded(records=tuple(records), foreign=tuple(foreign), sound=sound)
+
+
+def _not_understood(line: bytes, record: msgspec.Raw, error: str) -> NotUnderstood:
+    try:
+        about = msgspec.json.decode(record, type=_AnyRecord)
+    except (msgspec.MsgspecError, ValueError):
+        about = _AnyRecord()
+    subjects = tuple(entry.subject for entry in about.entries)
+    return NotUnderstood(tunable=about.tunable, subjects=subjects, error=error, line=line)
 
 
 def fold(records: Iterable[Record]) -> dict[Key, Held]:
@@ -165,6 +206,8 @@ def fold(records: Iterable[Record]) -> dict[Key, Held]:
                 held.pop(key, None)
                 if previous is not None:
                     held[key] = previous
+            elif before is not None and record.step == "left":
+                held[key] = msgspec.structs.replace(before, step=record.step, wrote=entry.wrote)
             elif before is not None:
                 held[key] = msgspec.structs.replace(before, step=record.step)
     return held
@@ -214,15 +257,19 @@ class Journal:
         self.path = f"{folder}/{NAME}"
 
     def records(self) -> list[Record]:
-        """All sound records. Raises JournalError."""
-        return decode(self._data())[0]
+        """All records that are understood. Raises JournalError."""
+        return list(decode(self._data()).records)
+
+    def foreign(self) -> list[NotUnderstood]:
+        """Sound lines that this version does not understand. Raises JournalError."""
+        return list(decode(self._data()).foreign)
 
     def held(self) -> dict[Key, Held]:
         """Settings held now."""
         return fold(self.records())
 
     def append(self, record: Record) -> None:
-        """Add a record. Raises JournalError: write nothing then.
+        """Add a record. Raises JournalError: begin nothing then.
 
         What allows or ends something is on disk when this returns. That a write was done and verified need not be:
         if it is lost, recovery looks at the setting and finds the same.
@@ -231,29 +278,29 @@ class Journal:
         try:
             add(self.path, encode(record))
         except WriteFailed as error:
-            raise JournalError(f"the journal cannot be written, so nothing is changed: {error}") from None
+            raise JournalError(f"the journal cannot be written: {error}") from None
 
     def open_for_writing(self) -> None:
         """Make the folder and cut off a torn last line. Call with the host's lock held."""
         try:
             self._files.make_folder(self.folder)
             data = self._data()
-            sound = decode(data)[1]
+            sound = decode(data).sound
             if sound != len(data):
                 self._files.replace(self.path, data[:sound], mode=0o600)
         except WriteFailed as error:
-            raise JournalError(f"the journal cannot be written, so nothing is changed: {error}") from None
+            raise JournalError(f"the journal cannot be written, so nothing was begun: {error}") from None
 
     def shrink(self, limit_bytes: int = COMPACT_BYTES) -> None:
         """Compact a long file. Only after recovery: an open intention must keep what it came from."""
         data = self._data()
         if len(data) <= limit_bytes:
             return
-        kept = compact(decode(data)[0])
-        try:
-            self._files.replace(self.path, b"".join(encode(record) for record in kept), mode=0o600)
-        except WriteFailed as error:
-            raise JournalError(f"the journal cannot be written, so nothing is changed: {error}") from None
+        found = decode(data)
+        lines = [one.line + b"\n" for one in found.foreign] + [encode(one) for one in compact(found.records)]
+        # What cannot be made shorter now stays long: whether there is room is seen at the next append.
+        with contextlib.suppress(WriteFailed):
+            self._files.replace(self.path, b"".join(lines), mode=0o600)
 
     def _data(self) -> bytes:
         try:
@@ -266,7 +313,7 @@ class Journal:
             raise JournalError(f"the journal cannot be read: {error}; it is for root alone") from None
 
 
-def compact(records: list[Record]) -> list[Record]:
+def compact(records: Sequence[Record]) -> list[Record]:
     """The fewest records that fold to the same settings held, baselines included."""
     kept: list[Record] = []
     for held in fold(records).values():
@@ -280,5 +327,6 @@ def compact(records: list[Record]) -> list[Record]:
         )
         kept.append(held.record("intended", first))
         if held.step != "intended":
-            kept.append(held.record(held.step, Entry(subject=held.subject)))
+            wrote = held.wrote if held.step == "left" else None
+            kept.append(held.record(held.step, Entry(subject=held.subject, wrote=wrote)))
     return kept

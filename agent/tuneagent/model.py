@@ -104,6 +104,8 @@ class Reading(msgspec.Struct, frozen=True):
     mechanism: str | None = None
     impossible: str | None = None
     owner: str | None = None
+    # Whether `persisted` is what our own drop-in says.
+    own: bool = False
 
 
 class About(msgspec.Struct, frozen=True):

@@ -193,7 +193,8 @@ def computes_of(instance: Any) -> list[tuple[Any, ComputeInstance]]:
         count = ctypes.c_uint(_INSTANCE_LIMIT)
         pynvml.nvmlGpuInstanceGetComputeInstances(instance, info.id, array, ctypes.byref(count))
         for compute in list(array)[: count.value]:
-            found.append((compute, ComputeInstance(pynvml.nvmlComputeInstanceGetInfo(compute).id, info.id)))
+            own = pynvml.nvmlComputeInstanceGetInfo(compute).id
+            found.append((compute, ComputeInstance(own, info.id, info.sliceCount)))
     return found
 
 

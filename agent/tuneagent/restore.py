@@ -8,11 +8,14 @@ from typing import Any
 
 import msgspec
 
-from tuneagent.errors import ReadFailed, WriteFailed
+from tuneagent.errors import JournalError, ReadFailed, WriteFailed, reason_of
 from tuneagent.host import Host
 from tuneagent.journal import Entry, Held, Journal, Key, Step
 from tuneagent.model import Absent, Lifetime, Setting, Subject, Unreadable, Value
 from tuneagent.tunable import Facts, Tunable
+
+GO_ON = "make room for the journal and run undo again"
+NOT_UNDERSTOOD = "not understood by this version"
 
 
 class Undone(msgspec.Struct, frozen=True, kw_only=True):
@@ -71,18 +74,28 @@ def restore(
                 after = tunable.read(Facts(facts.host), subject).live
                 if after != Value(value):
                     problem = f"wrote {value!r}, reads back {after}"
-    except (WriteFailed, ReadFailed) as error:
-        problem = str(error)
+    except Exception as error:  # one setting's trouble, whatever it is, is told of that setting
+        problem = reason_of(error)
     try:
         # Whatever became of the running value, our file is ours: it must not set our value at the next boot.
         restore_entries(facts, tunable, entries)
-    except (WriteFailed, ReadFailed) as error:
-        problem = f"{problem}; {error}" if problem else str(error)
+    except Exception as error:
+        problem = f"{problem}; {reason_of(error)}" if problem else reason_of(error)
     return problem
 
 
 def _note(journal: Journal, host: Host, step: Step, held: Held, reason: str) -> None:
     journal.append(held.record(step, Entry(subject=held.subject), time=host.now(), reason=reason))
+
+
+def _noted(journal: Journal, host: Host, step: Step, held: Held, reason: str, result: Undone) -> Undone:
+    """A result with its record. Where that cannot be written, what was done is said all the same."""
+    try:
+        _note(journal, host, step, held, reason)
+    except JournalError as error:
+        done = "it is as it should be" if result.value is None else f"it is {result.value!r} now"
+        return msgspec.structs.replace(result, result="failed", reason=f"{done}, but not noted: {error}; {GO_ON}")
+    return result
 
 
 def recover(host: Host, journal: Journal, registry: Mapping[str, Tunable[Any]]) -> list[Undone]:
@@ -91,9 +104,8 @@ def recover(host: Host, journal: Journal, registry: Mapping[str, Tunable[Any]]) 
     A group that is all-or-nothing goes back as a whole unless all of it is new.
     """
     open_items = [held for held in journal.held().values() if held.step == "intended"]
-    for path in {
-        path for tunable in registry.values() if tunable.drop_in is not None for path in tunable.drop_in.files
-    }:
+    drop_ins = [tunable.drop_in for tunable in registry.values() if tunable.drop_in is not None]
+    for path in {path for drop_in in drop_ins for path in drop_in.files}:
         with contextlib.suppress(WriteFailed, ReadFailed):
             host.files.sweep(path)
     facts = Facts(host)
@@ -101,7 +113,11 @@ def recover(host: Host, journal: Journal, registry: Mapping[str, Tunable[Any]]) 
     states: dict[Key, str] = {}
     for held in open_items:
         tunable = registry.get(held.tunable)
-        state = "unknown" if tunable is None else _state(facts, tunable, held)
+        state = "unknown"
+        if tunable is not None:
+            # What cannot be told of one setting is unknown, and left alone.
+            with contextlib.suppress(Exception):
+                state = _state(facts, tunable, held)
         states[(held.tunable, held.subject)] = state
         if state != "new" and tunable is not None and tunable.all_or_nothing:
             unfinished.add((held.tunable, held.plan))
@@ -109,8 +125,8 @@ def recover(host: Host, journal: Journal, registry: Mapping[str, Tunable[Any]]) 
     for held in reversed(open_items):
         state = states[(held.tunable, held.subject)]
         if state == "new" and (held.tunable, held.plan) not in unfinished:
-            _note(journal, host, "done", held, "found written after a crash")
-            resolved.append(_undone(held, "undone", held.wrote, "found written, kept"))
+            found = _undone(held, "undone", held.wrote, "found written, kept")
+            resolved.append(_noted(journal, host, "done", held, "found written after a crash", found))
             continue
         if state in ("unknown", "foreign"):
             resolved.append(_undone(held, "conflict", None, f"after a crash its value is {state}; left alone"))
@@ -121,8 +137,8 @@ def recover(host: Host, journal: Journal, registry: Mapping[str, Tunable[Any]]) 
         if problem:
             resolved.append(_undone(held, "failed", None, problem))
         else:
-            _note(journal, host, "reverted", held, "taken back after a crash")
-            resolved.append(_undone(held, "undone", held.prior, "taken back after a crash"))
+            back = _undone(held, "undone", held.prior, "taken back after a crash")
+            resolved.append(_noted(journal, host, "reverted", held, "taken back after a crash", back))
     return resolved
 
 
@@ -197,11 +213,24 @@ def _undo_all(
         if tunable is None:
             results.append(_undone(held, "failed", None, f"this tuneagent knows no tunable {held.tunable}"))
             continue
-        result = _undo_one(Facts(host), tunable, held, force=force)
+        try:
+            result = _undo_one(Facts(host), tunable, held, force=force)
+        except Exception as error:  # one row costs that row alone
+            results.append(_undone(held, "failed", None, f"{reason_of(error)}; it is left as it is"))
+            continue
         if result.is_settled:
-            _note(journal, host, "undone", held, result.reason or result.result)
+            result = _noted(journal, host, "undone", held, result.reason or result.result, result)
         results.append(result)
     return results
+
+
+def foreign_results(journal: Journal) -> list[Undone]:
+    """Lines of the journal that this version does not understand, as what undo says of them."""
+    return [
+        Undone(tunable=one.tunable, subject=subject, result="failed", reason=f"{NOT_UNDERSTOOD} ({one.error}); kept")
+        for one in journal.foreign()
+        for subject in one.subjects or ("?",)
+    ]
 
 
 def _undo_one(facts: Facts, tunable: Tunable[Any], held: Held, *, force: bool) -> Undone:

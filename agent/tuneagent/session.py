@@ -12,13 +12,13 @@ import msgspec
 
 from tuneagent import __version__, engine
 from tuneagent.apply import Outcome, apply, context_of
-from tuneagent.errors import PathMissing, PlanMoved, ReadFailed, UsageError
+from tuneagent.errors import PathMissing, PlanMoved, ProfileInvalid, ReadFailed, UsageError
 from tuneagent.host import Files, Host
 from tuneagent.host.processes import machine
 from tuneagent.journal import Held, Journal, Key
-from tuneagent.model import Absent, Disruption, HostName, Plan, Report, digest_of, summarize
+from tuneagent.model import Absent, Change, Disruption, HostName, Plan, Report, digest_of, summarize
 from tuneagent.pattern import pattern
-from tuneagent.restore import Undone, recover, undo
+from tuneagent.restore import Undone, foreign_results, recover, undo
 from tuneagent.tunable import Facts, Tunable
 from tuneagent.tunables import registry as all_tunables
 from tuneagent.tunables import specs_of
@@ -58,6 +58,9 @@ class Session:
     folder: str
     profile: Profile
     registry: Mapping[str, Tunable[Any]] = field(default_factory=all_tunables)
+    # Whether a name of hardware that is not here is wrong use. One profile serves many nodes of a cluster, and a daemon
+    # outlives a card: there it is told as gone.
+    is_strict: bool = False
 
     @property
     def journal(self) -> Journal:
@@ -79,7 +82,12 @@ class Session:
 
     def observe(self) -> list[engine.Judged]:
         """Read the host and compare it with the profile."""
-        observed = engine.observe(Facts(self.host), self.specs(), self.registry)
+        specs, facts = self.specs(), Facts(self.host)
+        observed = engine.observe(facts, specs, self.registry)
+        if self.is_strict:
+            wrong = [told for name, spec in specs.items() for told in self.registry[name].not_here(facts, spec)]
+            if wrong:
+                raise ProfileInvalid([f"spec.tune.{told}" for told in wrong], f"profile {self.profile.name}")
         today = datetime.fromtimestamp(self.host.now(), timezone.utc).date()
         return engine.diff(observed, self.profile.spec.accept, today)
 
@@ -136,11 +144,16 @@ class Session:
         only: tuple[str, ...] = (),
         limit: Disruption = Disruption.LIVE,
         replace: bool = False,
+        again: bool = False,
         confirm_within_s: float | None = None,
         arm: Callable[[float], None] = lambda deadline: None,
         stop: Callable[[], bool] = lambda: False,
     ) -> Applied:
-        """Plan and write, under the lock. Raises PlanMoved, UsageError, JournalError, Locked."""
+        """Plan and write, under the lock. Raises PlanMoved, UsageError, JournalError, Locked.
+
+        `limit` is the heaviest class of change to make. With `again` settings of GPUs that were applied before and that
+        a driver that was loaded anew has forgotten are applied again, whatever the limit.
+        """
         if self.host.files.exists(HOLD_PATH):
             raise UsageError(f"/{HOLD_PATH} is there: nothing is written on this host until it is removed")
         with self.locked() as journal:
@@ -152,6 +165,11 @@ class Session:
                 raise PlanMoved(f"the plan now has digest {plan.digest}, not {digest}: look at it again")
             facts = Facts(self.host)
             context = context_of(facts, self.profile.identity, with_driver="gpu" in self.profile.spec.tune)
+            repeated = repeats(plan, journal.held()) if again else set()
+
+            def allowed(change: Change) -> bool:
+                return change.disruption.rank <= limit.rank or (change.tunable, change.subject) in repeated
+
             if confirm_within_s is not None:
                 self._await_confirmation(plan, limit, confirm_within_s, arm)
             outcomes = apply(
@@ -160,7 +178,7 @@ class Session:
                 journal,
                 self.registry,
                 context,
-                limit=limit,
+                allowed=allowed,
                 undo_held=lambda key: _undo_held(self, journal, key),
                 stop=stop,
             )
@@ -179,7 +197,8 @@ class Session:
                 self.state.remove(f"{self.folder}/{CONFIRM}")
             # What a crash had left open was settled first; where it was kept, the undo that followed speaks for it.
             told = {(result.tunable, result.subject) for result in results}
-            return [item for item in recovered if (item.tunable, item.subject) not in told] + results
+            kept = foreign_results(journal) if keys is None else []
+            return [item for item in recovered if (item.tunable, item.subject) not in told] + results + kept
 
     def _refuse_other_profile(self, journal: Journal, replace: bool) -> None:
         others = sorted({held.profile for held in journal.held().values()} - {self.profile.name})
@@ -227,6 +246,19 @@ class Session:
         return results
 
 
+def repeats(plan: Plan, held: Mapping[Key, Held]) -> set[Key]:
+    """Changes of GPUs that bring back exactly what this host was given before: leave for these was given then."""
+    return {
+        (change.tunable, change.subject)
+        for change in plan.changes
+        if change.disruption is Disruption.GPU
+        and change.persistence != engine.BASELINE
+        and (before := held.get((change.tunable, change.subject))) is not None
+        and before.step in ("done", "verified")
+        and before.wrote == change.desired
+    }
+
+
 def _is_offline(host: Host, subject: str) -> bool:
     """Whether a subject is of a CPU that is there and switched off, as an SMT sibling: it is not gone."""
     number = subject.removeprefix("cpu:").partition("/")[0]
@@ -240,7 +272,10 @@ def _is_offline(host: Host, subject: str) -> bool:
 
 def _stays(facts: Facts, tunable: Tunable[Any], subject: str) -> bool:
     """Whether a change that cannot be taken back is still in force: its subject is there."""
-    return tunable.one_way(subject) is not None and not isinstance(tunable.read(facts, subject).live, Absent)
+    try:
+        return tunable.one_way(subject) is not None and not isinstance(tunable.read(facts, subject).live, Absent)
+    except Exception:  # a row that this version does not know: undo says so of it
+        return False
 
 
 def _undo_held(session: Session, journal: Journal, key: Key) -> str | None:

@@ -105,6 +105,11 @@ class Tunable(Generic[S]):
         """What the spec is about on this host."""
         raise NotImplementedError
 
+    def not_here(self, facts: Facts, spec: S) -> list[str]:
+        """Faults of a spec on this very host: names of hardware that it does not have, with what it has."""
+        del facts, spec
+        return []
+
     def read(self, facts: Facts, subject: Subject) -> Reading:
         """One subject as found. Never raises for a host that lacks it or refuses the read."""
         raise NotImplementedError
@@ -116,6 +121,19 @@ class Tunable(Generic[S]):
     def matches(self, observed: Setting, desired: Setting) -> bool:
         """Whether a value found satisfies the one wanted."""
         return bool(observed == desired)
+
+    def value_for(self, subject: Subject, desired: Setting, live: Setting, persisted: Setting) -> Setting:
+        """The value to write for what is wanted, seeing what is there now and at the next boot (None: nothing known).
+
+        Where `desired` is a limit, what satisfies it already stands: a lower limit never lowers.
+        """
+        del subject, live, persisted
+        return desired
+
+    def lowers(self, own: Setting, live: Setting) -> bool:
+        """Whether our own line would take away at boot what the host has now, although both satisfy what is wanted."""
+        del own, live
+        return False
 
     def written(self, desired: Setting) -> Setting:
         """The very value that a write makes effective, where `desired` is a condition; undo compares with it."""

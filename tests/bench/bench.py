@@ -133,70 +133,44 @@ def stop(process: subprocess.Popen[str]) -> None:
 
 
 @contextlib.contextmanager
-def own_daemon(environment: dict[str, str], profile: str, state: str) -> Iterator[tuple[int, int]]:
-    """Our daemon on an idle profile, serving commands: its process and that of its command server."""
+def own_daemon(profile: str, state: str) -> Iterator[int]:
+    """Our daemon: its process."""
     argv = [TUNEAGENT, "--state-dir", state, "daemon", "-f", profile, "--metrics", "127.0.0.1:19639"]
-    with tempfile.TemporaryDirectory() as folder:
-        environment["TUNEAGENT_SOCKET"] = f"{folder}/commands.sock"
-        process = subprocess.Popen(argv, env=environment, stderr=subprocess.DEVNULL, text=True)
-        try:
-            while not Path(environment["TUNEAGENT_SOCKET"]).exists():
-                time.sleep(0.05)
-            server = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()[0]
-            yield process.pid, int(server)
-        finally:
-            environment["TUNEAGENT_SOCKET"] = ""
-            stop(process)
-
-
-def report_only(folder: Path) -> str:
-    """A profile with which our daemon changes nothing."""
-    path = folder / "report.yaml"
-    path.write_text(
-        "apiVersion: tuneagent.dev/v1alpha1\nkind: TuningProfile\nmetadata: {name: report}\n"
-        "spec: {drift: report, tune: {sysctl: {vm.swappiness: 60}}}\n"
-    )
-    return str(path)
+    process = subprocess.Popen(argv, stderr=subprocess.DEVNULL, text=True)
+    try:
+        yield process.pid
+    finally:
+        stop(process)
 
 
 def bench_audit(environment: dict[str, str], profile: str, folder: Path) -> None:
-    """Each asks its running daemon; then ours without one. CPU is of the command and of what the daemons did for it."""
-    state = str(folder / "state")
-    argv = [TUNEAGENT, "--state-dir", state, "audit", "-p", "training"]
+    """Every setting of our largest built-in profile, against the few of the peer's, which asks its daemon."""
+    argv = [TUNEAGENT, "--state-dir", str(folder / "state"), "audit", "-p", "training"]
     peer, _ = start_peer(environment)
-    ours, alone, theirs = list[Cost](), list[Cost](), list[Cost]()
+    ours, theirs = list[Cost](), list[Cost]()
     try:
-        with own_daemon(environment, report_only(folder), state) as pids:
-            before = [_cpu_and_rss(pid)[0] for pid in (*pids, peer.pid)]
-            for _ in range(PAIRS):
-                # Every setting of the largest built-in profile, against the few of the peer's.
-                ours.append(measure(argv, environment))
-                theirs.append(measure(["tuned-adm", "verify"], environment))
-                alone.append(measure(argv, {**environment, "TUNEAGENT_SOCKET": ""}))
-            time.sleep(2)
-            after = [_cpu_and_rss(pid)[0] for pid in (*pids, peer.pid)]
+        before = _cpu_and_rss(peer.pid)[0]
+        for _ in range(PAIRS):
+            ours.append(measure(argv, environment))
+            theirs.append(measure(["tuned-adm", "verify"], environment))
+        time.sleep(2)
+        asked = (_cpu_and_rss(peer.pid)[0] - before) / PAIRS
     finally:
         stop(peer)
-    served = (after[0] - before[0] + after[1] - before[1]) / PAIRS
-    asked = (after[2] - before[2]) / PAIRS
     row("audit | verify: wall", [c.wall_s for c in ours], [c.wall_s for c in theirs], "s")
-    row("audit | verify: CPU", [c.cpu_s + served for c in ours], [c.cpu_s + asked for c in theirs], "s")
-    row("audit alone | verify: wall", [c.wall_s for c in alone], [c.wall_s for c in theirs], "s")
-    row("audit alone | verify: CPU", [c.cpu_s for c in alone], [c.cpu_s + asked for c in theirs], "s")
-    row("audit alone | verify: RSS", [c.rss_mib for c in alone], [c.rss_mib for c in theirs], "MiB")
+    # The peer's daemon does a part of its command's work.
+    row("audit | verify: CPU", [c.cpu_s for c in ours], [c.cpu_s + asked for c in theirs], "s")
+    row("audit | verify: RSS", [c.rss_mib for c in ours], [c.rss_mib for c in theirs], "MiB")
 
 
 def bench_apply(environment: dict[str, str], profile: str, folder: Path) -> None:
-    """Each asks its running daemon to apply the thirty settings; theirs from its start, which waits less; ours alone."""
+    """The thirty settings applied by each; theirs by a command to its daemon, and from its start, which waits less."""
     state = str(folder / "state")
     argv = [TUNEAGENT, "--state-dir", state, "apply", "--yes", "-f", profile]
     undo = [TUNEAGENT, "--state-dir", state, "undo"]
-    ours, alone, theirs, started = list[float](), list[float](), list[float](), list[float]()
+    ours, theirs, started = list[float](), list[float](), list[float]()
     for _ in range(APPLIES):
-        with own_daemon(environment, report_only(folder), str(folder / "daemon")):
-            ours.append(measure(argv, environment).wall_s)
-        subprocess.run(undo, check=True, stdout=subprocess.DEVNULL)
-        alone.append(measure(argv, environment).wall_s)
+        ours.append(measure(argv, environment).wall_s)
         subprocess.run(undo, check=True, stdout=subprocess.DEVNULL)
         peer, seconds = start_peer(environment)
         started.append(seconds)
@@ -205,7 +179,6 @@ def bench_apply(environment: dict[str, str], profile: str, folder: Path) -> None
         stop(peer)
     row("apply | tuned-adm profile", ours, theirs, "s")
     row("apply | start to applied", ours, started, "s")
-    row("apply alone | start", alone, started, "s")
 
 
 def bench_journal(folder: Path) -> None:
@@ -262,7 +235,7 @@ def _cpu_and_rss(pid: int) -> tuple[float, float]:
 def bench_idle(environment: dict[str, str], profile: str, folder: Path) -> None:
     """Both daemons beside each other with nothing to do."""
     taken = [_idle(environment, profile, str(folder / "state")) for _ in range(IDLE_RUNS)]
-    for number, (name, unit) in enumerate((("CPU", "s"), ("RSS", "MiB"), ("PSS, both processes", "MiB"))):
+    for number, (name, unit) in enumerate((("CPU", "s"), ("RSS", "MiB"), ("PSS", "MiB"))):
         ours, theirs = zip(*(one[number] for one in taken), strict=True)
         row(f"idle {IDLE_S:.0f} s: {name}", list(ours), list(theirs), unit)
 
@@ -271,9 +244,9 @@ def _idle(environment: dict[str, str], profile: str, state: str) -> list[tuple[f
     """CPU seconds, resident and proportional memory, ours and the peer's."""
     peer, _ = start_peer(environment)
     try:
-        with own_daemon(environment, profile, state) as (pid, server):
+        with own_daemon(profile, state) as pid:
             time.sleep(5)
-            pids = (pid, server, peer.pid)
+            pids = (pid, peer.pid)
             before = [_cpu_and_rss(one)[0] for one in pids]
             time.sleep(IDLE_S)
             after = [_cpu_and_rss(one) for one in pids]
@@ -283,7 +256,7 @@ def _idle(environment: dict[str, str], profile: str, state: str) -> list[tuple[f
         subprocess.run([TUNEAGENT, "--state-dir", state, "undo"], check=False, stdout=subprocess.DEVNULL)
     cpu = [late[0] - early for early, late in zip(before, after, strict=True)]
     # The clock of /proc counts hundredths: less than one is none.
-    return [(cpu[0] + cpu[1], max(cpu[2], 0.01)), (after[0][1], after[2][1]), (shared[0] + shared[1], shared[2])]
+    return [(cpu[0], max(cpu[1], 0.01)), (after[0][1], after[1][1]), (shared[0], shared[1])]
 
 
 def _pss_mib(pid: int) -> float:
@@ -325,7 +298,7 @@ def bench_writes(folder: Path) -> None:
             "127.0.0.1:19640",
         ]
         started.start("agent", argv, own)
-        spec = {"tune": {"sysctl": {"vm.swappiness": 10}}, "rollout": {"canary": 0, "soak_s": 1}}
+        spec = {"allNodes": True, "tune": {"sysctl": {"vm.swappiness": 10}}, "rollout": {"canary": 0, "soak_s": 1}}
         head = {"apiVersion": "tuneagent.dev/v1alpha1", "kind": "TuningProfile", "metadata": {"name": "bench"}}
 
         wait_for("agent", lambda: _writes() >= 0)
@@ -379,14 +352,14 @@ def main() -> int:
         imported = subprocess.run(
             [TUNEAGENT, "profile", "import", "tuned", PEER_FOLDER], capture_output=True, check=True
         )
-        profile.write_bytes(imported.stdout)
+        # Our daemon is to be at work, as the peer's is.
+        profile.write_bytes(imported.stdout.replace(b"spec:\n", b"spec:\n  drift: repair\n", 1))
         if lacking:
             print(f"no figures beside the peer: {', '.join(lacking)} is missing (packages tuned, dbus)")
         else:
             print(f"{'':<28} {'tuneagent':>9} {'TuneD':>9}      ratio")
             with peer_bus(folder) as environment:
                 for part in parts:
-                    environment["TUNEAGENT_SOCKET"] = ""
                     part(environment, str(profile), folder)
         bench_journal(folder)
         bench_growth(folder)

@@ -182,7 +182,8 @@ def test_a_stored_policy_that_makes_no_sense_begins_nothing_and_ends_nobody(
         for limit in ("lots", -5, "500%", {"a": 1}):
             wait_for("stored", lambda limit=limit: api.patch(path, {"spec": {"maxUnavailable": limit}}), 20)
             wait_for("Accepted=False", lambda: policy_condition(plane)["status"] == "False", 20)
-        assert post(api, "waits", {"nodeSelector": {"matchLabels": {"tier": "refusals"}}, "tune": TUNE}) == ""
+        spec = {"nodeSelector": {"matchLabels": {"tier": "refusals"}}, "tune": TUNE, "rollout": {"soak_s": 1}}
+        assert post(api, "waits", spec) == ""
         found = wait_for("Paused", lambda: paused(plane, "waits"), 20)
         assert "TuningPolicy/default is not valid" in found["message"]
     finally:

@@ -3,7 +3,8 @@
  * FAKE_NVML_BOARD  text file of boards (tests/gpu/boards)
  * FAKE_NVML_STATE  file of the shared state, made at first use
  * FAKE_NVML_KNOBS  text file of faults, read at every call:
- *   lost G | pid G PID [GI] | fail_create N | slow_ms N | no_permission | reset_required G
+ *   lost G | pid G PID [GI] | fail_create N | fail_create_from N | fail_destroy | slow_ms N | no_permission
+ *   reset_required G
  *
  * Structures and return codes: nvml.h of driver 580, as nvidia-ml-py binds it. The MIG state machine follows
  * the MIG user guide for Hopper: the mode changes at once, instances end with it.
@@ -32,7 +33,7 @@ typedef struct { int used; unsigned id, profile; } Ci;
 typedef struct { int used; unsigned id, profile_id, start, size, slices; Ci cis[MAX_CI]; } Gi;
 typedef struct { unsigned persistence, limit, mig; Gi gis[MAX_GI]; } Card;
 typedef struct { int ready; unsigned creates; Card cards[MAX_GPUS]; } State;
-typedef struct { int lost[MAX_GPUS], reset[MAX_GPUS], no_permission; unsigned fail_create;
+typedef struct { int lost[MAX_GPUS], reset[MAX_GPUS], no_permission, fail_destroy; unsigned fail_create, fail_create_from;
                  struct { unsigned gpu, pid, gi; } pids[MAX_PIDS]; unsigned pid_count; } Knobs;
 
 static Board boards[MAX_GPUS];
@@ -105,6 +106,8 @@ static void read_knobs(void) {
         if (!strcmp(key, "reset_required") && n > 1 && a < MAX_GPUS) knobs.reset[a] = 1;
         if (!strcmp(key, "no_permission")) knobs.no_permission = 1;
         if (!strcmp(key, "fail_create") && n > 1) knobs.fail_create = a;
+        if (!strcmp(key, "fail_create_from") && n > 1) knobs.fail_create_from = a;
+        if (!strcmp(key, "fail_destroy")) knobs.fail_destroy = 1;
         if (!strcmp(key, "slow_ms") && n > 1) { struct timespec t = { a / 1000, (long)(a % 1000) * 1000000L }; nanosleep(&t, NULL); }
         if (!strcmp(key, "pid") && n > 2 && knobs.pid_count < MAX_PIDS) {
             knobs.pids[knobs.pid_count].gpu = a;
@@ -340,6 +343,7 @@ int nvmlDeviceCreateGpuInstanceWithPlacement(Device d, unsigned id, const Placem
     if (knobs.no_permission) return leave(NO_PERMISSION);
     if (!p || !card->mig) return leave(!p ? INVALID : NOT_SUPPORTED);
     if (knobs.fail_create && ++state->creates == knobs.fail_create) return leave(NO_RESOURCES);
+    if (knobs.fail_create_from && ++state->creates >= knobs.fail_create_from) return leave(NO_RESOURCES);
     for (unsigned i = 0; i < p->count; i++) fits |= p->starts[i] == place->start && p->size == place->size;
     if (!fits) return leave(INVALID);
     for (unsigned i = 0; i < d->profile_count; i++) if (d->profiles[i].slices > budget) budget = d->profiles[i].slices;
@@ -374,6 +378,7 @@ int nvmlGpuInstanceDestroy(void *handle) {
     Gi *gi = gi_of(handle);
     if (!gi) return leave(NOT_FOUND);
     for (int i = 0; i < MAX_CI; i++) if (gi->cis[i].used) return leave(IN_USE);
+    if (knobs.fail_destroy) return leave(IN_USE);
     if (busy((int)unpack(handle).gpu, gi->id)) return leave(IN_USE);
     gi->used = 0;
     return leave(OK);

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from machine import DEFRAG, KEYS, PROFILE, snapshot, sysctl_path
-
-# No command of these tests is served by a daemon of this machine, or of another test.
-os.environ["TUNEAGENT_SOCKET"] = ""
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import signal
 import subprocess
@@ -179,39 +178,6 @@ def test_unconfirmed_apply_goes_back_by_itself(machine: dict[str, str], profile:
             assert sysctl_path("vm.swappiness").read_text() == "33\n"
         finally:
             process.send_signal(signal.SIGTERM)
-    assert run(*state, "undo").returncode == 0
-    assert snapshot() == machine
-
-
-def test_commands_served_by_the_daemon_do_the_same(machine: dict[str, str], profile: Path, tmp_path: Path) -> None:
-    watch = tmp_path / "watch.yaml"
-    watch.write_text((PROFILE % 60).replace("spec:\n", "spec:\n  drift: report\n", 1))
-    served = {"TUNEAGENT_SOCKET": str(tmp_path / "run/s"), "PYTHONPROFILEIMPORTTIME": "1"}
-    state = ("--state-dir", str(tmp_path / "state"))
-    argv = [TUNEAGENT, *state, "daemon", "-f", str(watch), "--metrics", "off"]
-    environment = {**os.environ, "TUNEAGENT_SOCKET": served["TUNEAGENT_SOCKET"]}
-
-    def both(*arguments: str) -> subprocess.CompletedProcess[str]:
-        """What the daemon's process says, after seeing that it did and that it says the same as a process of its own."""
-        asked, alone = run(*state, *arguments, **served), run(*state, *arguments)
-        assert " click\n" not in asked.stderr, "not served"
-        assert (asked.returncode, asked.stdout) == (alone.returncode, alone.stdout)
-        return asked
-
-    with subprocess.Popen(argv, stderr=subprocess.DEVNULL, env=environment) as process:
-        try:
-            _wait(Path(served["TUNEAGENT_SOCKET"]).exists)
-            both("audit", "-p", "training", "--all")
-            both("plan", "-f", str(profile), "-o", "json")
-            assert both("audit", "-f", "nowhere").returncode == 2
-            applied = run(*state, "apply", "-f", "-", "--yes", "-o", "json", stdin=profile.read_text(), **served)
-            assert " click\n" not in applied.stderr
-            assert {one["result"] for one in json.loads(applied.stdout)["results"]} == {"verified"}
-            assert both("apply", "-f", str(profile), "--yes").returncode == 0
-            assert sysctl_path("vm.swappiness").read_text() == "33\n"
-        finally:
-            process.send_signal(signal.SIGTERM)
-    assert not Path(served["TUNEAGENT_SOCKET"]).exists()
     assert run(*state, "undo").returncode == 0
     assert snapshot() == machine
 

@@ -135,7 +135,7 @@ def test_every_cut_of_a_journal_is_read(tmp_path: Path) -> None:
 
 
 def test_no_space_means_no_write(tmp_path: Path) -> None:
-    from tuneagent.errors import JournalError, WriteFailed
+    from tuneagent.errors import WriteFailed
 
     class Full(Files):
         def append_synced(self, path: str, data: bytes) -> None:
@@ -143,9 +143,57 @@ def test_no_space_means_no_write(tmp_path: Path) -> None:
 
     _make(tmp_path)
     before = read_tree(tmp_path)
-    with pytest.raises(JournalError, match="nothing is changed"):
-        session_of(tree(Full(str(tmp_path))), TUNE).apply()
+    applied = session_of(tree(Full(str(tmp_path))), TUNE).apply()
+    assert {outcome.result for outcome in applied.results} == {"skipped"}
+    assert all("ENOSPC" in outcome.reason for outcome in applied.results)
     assert read_tree(tmp_path) == before
+
+
+class Filling(Files):
+    """A state folder that has room for so many appends and then no more."""
+
+    def __init__(self, root: str, room: int) -> None:
+        super().__init__(root)
+        self.room = room
+
+    def _take(self, path: str) -> None:
+        from tuneagent.errors import WriteFailed
+
+        self.room -= 1
+        if self.room < 0:
+            raise WriteFailed(f"{path}: ENOSPC No space left on device")
+
+    def append_synced(self, path: str, data: bytes) -> None:
+        self._take(path)
+        super().append_synced(path, data)
+
+    def append(self, path: str, data: bytes) -> None:
+        self._take(path)
+        super().append(path, data)
+
+
+@pytest.mark.parametrize("room", range(12))
+def test_a_state_folder_that_fills_up_says_what_was_changed_and_what_was_not(room: int, tmp_path: Path) -> None:
+    _make(tmp_path)
+    before = read_tree(tmp_path)
+    files = Filling(str(tmp_path), room)
+    session = session_of(tree(files), TUNE)
+    planned = {change.subject: change for change in session.plan()[0].changes}
+    outcomes = {outcome.subject: outcome for outcome in session.apply().results}
+    after = {item.finding.subject: item.finding for item in session.observe()}
+    for subject, outcome in outcomes.items():
+        made = after[subject].observed == planned[subject].desired
+        assert (outcome.result == "verified") == made, (subject, outcome)
+    # Undo while it is full: what went back is said to have gone back, the rest is said to stay, and nothing is lost.
+    held = session.journal.held()
+    results = {(one.tunable, one.subject): one for one in session.undo()}
+    assert set(results) >= set(held)
+    for result in results.values():
+        assert result.is_settled or ("ENOSPC" in result.reason and "run undo again" in result.reason), result
+    files.room = 1000
+    assert all(result.is_settled for result in session.undo())
+    assert read_tree(tmp_path) == before
+    assert not session.journal.held()
 
 
 def test_what_a_death_between_write_and_rename_leaves_is_swept(tmp_path: Path) -> None:

@@ -70,7 +70,7 @@ def _seconds(ctx: click.Context, parameter: click.Parameter, value: str | None) 
 def apply(ctx: click.Context, /, file: str | None, name: str | None, output: str, **options: Any) -> None:
     """Bring the host to a profile: journal, write, read back."""
     from tuneagent import confirmation
-    from tuneagent.report.text import outcomes_text, plan_text, undone_text
+    from tuneagent.report.text import aftermath, outcomes_text, plan_text, undone_text
 
     session = ctx.obj.session(file, name, writing=True)
     only = options["only"]
@@ -97,6 +97,7 @@ def apply(ctx: click.Context, /, file: str | None, name: str | None, output: str
             click.echo(f"left open by a crash:\n{undone_text(applied.recovered)}\n")
         click.echo(outcomes_text(applied.results))
         click.echo(f"digest {applied.digest}")
+    _warn(aftermath(applied.results))
     sys.exit(_applied_code(applied, only))
 
 

@@ -53,15 +53,13 @@ def run(settings: Settings, gpu: str, cpus: str, memory: str, command: tuple[str
 @click.option("--metrics", metavar="ADDR:PORT", default="127.0.0.1:9632", show_default=True, help="`off` for none.")
 @click.pass_obj
 def daemon(settings: Settings, file: str | None, node: str | None, interval: int, metrics: str) -> None:
-    """Check again and again; repair drift as the profile says. Serves audit, plan and apply to this user."""
+    """Check again and again; repair drift where the profile says `drift: repair`."""
     from tuneagent.daemon import serve_cluster, serve_file
 
     if (file is None) == (node is None):
         raise UsageError("give either -f FILE or --node NAME")
-    host_session = settings.session(None, None, writing=True)
+    host_session = settings.session(None, None, writing=True, is_strict=False)
     if file is not None:
         path = file
-        serves = host_session.host.source == "live" and settings.host_root is None
-        commands = settings.run_command if serves else None
-        sys.exit(serve_file(host_session, lambda: load_profile(path, None), interval, metrics, commands))
+        sys.exit(serve_file(host_session, lambda: load_profile(path, None), interval, metrics))
     sys.exit(serve_cluster(host_session, str(node), interval, metrics))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NoReturn
@@ -33,8 +33,6 @@ class Settings:
     state_dir: str | None = None
     host_root: str | None = None
     host_pid: int = 1
-    # Runs a command line in this process; the daemon serves commands with it.
-    run_command: Callable[[list[str]], int] | None = None
     stack: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
 
     def host(self, *, writing: bool = False) -> Host:
@@ -54,13 +52,16 @@ class Settings:
             return tree_host(self.root)
         return pod_host(self.host_root, self.host_pid) if self.host_root else live_host()
 
-    def session(self, file: str | None = None, name: str | None = None, *, writing: bool = False) -> Session:
+    def session(
+        self, file: str | None = None, name: str | None = None, *, writing: bool = False, is_strict: bool = True
+    ) -> Session:
         """Host, state folder and resolved profile."""
         host = self.host(writing=writing)
         profile = load_profile(file, name)
         if self.state_dir is not None:
-            return Session(host, Files("/"), str(Path(self.state_dir).absolute()), profile)
-        return Session(host, host.files, STATE_FOLDER, profile)
+            folder = str(Path(self.state_dir).absolute())
+            return Session(host, Files("/"), folder, profile, is_strict=is_strict)
+        return Session(host, host.files, STATE_FOLDER, profile, is_strict=is_strict)
 
     def report_of(self, place: str, file: str | None, name: str | None) -> Report:
         """Report of a machine named on the command line: `live`, a folder, a capture, or a report of ours."""

@@ -24,7 +24,9 @@ def journal_text(records: Sequence[Record], columns: int | None = None) -> str:
             change = ""
             if record.step == "intended":
                 change = f"{shown(entry.prior)} -> {shown(entry.wrote)}"
-                if entry.entries_wrote:
+                if not entry.live:
+                    change = f"{shown(entry.wrote)} for the next boot; now {shown(entry.prior)}"
+                elif entry.entries_wrote:
                     change += " and for the next boot"
             rows.append(
                 [

@@ -225,6 +225,17 @@ def outcomes_text(outcomes: Sequence[Outcome], columns: int | None = None) -> st
     return table(("result", "tunable", "subject", ""), rows, columns)
 
 
+def aftermath(outcomes: Sequence[Outcome]) -> str | None:
+    """What was changed, what was not, and how to go on; None where everything went well."""
+    counts = {name: sum(1 for one in outcomes if one.result == name) for name in ("verified", "failed", "skipped")}
+    if not counts["failed"] and not counts["skipped"]:
+        return None
+    return (
+        f"{counts['verified']} changed, {counts['failed']} failed, {counts['skipped']} not begun; "
+        "`tuneagent apply` goes on from here, `tuneagent undo` goes back"
+    )
+
+
 def undone_text(results: Sequence[Undone], columns: int | None = None) -> str:
     """What became of each setting that was held."""
     if not results:

@@ -46,7 +46,7 @@ def missing_gpu(facts: Facts, subject: Subject) -> Reading | None:
     if facts.gpus.device(name) is None and facts.gpus.lost:
         return Reading(Unreadable("not among the GPUs that answer, and one of this host is lost"), evidence=evidence)
     if facts.gpus.device(name) is None:
-        return Reading(Absent("no such GPU now"), evidence=evidence)
+        return Reading(Absent(f"gone: no GPU of this host; here: {facts.gpus.names()}"), evidence=evidence)
     return None
 
 

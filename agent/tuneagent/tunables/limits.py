@@ -80,14 +80,16 @@ class Limits(Tunable[Spec]):
         try:
             found = manager_setting(facts, f"DefaultLimit{name.upper()}")
             persisted: Observation = Value(found[0].rpartition(":")[2]) if found else Absent("no file sets it")
+            own = found is not None and found[1].lstrip("/") in self.drop_in.files
         except ReadFailed as error:
-            persisted = Unreadable(str(error))
+            persisted, own = Unreadable(str(error)), False
         return Reading(
             live,
             evidence="systemctl show, /proc/1/limits",
             persisted=persisted,
             mechanism=self.drop_in.path,
             impossible=self.drop_in.impossible(facts),
+            own=own,
         )
 
     def desire(self, facts: Facts, spec: Spec, readings: Mapping[Subject, Reading]) -> Mapping[Subject, Setting]:
@@ -100,9 +102,29 @@ class Limits(Tunable[Spec]):
             return True
         return desired != "infinity" and str(observed).isdigit() and int(observed) >= int(desired)
 
+    def value_for(self, subject: Subject, desired: Setting, live: Setting, persisted: Setting) -> Setting:
+        """The highest of what is wanted, what services get now and what the next boot sets already."""
+        known = [value for value in (live, persisted) if _is_limit(value)]
+        if subject == "limit:nofile":
+            # Without a limit of files a login fails where the kernel has one (fs.nr_open).
+            known = [value for value in known if value != "infinity"]
+        return max((desired, *known), key=_rank)
+
+    def lowers(self, own: Setting, live: Setting) -> bool:
+        """A lower limit than services get now."""
+        return _is_limit(own) and _is_limit(live) and _rank(own) < _rank(live)
+
     def entries(self, subject: Subject, value: Setting) -> Entries:
         """One line in each of the two files."""
         return {subject.removeprefix("limit:"): str(value)}
+
+
+def _is_limit(value: Setting) -> bool:
+    return value == "infinity" or str(value).isdigit()
+
+
+def _rank(value: Setting) -> float:
+    return float("inf") if value == "infinity" else float(str(value))
 
 
 TUNABLE = Limits()

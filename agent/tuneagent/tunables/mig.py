@@ -31,10 +31,13 @@ Layout = dict[str, int | tuple[int, ...]]
 
 
 class Spec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
-    """Profile to count, or to the list of its starts. `gpus` gives single GPUs, by UUID, a layout of their own."""
+    """Profile to count, or to the list of its starts, for every GPU; `gpus` names single GPUs (UUID, index of NVML or
+    PCI address) with a layout of their own. Without `layout` GPUs that are not named are not touched; with neither only
+    the mode is set, and instances are not ours. An empty layout means no instance.
+    """
 
     enabled: bool = True
-    layout: Layout = {}
+    layout: Layout | None = None
     gpus: dict[str, Layout] = {}
 
 
@@ -57,7 +60,8 @@ class Mig(Tunable[Spec]):
     def check(self, spec: Spec) -> list[str]:
         """Counts out of range; a layout for GPUs whose MIG is to be off."""
         faults = []
-        for where, layout in ((".layout", spec.layout), *((f".gpus.{uuid}", one) for uuid, one in spec.gpus.items())):
+        layouts = [(".layout", spec.layout or {}), *((f".gpus.{name}", one) for name, one in spec.gpus.items())]
+        for where, layout in layouts:
             for profile, given in layout.items():
                 count = given if isinstance(given, int) else len(given)
                 if not 1 <= count <= 16:
@@ -67,8 +71,25 @@ class Mig(Tunable[Spec]):
         return faults
 
     def subjects(self, facts: Facts, spec: Spec) -> Sequence[Subject]:
-        """One for each GPU."""
-        return subjects_of_gpus(facts, "")
+        """One for each GPU that the spec is about: all, or those named; one for each name that is no GPU here."""
+        if not isinstance(facts.gpus, GpuSnapshot):
+            return ["host"]
+        named = {name: facts.gpus.named(name) for name in spec.gpus}
+        gone = [f"gpu:{name}" for name, device in named.items() if device is None]
+        if spec.layout is None and spec.gpus:
+            return [*dict.fromkeys(f"gpu:{device.uuid}" for device in named.values() if device is not None), *gone]
+        return [*subjects_of_gpus(facts, ""), *gone]
+
+    def not_here(self, facts: Facts, spec: Spec) -> list[str]:
+        """Names of GPUs that are none of this host. None while a GPU of it does not answer: it may be that one."""
+        if not isinstance(facts.gpus, GpuSnapshot) or facts.gpus.lost:
+            return []
+        here = facts.gpus.names()
+        return [
+            f"mig.gpus.{name}: no GPU of this host; here: {here}"
+            for name in spec.gpus
+            if facts.gpus.named(name) is None
+        ]
 
     def read(self, facts: Facts, subject: Subject) -> Reading:
         """Mode and instances, by start."""
@@ -76,22 +97,30 @@ class Mig(Tunable[Spec]):
         device = _device(facts, subject)
         if missing is not None or device is None:
             return missing or Reading(Unreadable("NVML was not asked"), evidence="NVML")
-        if device.mig is None:
+        mig = device.mig
+        if mig is None:
             return Reading(device.observe("mig"), evidence="NVML mig")
-        if device.mig.current != device.mig.pending:
-            wanted = "on" if device.mig.pending else "off"
+        if mig.current != mig.pending:
+            wanted = "on" if mig.pending else "off"
             return Reading(Unreadable(f"MIG mode waits for a GPU reset to become {wanted}"), evidence="NVML mig")
         live: dict[str, Any] = {
-            "enabled": device.mig.current,
+            "enabled": mig.current,
             "instances": [
-                {"profile": one.profile, "start": one.start, **({} if one.compute_instances else {"compute": "none"})}
-                for one in device.mig.instances
+                {
+                    "profile": one.profile,
+                    "start": one.start,
+                    **({} if (computes := mig.computes(one)) is None else {"compute": computes}),
+                }
+                for one in mig.instances
             ],
         }
         return Reading(Value(live), evidence=f"NVML mig, index {device.index}")
 
     def desire(self, facts: Facts, spec: Spec, readings: Mapping[Subject, Reading]) -> Mapping[Subject, Setting]:
-        """Exact placements; where they are impossible the reason stands in their place, and `refuse` gives it."""
+        """Exact placements; where they are impossible the reason stands in their place, and `refuse` gives it.
+
+        Without a layout the mode alone.
+        """
         desired: dict[Subject, Setting] = {}
         for subject in readings:
             device = _device(facts, subject)
@@ -100,7 +129,10 @@ class Mig(Tunable[Spec]):
             if not spec.enabled:
                 desired[subject] = {"enabled": False, "instances": []}
                 continue
-            layout = spec.gpus.get(device.uuid, spec.layout)
+            layout = _layout_of(facts, spec, device)
+            if layout is None:
+                desired[subject] = {"enabled": True}
+                continue
             wanted = [
                 Wanted(profile, given) if isinstance(given, int) else Wanted(profile, len(given), tuple(sorted(given)))
                 for profile, given in sorted(layout.items())
@@ -115,16 +147,43 @@ class Mig(Tunable[Spec]):
             }
         return desired
 
+    def matches(self, observed: Setting, desired: Setting) -> bool:
+        """The same; where only the mode is wanted, the mode."""
+        return all(observed.get(key) == value for key, value in desired.items())
+
+    def value_for(self, subject: Subject, desired: Setting, live: Setting, persisted: Setting) -> Setting:
+        """Where only the mode is wanted: the mode, without any instance. What others make in it then is theirs."""
+        return {"instances": [], **desired}
+
     def refuse(self, facts: Facts, subject: Subject, desired: Setting) -> str | None:
-        """An impossible layout, or one that would touch something in use."""
-        if isinstance(desired["instances"], str):
-            return str(desired["instances"])
+        """An impossible layout, or one that would touch an instance whose compute slices someone has divided."""
+        instances = desired.get("instances", [])
+        if isinstance(instances, str):
+            return instances
+        device = _device(facts, subject)
+        if device is None or device.mig is None:
+            return None
+        kept = {(one["profile"], one["start"]) for one in instances}
+        for instance in device.mig.instances:
+            computes = device.mig.computes(instance)
+            # One that is wanted and has no compute instance yet is given one; that takes nothing from anyone.
+            if computes is None or (computes == "none" and (instance.profile, instance.start) in kept):
+                continue
+            return (
+                f"{instance.profile} at slice {instance.start} has compute instances of its own ({computes}), "
+                "which no profile can describe yet: this GPU is left as it is"
+            )
+        return None
+
+    def busy(self, facts: Facts, subject: Subject, desired: Setting) -> str | None:
+        """What is in use and would be touched."""
         device = _device(facts, subject)
         if device is None or device.mig is None:
             return None
         if device.mig.current != desired["enabled"] and device.pids:
             return f"MIG mode cannot change while the GPU is in use by pid {_pids(device.pids)}"
-        kept = {(one["profile"], one["start"]) for one in desired["instances"]}
+        instances = desired.get("instances", [])
+        kept = {(one["profile"], one["start"]) for one in instances} if not isinstance(instances, str) else set()
         for instance in device.mig.instances:
             if (instance.profile, instance.start) not in kept and instance.pids:
                 return f"{instance.profile} at slice {instance.start} is in use by pid {_pids(instance.pids)}"
@@ -133,6 +192,15 @@ class Mig(Tunable[Spec]):
     def write(self, facts: Facts, subject: Subject, value: Setting) -> None:
         """Mode and instances through NVML; what fails is taken back there."""
         set_mig(facts.host, subject.removeprefix("gpu:"), value)
+
+
+def _layout_of(facts: Facts, spec: Spec, device: GpuDevice) -> Layout | None:
+    """The layout of one GPU: its own, or that of all; None where only the mode is wanted."""
+    for name, layout in spec.gpus.items():
+        found = facts.gpus.named(name) if isinstance(facts.gpus, GpuSnapshot) else None
+        if found is not None and found.uuid == device.uuid:
+            return layout
+    return spec.layout
 
 
 def _device(facts: Facts, subject: Subject) -> GpuDevice | None:

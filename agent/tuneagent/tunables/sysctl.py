@@ -113,7 +113,7 @@ class Sysctl(Tunable[Spec]):
         key = subject.removeprefix("key:")
         live = observe_key(facts, key)
         persisted: Observation
-        owner = None
+        owner, own = None, False
         try:
             winner = winners(facts).get(key)
             if winner is not None:
@@ -134,6 +134,7 @@ class Sysctl(Tunable[Spec]):
             mechanism=self.drop_in.path,
             impossible=self.drop_in.impossible(facts),
             owner=owner,
+            own=own,
         )
 
     def desire(self, facts: Facts, spec: Spec, readings: Mapping[Subject, Reading]) -> Mapping[Subject, Setting]:
@@ -149,9 +150,15 @@ class Sysctl(Tunable[Spec]):
             return isinstance(observed, int) and bool(observed >= desired["min"])
         return bool(observed == desired)
 
-    def written(self, desired: Setting) -> Setting:
-        """The lower limit itself where that is what is wanted."""
-        return desired["min"] if isinstance(desired, dict) else desired
+    def value_for(self, subject: Subject, desired: Setting, live: Setting, persisted: Setting) -> Setting:
+        """The value itself; for a lower limit the largest of it, what runs and what the next boot sets already."""
+        if not isinstance(desired, dict):
+            return desired
+        return max(desired["min"], *(value for value in (live, persisted) if isinstance(value, int)))
+
+    def lowers(self, own: Setting, live: Setting) -> bool:
+        """A smaller number; asked only where both satisfy what is wanted, so for a lower limit."""
+        return isinstance(own, int) and isinstance(live, int) and own < live
 
     def write(self, facts: Facts, subject: Subject, value: Setting) -> None:
         """Write the running value."""
