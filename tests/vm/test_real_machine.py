@@ -23,6 +23,7 @@ spec:
     dirtyPages: {bytes: 268435456, backgroundBytes: 67108864}
     transparentHugepages: {enabled: madvise, defrag: defer+madvise}
     kernelFiles: {workqueueCpus: "{reserved}", defaultIrqCpus: "{reserved}"}
+    ksm: {run: false}
     reservedCpus: {perNumaNode: 1}
     cgroupSlices: {system.slice: "{reserved}", user.slice: "{reserved}"}
     cpuGovernor: {governor: performance}
