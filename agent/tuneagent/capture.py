@@ -1,19 +1,16 @@
 """Captures: what an audit reads of a machine, packed so that it can be audited elsewhere.
 
 A tar.gz with `manifest.json`, the files read under `root/`, answers of programs, and the GPU snapshot.
-Host names, UUIDs, MAC and IP addresses are replaced by pseudonyms that stay the same within one capture.
+What is in them is what rows read, and nothing else (`redaction`).
 """
 
 from __future__ import annotations
 
 import gzip
 import io
-import re
-import secrets
 import tarfile
 import zlib
 from collections.abc import Mapping
-from hashlib import sha256
 from typing import Any
 
 import msgspec
@@ -24,6 +21,7 @@ from tuneagent.gpu import RECORDED_PATH, read_gpus, record
 from tuneagent.host import Completed, Files, Host, NoProcesses
 from tuneagent.host.recording import CaptureFiles, RecordedExec, RecordingExec, RecordingFiles
 from tuneagent.pattern import pattern
+from tuneagent.redaction import Pseudonyms, Redactor
 from tuneagent.topology_read import read_topology
 from tuneagent.tunable import Facts, Tunable
 from tuneagent.tunables import specs_of
@@ -43,15 +41,6 @@ EXTRA_FILES = (
 VOLATILE = ("gpuProcesses",)
 # Files that change between two reads of one machine, or that a read itself changes.
 _SKIPPED = pattern(r"proc/sys/vm/(stat_refresh|compact_memory|drop_caches|mmap_rnd.*)\Z")
-
-# Passwords of registries stand in configurations of container runtimes.
-_SECRET = pattern(
-    r"(?i)(\b(?:password|passwd|auth|identitytoken|token|secret)\b[\"']?\s*[=:]\s*)(?:\"[^\"\n]*\"|'[^'\n]*'|\S+)"
-)
-
-_UUID = pattern(r"\b[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}\b")
-_MAC = pattern(r"\b(?:[0-9a-fA-F]{2}:){5}[0-9a-fA-F]{2}\b")
-_IPV4 = re.compile(r"(?<![\d.])(?!(?:0|127)\.)(?:\d{1,3}\.){3}\d{1,3}(?![\d.])")
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
@@ -81,67 +70,22 @@ def take(host: Host, profiles: list[Profile], registry: Mapping[str, Tunable[Any
             path = f"{folder}/{name}"
             if not _SKIPPED.match(path) and not files.is_dir(path):
                 watched.observe(path)
-    hide = Pseudonyms(host, enabled=not identifiers)
+    hide = Redactor(Pseudonyms(host, enabled=not identifiers))
     manifest = Manifest(
         identifiers=identifiers,
         namespaces={kind: host.namespace_is_hosts(kind) for kind in ("net", "ipc")},
-        absent=tuple(sorted(files.absent | host.absent)),
-        unreadable={hide.text(path): hide.text(error) for path, error in files.failed.items()},
+        absent=tuple(sorted(hide.path(path) for path in files.absent | host.absent)),
+        unreadable={hide.path(path): hide.sentence(error) for path, error in files.failed.items()},
         commands={
-            argv: (done.code, hide.text(done.stdout), hide.text(done.stderr)) for argv, done in programs.answers.items()
+            argv: (done.code, hide.answer(argv, done.stdout), hide.sentence(done.stderr))
+            for argv, done in programs.answers.items()
         },
     )
-    content = {path: hide.data(data) for path, data in files.content.items() if not _SKIPPED.match(path)}
-    content[RECORDED_PATH] = hide.data(record(read_gpus(host)))
-    return _pack(manifest, content, files.folders)
-
-
-class Pseudonyms:
-    """Same identifier, same pseudonym, within one capture; a salt that is thrown away keeps it from being found."""
-
-    def __init__(self, host: Host, *, enabled: bool) -> None:
-        self._enabled = enabled
-        self._salt = secrets.token_hex(16)
-        self._names = []
-        if enabled:
-            name = host.files.read_or("proc/sys/kernel/hostname", "")
-            # A name such as `vm` would be replaced inside other words.
-            self._names = [re.compile(rf"\b{re.escape(name)}\b")] if len(name) >= 4 and name != "localhost" else []
-
-    def _digits(self, text: str, count: int) -> str:
-        return sha256((self._salt + text.lower()).encode()).hexdigest()[:count]
-
-    def _uuid(self, match: re.Match[str]) -> str:
-        if set(match.group(0)) <= {"0", "-"}:
-            return match.group(0)
-        d = self._digits(match.group(0), 32)
-        return f"{d[:8]}-{d[8:12]}-{d[12:16]}-{d[16:20]}-{d[20:32]}"
-
-    def _mac(self, match: re.Match[str]) -> str:
-        d = self._digits(match.group(0), 10)
-        return "02:" + ":".join(d[i : i + 2] for i in range(0, 10, 2))
-
-    def _address(self, match: re.Match[str]) -> str:
-        d = self._digits(match.group(0), 4)
-        return f"198.18.{int(d[:2], 16)}.{int(d[2:], 16)}"
-
-    def text(self, text: str) -> str:
-        """Text with every identifier replaced, and secrets blanked in any case."""
-        text = _SECRET.sub(lambda match: f"{match.group(1)}<removed>", text)
-        if not self._enabled:
-            return text
-        text = _UUID.sub(self._uuid, text)
-        text = _IPV4.sub(self._address, _MAC.sub(self._mac, text))
-        for name in self._names:
-            text = name.sub(lambda match: "host-" + self._digits(match.group(0), 8), text)
-        return text
-
-    def data(self, data: bytes) -> bytes:
-        """The same for file content; what is not text is kept as it is."""
-        try:
-            return self.text(data.decode()).encode()
-        except UnicodeDecodeError:
-            return data
+    content = {
+        hide.path(path): hide.content(path, data) for path, data in files.content.items() if not _SKIPPED.match(path)
+    }
+    content[RECORDED_PATH] = hide.content(RECORDED_PATH, record(read_gpus(host)))
+    return _pack(manifest, content, {hide.path(folder) for folder in files.folders})
 
 
 def _pack(manifest: Manifest, content: Mapping[str, bytes], folders: set[str]) -> bytes:

@@ -1,17 +1,25 @@
-"""support-bundle: what someone else needs to see to help, in one tar.gz, with identifiers replaced."""
+"""support-bundle: what someone else needs to see to help, in one tar.gz.
+
+Audit, plan and topology are those of the capture in it, not of the host: what it does not hold cannot be in them.
+"""
 
 from __future__ import annotations
 
 import io
 import tarfile
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from tuneagent import __version__
-from tuneagent.capture import Pseudonyms, take
-from tuneagent.errors import ReadFailed, TuneError
+from tuneagent.capture import take, unpack
+from tuneagent.errors import reason_of
+from tuneagent.journal import Entry, Record
+from tuneagent.redaction import Pseudonyms, Redactor
 from tuneagent.report.journal import journal_text
 from tuneagent.report.picture import topology_text
 from tuneagent.report.reference import profile_text
@@ -26,32 +34,54 @@ def bundle(
     session: Session, profiles: list[Profile], registry: Mapping[str, Tunable[Any]], *, identifiers: bool
 ) -> bytes:
     """Audit, plan, journal, profile, topology and capture of a host. A part that fails is there as its error."""
-    hide = Pseudonyms(session.host, enabled=not identifiers)
+    hide = Redactor(Pseudonyms(session.host, enabled=not identifiers))
     parts: dict[str, bytes] = {"README": _ABOUT.encode()}
 
-    def add(name: str, make: Any) -> None:
+    def add(name: str, make: Callable[[], str]) -> None:
         try:
-            text = make()
-        except TuneError as error:
-            text = f"failed: {error}"
-        parts[name] = text if isinstance(text, bytes) else hide.text(text).encode()
+            parts[name] = make().encode()
+        except Exception as error:  # one part's trouble is that part's
+            parts[name] = f"failed: {hide.sentence(reason_of(error))}".encode()
 
-    add("audit.txt", lambda: report_text(session.audit(), show_all=True, columns=200))
-    add("audit.json", lambda: msgspec.json.format(msgspec.json.encode(session.audit()), indent=1).decode())
-    add("plan.txt", lambda: plan_text(session.plan()[0], 200))
-    add("journal.txt", lambda: journal_text(session.journal.records()))
-    add("profile.yaml", lambda: profile_text(session.profile))
-    add("topology.txt", lambda: topology_text(read_topology(session.host)))
-    try:
-        parts["capture.tar.gz"] = take(session.host, profiles, registry, identifiers=identifiers)
-    except ReadFailed as error:
-        parts["capture.txt"] = f"failed: {error}".encode()
+    def profile() -> str:
+        kept = msgspec.structs.replace(session.profile.spec, tune=hide.setting(session.profile.spec.tune), accept=())
+        return profile_text(Profile(session.profile.name, kept))
+
+    with tempfile.TemporaryDirectory(prefix="tuneagent-") as folder:
+        capture = Path(folder, "capture.tar.gz")
+        try:
+            parts["capture.tar.gz"] = take(session.host, profiles, registry, identifiers=identifiers)
+            capture.write_bytes(parts["capture.tar.gz"])
+            copy = replace(session, host=unpack(str(capture), f"{folder}/tree"), is_strict=False)
+        except Exception as error:
+            parts["capture.txt"] = f"failed: {hide.sentence(reason_of(error))}".encode()
+        else:
+            add("audit.txt", lambda: report_text(copy.audit(), show_all=True, columns=200))
+            add("audit.json", lambda: msgspec.json.format(msgspec.json.encode(copy.audit()), indent=1).decode())
+            add("plan.txt", lambda: plan_text(copy.plan()[0], 200))
+            add("topology.txt", lambda: topology_text(read_topology(copy.host)))
+        add("journal.txt", lambda: journal_text([_hidden(record, hide) for record in session.journal.records()]))
+        add("profile.yaml", profile)
     return _packed(parts)
+
+
+def _hidden(record: Record, hide: Redactor) -> Record:
+    entries = [
+        Entry(
+            subject=hide.sentence(entry.subject),
+            prior=hide.setting(entry.prior),
+            wrote=hide.setting(entry.wrote),
+            live=entry.live,
+        )
+        for entry in record.entries
+    ]
+    return msgspec.structs.replace(record, entries=tuple(entries), reason=hide.sentence(record.reason))
 
 
 _ABOUT = (
     f"Support bundle of tuneagent {__version__}.\n"
     "capture.tar.gz: `tuneagent --capture capture.tar.gz audit` shows what this host showed.\n"
+    "Audit, plan and topology are made from it. Values that no row reads are replaced by their kind and length.\n"
     "Host names, UUIDs, MAC and IP addresses are replaced unless it was made with --with-identifiers.\n"
 )
 
@@ -62,5 +92,6 @@ def _packed(parts: Mapping[str, bytes]) -> bytes:
         for name in sorted(parts):
             member = tarfile.TarInfo(f"tuneagent-support/{name}")
             member.size = len(parts[name])
+            member.mode = 0o600
             archive.addfile(member, io.BytesIO(parts[name]))
     return buffer.getvalue()

@@ -8,43 +8,20 @@ from typing import Any
 import msgspec
 import pytest
 import yaml
-from support import FIXTURES, PlayedPrograms, read_tree, session_of, tree, write_tree
-from tuneagent.host import Files
+from cases import CASES, load, name_of, session_of_case
+from support import read_tree
 from tuneagent.model import Disruption, Verdict
-from tuneagent.session import Session
 from tuneagent.tunables import registry
-
-CASES = sorted((FIXTURES / "tunables").glob("*/*.yaml"))
-
-
-def _load(path: Path) -> dict[str, Any]:
-    case: dict[str, Any] = yaml.safe_load(path.read_text())
-    unknown = set(case) - {"files", "folders", "gpus", "units", "spec", "findings", "plan", "refused", "files_after"}
-    assert not unknown, f"{path}: {unknown}"
-    return case
-
-
-def _session(case: dict[str, Any], path: Path, root: Path, unreadable: dict[str, str] | None = None) -> Session:
-    files = dict(case["files"])
-    if "gpus" in case:
-        files["tuneagent/gpus.json"] = msgspec.json.encode(case["gpus"]).decode()
-    write_tree(root, files, case.get("folders", ()))
-    programs = PlayedPrograms(root, case.get("units", {})) if "units" in case else None
-    return session_of(tree(Files(str(root)), programs, unreadable), {path.parent.name: case["spec"]})
-
-
-def _id(path: Path) -> str:
-    return f"{path.parent.name}/{path.stem}"
 
 
 def test_every_tunable_has_cases() -> None:
     assert {path.parent.name for path in CASES} == set(registry())
 
 
-@pytest.mark.parametrize("path", CASES, ids=_id)
+@pytest.mark.parametrize("path", CASES, ids=name_of)
 def test_findings_and_plan(path: Path, tmp_path: Path) -> None:
-    case = _load(path)
-    session = _session(case, path, tmp_path)
+    case = load(path)
+    session = session_of_case(case, path, tmp_path)
     plan, judged = session.plan()
     found = {item.finding.subject: msgspec.to_builtins(item.finding) for item in judged}
     for wanted in case["findings"]:
@@ -69,10 +46,10 @@ def test_findings_and_plan(path: Path, tmp_path: Path) -> None:
 WRITABLE = [path for path in CASES if yaml.safe_load(path.read_text()).get("files_after") is not None]
 
 
-@pytest.mark.parametrize("path", WRITABLE, ids=_id)
+@pytest.mark.parametrize("path", WRITABLE, ids=name_of)
 def test_apply_then_nothing_to_do_then_undo_restores_the_tree(path: Path, tmp_path: Path) -> None:
-    case = _load(path)
-    session = _session(case, path, tmp_path)
+    case = load(path)
+    session = session_of_case(case, path, tmp_path)
     before = read_tree(tmp_path)
     units_before = msgspec.json.encode(case.get("units", {}))
     applied = session.apply(limit=Disruption.REBOOT)
@@ -93,7 +70,7 @@ def test_apply_then_nothing_to_do_then_undo_restores_the_tree(path: Path, tmp_pa
 def _by_file() -> list[tuple[Path, str, str]]:
     found = []
     for path in WRITABLE:
-        case = _load(path)
+        case = load(path)
         for name in case["files_after"]:
             if name.startswith(("proc/", "sys/")) and name in case["files"]:
                 found.append((path, name, "evidence"))
@@ -101,14 +78,14 @@ def _by_file() -> list[tuple[Path, str, str]]:
 
 
 @pytest.mark.parametrize(
-    ("path", "name", "_"), _by_file(), ids=lambda value: _id(value) if isinstance(value, Path) else value
+    ("path", "name", "_"), _by_file(), ids=lambda value: name_of(value) if isinstance(value, Path) else value
 )
 def test_file_of_a_setting_gone_garbled_or_refused(path: Path, name: str, _: str, tmp_path: Path) -> None:
-    case = _load(path)
+    case = load(path)
 
     def verdicts(folder: str, change: Any, unreadable: dict[str, str] | None = None) -> set[Verdict]:
         root = tmp_path / folder
-        session = _session(case, path, root, unreadable)
+        session = session_of_case(case, path, root, unreadable)
         change(root / name)
         return {finding.verdict for finding in session.audit().findings if f"/{name}" in finding.evidence.split(", ")}
 

@@ -8,7 +8,8 @@ import click
 
 from tuneagent.commands.options import FILE, PROFILE
 from tuneagent.commands.settings import Settings, load_profile
-from tuneagent.errors import ReadFailed
+from tuneagent.errors import ReadFailed, TuneError
+from tuneagent.host import Files
 from tuneagent.tuning_profile import builtin, builtin_names, resolve
 
 
@@ -25,12 +26,7 @@ def capture(settings: Settings, output: str, with_identifiers: bool, file: str |
     profiles = [resolve(found) for name in builtin_names() if (found := builtin(name))]
     if file is not None:
         profiles.append(load_profile(file, None))
-    data = take(settings.host(), profiles, registry(), identifiers=with_identifiers)
-    try:
-        Path(output).write_bytes(data)
-    except OSError as error:
-        raise ReadFailed(f"{output}: {error.strerror}") from None
-    click.echo(f"{output}: {len(data)} bytes, identifiers {'kept' if with_identifiers else 'replaced'}", err=True)
+    _write(output, take(settings.host(), profiles, registry(), identifiers=with_identifiers), with_identifiers)
 
 
 @click.command("support-bundle")
@@ -45,9 +41,17 @@ def support_bundle(settings: Settings, output: str, with_identifiers: bool, file
     from tuneagent.tunables import registry
 
     session = settings.session(file, name)
-    data = bundle(session, [session.profile], registry(), identifiers=with_identifiers)
+    _write(output, bundle(session, [session.profile], registry(), identifiers=with_identifiers), with_identifiers)
+
+
+def _write(output: str, data: bytes, with_identifiers: bool) -> None:
+    """Write the archive for its owner alone: whom it is for is for people to say."""
+    path = Path(output).absolute()
     try:
-        Path(output).write_bytes(data)
-    except OSError as error:
-        raise ReadFailed(f"{output}: {error.strerror}") from None
-    click.echo(f"{output}: {len(data)} bytes, identifiers {'kept' if with_identifiers else 'replaced'}", err=True)
+        Files("/").replace(str(path), data, mode=0o600)
+    except TuneError as error:
+        raise ReadFailed(str(error)) from None
+    click.echo(
+        f"{output}: {len(data)} bytes, readable by you alone; identifiers {'kept' if with_identifiers else 'replaced'}",
+        err=True,
+    )

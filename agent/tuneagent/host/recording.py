@@ -57,7 +57,7 @@ class RecordingFiles(Files):
             self.folders.add(path.strip("/"))
         elif found:
             self.content.setdefault(path.strip("/"), b"")
-        elif self.root == "/":
+        elif self.root == "/" or super().is_dir(path.strip("/").rpartition("/")[0]):
             self.absent.add(path.strip("/"))
         return found
 

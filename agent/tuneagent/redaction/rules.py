@@ -1,0 +1,215 @@
+"""Which filter a file or a program's answer gets. What no rule knows is replaced whole."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+from tuneagent.checks.environment import ROWS as ENVIRONMENT_ROWS
+from tuneagent.model import Setting
+from tuneagent.pattern import pattern
+from tuneagent.redaction import documents, grammars
+from tuneagent.redaction.pseudonyms import Pseudonyms, blank, is_plain
+from tuneagent.tunables.kernel_arguments import ALLOWED as KERNEL_ARGUMENTS
+from tuneagent.tunables.sysctl import ALLOWED as SYSCTLS
+from tuneagent.tunables.sysctl import ELSEWHERE
+
+Filter = Callable[[str], str]
+_WORD = pattern(r"[\[\]<>()A-Za-z0-9_+.,:;/%=*#@|&'\"!-]{1,256}\Z")
+# Files of the kernel that name one machine or one device among its like.
+_IDENTITY = pattern(
+    r"(serial|serial_number|wwid|uuid|nguid|eui|subsysnqn|address|asset_tag|product_uuid|fastopen_key|unique_id)\Z"
+)
+# Attributes of modules are what an administrator gave them: a password of a driver among them.
+_MODULE = pattern(r"sys/module/([^/]+)/parameters/")
+_OWN_MODULES = pattern(
+    r"(nvidia[-_a-z]*|nvme(_core)?|mlx[45]_(core|ib)|intel_idle|processor|workqueue|pcie_aspm|kvm(_intel|_amd)?|rcutree|ib_core)\Z"
+)
+_DSN_CAPABILITY = 0x0003
+
+
+def _is_argument(name: str) -> bool:
+    return bool(KERNEL_ARGUMENTS.fullmatch(name.replace("-", "_")) or KERNEL_ARGUMENTS.fullmatch(name))
+
+
+def _is_sysctl(key: str) -> bool:
+    first_slash, first_dot = key.find("/"), key.find(".")
+    dotted = key.replace("/", ".") if first_slash >= 0 and (first_dot < 0 or first_slash < first_dot) else key
+    is_glob = "*" in dotted and re.match(r"(net|vm|kernel|fs)\.", dotted)
+    return dotted in ELSEWHERE or bool(SYSCTLS.fullmatch(dotted) or is_glob)
+
+
+def _kernel_line(text: str) -> str:
+    return grammars.kernel_line(text, _is_argument)
+
+
+def _nothing(text: str) -> str:
+    return grammars.comment(text) + "\n" if text.strip() else text
+
+
+def _kernel_text(text: str) -> str:
+    """What the kernel prints of itself: words of its own making."""
+    return re.sub(r"\S+", lambda m: m.group(0) if _WORD.match(m.group(0)) else blank(m.group(0)), text)
+
+
+def _plain(text: str) -> str:
+    return grammars.plain_words(
+        text, ("cubic", "bbr", "reno", "dctcp", "htcp", "vegas", "fq", "fq_codel", "pfifo_fast", "cake", "mq")
+    )
+
+
+def _notes(text: str) -> str:
+    """Our record for grubby: names and words of kernel arguments behind `# tuneagent:` and `# before:`."""
+
+    def keep(line: str) -> str | None:
+        match = re.match(r"(# (?:tuneagent|before): )(\S+)( ?)(.*)\Z", line)
+        if match is None:
+            return line if line.startswith("# Written by tuneagent") else None
+        if not _is_argument(match.group(2)):
+            return None
+        return f"{match.group(1)}{match.group(2)}{match.group(3)}{_kernel_line(match.group(4))}"
+
+    return grammars.by_line(text, keep)
+
+
+def _variables(text: str) -> str:
+    known = {
+        name for row in ENVIRONMENT_ROWS.values() for name in re.findall(r"\b[A-Z][A-Z0-9]*_[A-Z0-9_]+\b", row.evidence)
+    }
+    return documents.named_values(text, lambda name: name in known)
+
+
+_RELEASE = (
+    "ID",
+    "ID_LIKE",
+    "NAME",
+    "VERSION",
+    "VERSION_ID",
+    "VERSION_CODENAME",
+    "PRETTY_NAME",
+    "PLATFORM_ID",
+    "VARIANT_ID",
+)
+_RULES: tuple[tuple[re.Pattern[str], Filter], ...] = (
+    (pattern(r"proc/cmdline\Z"), _kernel_line),
+    (pattern(r"proc/cpuinfo\Z"), documents.cpuinfo),
+    (pattern(r"proc/(\d+|self)/(mounts|mountinfo)\Z|proc/mounts\Z"), documents.mounts),
+    (pattern(r"proc/swaps\Z"), _kernel_text),
+    (pattern(r"proc/sys/kernel/(osrelease|ostype|arch|version|hostname|random/boot_id)\Z"), lambda text: text),
+    (pattern(r"proc/sys/"), _plain),
+    (pattern(r"proc/driver/nvidia/(params|registry)\Z"), lambda text: documents.named_values(text, bool, ":")),
+    (pattern(r"proc/driver/nvidia/"), _kernel_text),
+    (pattern(r"proc/(\d+/(limits|status|numa_maps|cgroup)|self/limits|[a-z_]+\Z|irq/|net/|pressure/)"), _kernel_text),
+    (pattern(r"sys/"), _kernel_text),
+    (
+        pattern(r"(etc|run|usr/local/lib|usr/lib|lib)/sysctl\.d/|etc/sysctl\.conf\Z"),
+        lambda t: grammars.sysctl(t, _is_sysctl),
+    ),
+    (pattern(r"(etc|run|usr/local/lib|usr/lib)/tmpfiles\.d/"), grammars.tmpfiles),
+    (pattern(r"(etc|run|usr/local/lib|usr/lib|lib)/modprobe\.d/"), grammars.modprobe),
+    (pattern(r"(etc|run|usr/local/lib|usr/lib|lib)/udev/rules\.d/"), grammars.udev),
+    (pattern(r"(etc|run|usr/local/lib|usr/lib|lib)/systemd/"), grammars.unit),
+    (pattern(r"etc/security/limits(\.d/|\.conf\Z)"), grammars.limits),
+    (pattern(r"etc/default/grub(\.d/|\Z)"), lambda text: grammars.grub_defaults(text, _is_argument)),
+    (pattern(r"boot/|efi/|etc/kernel/"), lambda text: grammars.boot_entries(text, _is_argument)),
+    (pattern(r"etc/tuneagent/kernel-arguments\Z"), _notes),
+    (pattern(r"etc/fstab\Z"), documents.fstab),
+    (pattern(r"etc/nccl\.conf\Z"), _variables),
+    (
+        pattern(r"etc/os-release\Z|usr/lib/os-release\Z"),
+        lambda text: documents.named_values(text, lambda name: name in _RELEASE),
+    ),
+    (pattern(r"etc/containerd/"), documents.containerd),
+    (pattern(r"var/lib/kubelet/config\.yaml\Z|etc/kubernetes/kubelet/"), documents.kubelet),
+    (pattern(r"var/lib/kubelet/\w+_state\Z"), documents.manager_state),
+    (pattern(r"tuneagent/gpus\.json\Z"), lambda text: text),
+)
+_PROGRAMS: dict[str, Filter] = {
+    "dmesg": documents.kernel_log,
+    "systemctl": grammars.unit,
+    "timedatectl": grammars.unit,
+    "ethtool": documents.table_of_numbers,
+}
+# Where a host's own name may stand: elsewhere it would be a word of the kernel's, as in /sys/devices/system/node.
+_NAMED = pattern(r"(?!sys/|proc/(?!sys/kernel/hostname))")
+
+
+class Redactor:
+    """One capture's redaction."""
+
+    def __init__(self, pseudonyms: Pseudonyms) -> None:
+        self._pseudonyms = pseudonyms
+
+    def content(self, path: str, data: bytes) -> bytes:
+        """A file's content as it may leave the host."""
+        if not data:
+            return data
+        if re.match(r"sys/bus/pci/devices/[^/]+/config\Z", path):
+            return _without_serial(data)
+        try:
+            text = data.decode()
+        except UnicodeDecodeError:
+            # A row that cannot read it says so of the copy too.
+            return b"\xff" + blank("?" * len(data)).encode()
+        return self._text(path, text).encode()
+
+    def _text(self, path: str, text: str) -> str:
+        module = _MODULE.match(path)
+        if path.startswith(("sys/", "proc/sys/")) and _IDENTITY.search(path.rpartition("/")[2]):
+            return self._pseudonyms.text(text) if _is_address(text) else blank(text.strip()) + "\n"
+        if module and not _OWN_MODULES.match(module.group(1)):
+            return _plain(text)
+        chosen = next((filter_ for form, filter_ in _RULES if form.match(path)), _nothing)
+        kept = self._pseudonyms.text(chosen(text))
+        return self._pseudonyms.host_name(kept) if _NAMED.match(path) else kept
+
+    def path(self, path: str) -> str:
+        """A path, without names of this host in it."""
+        found = self._pseudonyms.text(path)
+        return self._pseudonyms.host_name(found) if _NAMED.match(path) else found
+
+    def answer(self, argv: str, output: str) -> str:
+        """What a program printed."""
+        program = re.match(r'\["([a-z0-9-]+)"', argv)
+        chosen = _PROGRAMS.get(program.group(1) if program else "", _nothing)
+        return self._pseudonyms.host_name(self._pseudonyms.text(chosen(output)))
+
+    def sentence(self, text: str) -> str:
+        """A message, such as why a file could not be read."""
+        words = re.sub(
+            r"\S+",
+            lambda m: m.group(0) if _WORD.match(m.group(0)) and len(m.group(0)) < 80 else blank(m.group(0)),
+            text,
+        )
+        return self._pseudonyms.host_name(self._pseudonyms.text(words[:500]))
+
+    def setting(self, value: Setting) -> Setting:
+        """A value of a journal or a profile: numbers, switches and short words of the kernel's."""
+        if isinstance(value, dict):
+            return {str(key): self.setting(one) for key, one in value.items()}
+        if isinstance(value, (list, tuple)):
+            return [self.setting(one) for one in value]
+        if not isinstance(value, str):
+            return value
+        words = [
+            one if is_plain(one) or re.match(r"[A-Za-z][A-Za-z0-9_.+-]{0,23}\Z", one) else blank(one)
+            for one in value.split()
+        ]
+        return self._pseudonyms.host_name(self._pseudonyms.text(" ".join(words)))
+
+
+def _is_address(text: str) -> bool:
+    return bool(re.match(r"([0-9a-fA-F]{2}:){5}[0-9a-fA-F]{2}\s*\Z", text))
+
+
+def _without_serial(data: bytes) -> bytes:
+    """PCI configuration space with the device's serial number (extended capability 0003h) set to zero."""
+    found = bytearray(data)
+    place, seen = 0x100, set[int]()
+    while 0x100 <= place <= len(found) - 4 and place not in seen:
+        seen.add(place)
+        header = int.from_bytes(found[place : place + 4], "little")
+        if header & 0xFFFF == _DSN_CAPABILITY:
+            found[place + 4 : place + 12] = bytes(len(found[place + 4 : place + 12]))
+        place = header >> 20
+    return bytes(found)
