@@ -43,16 +43,15 @@ def bundle(
         except Exception as error:  # one part's trouble is that part's
             parts[name] = f"failed: {hide.sentence(reason_of(error))}".encode()
 
-    def profile() -> str:
-        kept = msgspec.structs.replace(session.profile.spec, tune=hide.setting(session.profile.spec.tune), accept=())
-        return profile_text(Profile(session.profile.name, kept))
-
+    # The profile too: what it wants is in every finding.
+    spec = msgspec.structs.replace(session.profile.spec, tune=hide.tune(session.profile.spec.tune), accept=())
+    profile = Profile(session.profile.name, spec)
     with tempfile.TemporaryDirectory(prefix="tuneagent-") as folder:
         capture = Path(folder, "capture.tar.gz")
         try:
             parts["capture.tar.gz"] = take(session.host, profiles, registry, identifiers=identifiers)
             capture.write_bytes(parts["capture.tar.gz"])
-            copy = replace(session, host=unpack(str(capture), f"{folder}/tree"), is_strict=False)
+            copy = replace(session, host=unpack(str(capture), f"{folder}/tree"), profile=profile, is_strict=False)
         except Exception as error:
             parts["capture.txt"] = f"failed: {hide.sentence(reason_of(error))}".encode()
         else:
@@ -61,7 +60,7 @@ def bundle(
             add("plan.txt", lambda: plan_text(copy.plan()[0], 200))
             add("topology.txt", lambda: topology_text(read_topology(copy.host)))
         add("journal.txt", lambda: journal_text([_hidden(record, hide) for record in session.journal.records()]))
-        add("profile.yaml", profile)
+        add("profile.yaml", lambda: profile_text(profile))
     return _packed(parts)
 
 
@@ -69,8 +68,8 @@ def _hidden(record: Record, hide: Redactor) -> Record:
     entries = [
         Entry(
             subject=hide.sentence(entry.subject),
-            prior=hide.setting(entry.prior),
-            wrote=hide.setting(entry.wrote),
+            prior=hide.setting(entry.prior, tunable=record.tunable),
+            wrote=hide.setting(entry.wrote, tunable=record.tunable),
             live=entry.live,
         )
         for entry in record.entries

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from tuneagent.checks.environment import ROWS as ENVIRONMENT_ROWS
 from tuneagent.model import Setting
 from tuneagent.pattern import pattern
 from tuneagent.redaction import documents, grammars
-from tuneagent.redaction.pseudonyms import Pseudonyms, blank, is_plain
+from tuneagent.redaction.pseudonyms import Pseudonyms, blank
 from tuneagent.tunables.kernel_arguments import ALLOWED as KERNEL_ARGUMENTS
 from tuneagent.tunables.sysctl import ALLOWED as SYSCTLS
 from tuneagent.tunables.sysctl import ELSEWHERE
@@ -26,6 +26,8 @@ _OWN_MODULES = pattern(
     r"(nvidia[-_a-z]*|nvme(_core)?|mlx[45]_(core|ib)|intel_idle|processor|workqueue|pcie_aspm|kvm(_intel|_amd)?|rcutree|ib_core)\Z"
 )
 _DSN_CAPABILITY = 0x0003
+# Words of specs: modes, names of profiles of MIG, lists of CPUs, `{reserved}`.
+_SETTING = pattern(r"[A-Za-z0-9_.,:+{}<>=-]{1,32}\Z")
 
 
 def _is_argument(name: str) -> bool:
@@ -183,19 +185,22 @@ class Redactor:
         )
         return self._pseudonyms.host_name(self._pseudonyms.text(words[:500]))
 
-    def setting(self, value: Setting) -> Setting:
-        """A value of a journal or a profile: numbers, switches and short words of the kernel's."""
+    def setting(self, value: Setting, *, tunable: str = "") -> Setting:
+        """A value of a journal or a profile: numbers, switches and short words, of sysctls those of the kernel's alone."""
         if isinstance(value, dict):
-            return {str(key): self.setting(one) for key, one in value.items()}
+            return {str(key): self.setting(one, tunable=tunable) for key, one in value.items()}
         if isinstance(value, (list, tuple)):
-            return [self.setting(one) for one in value]
+            return [self.setting(one, tunable=tunable) for one in value]
         if not isinstance(value, str):
             return value
-        words = [
-            one if is_plain(one) or re.match(r"[A-Za-z][A-Za-z0-9_.+-]{0,23}\Z", one) else blank(one)
-            for one in value.split()
-        ]
+        if tunable == "sysctl":
+            return _plain(value)
+        words = [one if _SETTING.match(one) else blank(one) for one in value.split()]
         return self._pseudonyms.host_name(self._pseudonyms.text(" ".join(words)))
+
+    def tune(self, tune: Mapping[str, Setting]) -> dict[str, Setting]:
+        """The settings of a profile."""
+        return {name: self.setting(spec, tunable=name) for name, spec in tune.items()}
 
 
 def _is_address(text: str) -> bool:
