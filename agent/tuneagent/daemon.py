@@ -117,10 +117,8 @@ def _pass(session: Session, stop: threading.Event, limit: Disruption, *, again: 
     due = [one for one in plan.changes if one.disruption.rank <= limit.rank or (one.tunable, one.subject) in repeated]
     if not due:
         return Pass(report, judged)
-    log.info(
-        "repairing",
-        extra={"fields": {"changes": [_due_fields(change) for change in due[:DUE_SHOWN]], "count": len(due)}},
-    )
+    told = [_due_fields(change) for change in due[:DUE_SHOWN]]
+    log.info("about to write", extra={"fields": {"count": len(due), "changes": told}})
     applied = session.apply(limit=limit, again=again, replace=True, stop=stop.is_set)
     for outcome in applied.results:
         level = logging.WARNING if outcome.result == "failed" else logging.INFO

@@ -218,6 +218,7 @@ def _judge(one: Observed, subject: Subject, reading: Reading) -> Judged:
     if subject not in one.desired:
         return Judged(say(Verdict.UNKNOWN, "read, but what is wanted here cannot be told on this host"))
     live_ok = tunable.matches(live.value, wanted)
+    base = msgspec.structs.replace(base, in_effect=live_ok)
     has_entries = tunable.drop_in is not None and reading.impossible is None
     at_boot = reading.persisted
     boots_right = isinstance(at_boot, Value) and tunable.matches(at_boot.value, wanted)

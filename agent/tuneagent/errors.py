@@ -28,6 +28,10 @@ class CommandFailed(TuneError):
     """A program could not be started, ran past its time limit or exited non-zero."""
 
 
+class NoSystemd(CommandFailed):
+    """systemd does not run on this host: what is asked of it does not apply here."""
+
+
 class JournalError(TuneError):
     """The journal cannot be read, or cannot be written: nothing may be changed."""
 

@@ -130,6 +130,8 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     next_boot: Setting = None
     owner: str | None = None
     evidence: str = ""
+    # Whether the running value is as wanted, whatever the next boot does.
+    in_effect: bool = False
     disruption: Disruption | None = None
     why: str = ""
     advice: str = ""
@@ -214,12 +216,13 @@ def summarize(findings: Iterable[Finding]) -> dict[str, int]:
 def exit_code(findings: Iterable[Finding], fail_on: Severity | None = None) -> int:
     """0 converged, 3 something drifted, pending or in conflict, 4 none of these but something unknown.
 
-    `fail_on` narrows 3 to findings of at least that severity.
+    `fail_on` narrows 3 to what is wrong now, of at least that severity: a value that is right and not kept for the next
+    boot keeps no job away.
     """
     code = 0
     for finding in findings:
         if finding.verdict in (Verdict.DRIFTED, Verdict.PENDING, Verdict.CONFLICT):
-            if fail_on is None or finding.severity.rank >= fail_on.rank:
+            if fail_on is None or (finding.severity.rank >= fail_on.rank and not finding.in_effect):
                 return 3
         elif finding.verdict is Verdict.UNKNOWN:
             code = 4

@@ -127,7 +127,7 @@ class Profile(msgspec.Struct, frozen=True):
 
 def nearest(name: str, known: Sequence[str]) -> str:
     """`, did you mean X?` for a wrong name, or nothing."""
-    close = difflib.get_close_matches(name, known, n=1)
+    close = difflib.get_close_matches(str(name), known, n=1)
     return f"; did you mean {close[0]!r}?" if close else ""
 
 

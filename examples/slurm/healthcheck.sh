@@ -1,10 +1,20 @@
 #!/bin/sh
-# Slurm HealthCheckProgram: a node with a critical finding is drained, with the finding as the reason.
+# Slurm HealthCheckProgram: a node with a critical finding that is wrong now is drained, with the finding as the reason.
 profile=${TUNEAGENT_PROFILE:-/etc/tuneagent/profile.yaml}
-report=$(tuneagent audit -f "$profile" --fail-on critical 2>&1)
+report=$(tuneagent audit -f "$profile" --fail-on critical -o json 2>/dev/null)
 code=$?
 if [ "$code" -eq 3 ]; then
-  reason=$(printf '%s\n' "$report" | grep critical | head -n 1 | cut -c 1-120)
-  scontrol update nodename="$(hostname -s)" state=drain reason="tuneagent: $reason"
+  # The reason is read from the report, whatever the width of a table.
+  reason=$(printf '%s' "$report" | python3 -c '
+import json, sys
+wrong = [
+    one for one in json.load(sys.stdin)["findings"]
+    if one["severity"] == "critical" and one["verdict"] in ("drifted", "conflict", "pending") and not one["in_effect"]
+]
+first = wrong[0]
+more = f" and {len(wrong) - 1} more" if len(wrong) > 1 else ""
+print((first["tunable"] + " " + first["subject"] + ": " + first["advice"])[:100] + more)
+')
+  scontrol update nodename="$(hostname -s)" state=drain reason="tuneagent: ${reason:-a critical finding}"
 fi
 exit 0

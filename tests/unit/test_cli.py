@@ -60,7 +60,7 @@ def test_documents_keep_to_their_schemas(root: Path, tmp_path: Path) -> None:
     finding = json.loads(audit.stdout)["findings"][0]
     assert set(finding) == {
         "tunable", "subject", "verdict", "severity", "desired", "observed", "persisted", "next_boot", "owner", "evidence",
-        "disruption", "why", "advice", "sources",
+        "in_effect", "disruption", "why", "advice", "sources",
     }  # fmt: skip
 
 

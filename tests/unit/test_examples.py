@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import configparser
+import json
 import os
 import subprocess
 from pathlib import Path
@@ -44,9 +45,19 @@ def test_epilog_repairs_live_settings_alone(code: int, wanted: int, tmp_path: Pa
 def test_health_check_drains_with_the_finding_as_reason(tmp_path: Path) -> None:
     assert play("healthcheck.sh", tmp_path, 0).returncode == 0
     assert not (tmp_path / "scontrol.log").exists()
-    assert play("healthcheck.sh", tmp_path, 3, "drifted  critical  gpuHealth noThrottle").returncode == 0
+    finding = {
+        "tunable": "gpuHealth",
+        "verdict": "drifted",
+        "severity": "critical",
+        "in_effect": False,
+        "advice": "too hot",
+    }
+    kept = {**finding, "subject": "gpu:1/notThis", "verdict": "pending", "in_effect": True}
+    lesser = {**finding, "subject": "gpu:1/norThis", "severity": "low"}
+    report = {"findings": [kept, lesser, {**finding, "subject": "gpu:1/noThrottle"}, {**finding, "subject": "gpu:2/x"}]}
+    assert play("healthcheck.sh", tmp_path, 3, json.dumps(report)).returncode == 0
     said = (tmp_path / "scontrol.log").read_text()
-    assert "nodename=node17 state=drain" in said and "noThrottle" in said
+    assert "nodename=node17 state=drain" in said and "gpu:1/noThrottle: too hot and 1 more" in said
 
 
 @pytest.mark.parametrize("unit", sorted((ROOT / "packaging").iterdir()), ids=lambda path: path.name)

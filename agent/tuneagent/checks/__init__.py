@@ -160,12 +160,14 @@ def exists(path: str, folder: str) -> Read:
 
 def command(argv: Sequence[str], convert: Callable[[str], Observation]) -> Read:
     """What a program of the host prints."""
-    from tuneagent.errors import CommandFailed
+    from tuneagent.errors import CommandFailed, NoSystemd
 
     def read(facts: Facts) -> Observation:
         try:
             # Several rows read the same log: the program runs once in a pass.
             done = facts.once(f"command {argv}", lambda: facts.host.exec.run(list(argv)))
+        except NoSystemd as error:
+            return Absent(str(error))
         except CommandFailed as error:
             return Unreadable(str(error))
         if done.code != 0:
@@ -228,6 +230,28 @@ def has_several_gpus(facts: Facts) -> str | None:
     return (
         "one GPU, and none to link it with" if gpus is not None and sum(g.vendor == "10de" for g in gpus) == 1 else None
     )
+
+
+def has_systemd(facts: Facts) -> str | None:
+    """systemd is the host's pid 1."""
+    sign = "run/systemd/system"
+    if facts.host.files.exists(sign):
+        return None
+    return "systemd does not run here" if isinstance(facts.host.missing(sign), Absent) else None
+
+
+_RUNTIMES = (
+    "run/containerd", "etc/containerd", "usr/bin/containerd", "usr/local/bin/containerd", "run/crio", "etc/crio",
+    "usr/bin/crio", "var/run/docker.sock", "usr/bin/dockerd", "run/k3s", "run/podman", "usr/bin/podman",
+)  # fmt: skip
+
+
+def has_runtime(facts: Facts) -> str | None:
+    """A container runtime is installed."""
+    if any(facts.host.files.exists(sign) for sign in _RUNTIMES):
+        return None
+    known = all(isinstance(facts.host.missing(sign), Absent) for sign in _RUNTIMES)
+    return "no container runtime" if known else None
 
 
 def has_nvswitch(facts: Facts) -> str | None:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from tuneagent.checks import Row, about, among, at_least, equal, has_kubelet, several_nodes
-from tuneagent.errors import CommandFailed, PathMissing, ProfileInvalid, ReadFailed
+from tuneagent.errors import CommandFailed, NoSystemd, PathMissing, ProfileInvalid, ReadFailed
 from tuneagent.model import Absent, Observation, Setting, Severity, Unreadable, Value
 from tuneagent.tunable import Facts
 from tuneagent.yaml_document import load_yaml
@@ -94,6 +94,8 @@ def _unit_limit(name: str) -> Callable[[Facts], Observation]:
         for unit in ("containerd", "crio", "docker"):
             try:
                 state = facts.host.unit(f"{unit}.service", "LoadState", name)
+            except NoSystemd as error:
+                return Absent(str(error))
             except CommandFailed as error:
                 return Unreadable(str(error))
             if state.get("LoadState") == "loaded" and name in state:

@@ -17,10 +17,12 @@ from tuneagent.checks import (
     gathered,
     has_nvidia_gpu,
     has_nvswitch,
+    has_runtime,
     has_several_gpus,
+    has_systemd,
     text,
 )
-from tuneagent.errors import CommandFailed
+from tuneagent.errors import CommandFailed, NoSystemd
 from tuneagent.gpu import GpuSnapshot
 from tuneagent.model import Absent, Observation, Setting, Severity, Unreadable, Value
 from tuneagent.tunable import Facts
@@ -105,9 +107,13 @@ def _firmware_line(content: str) -> str:
 
 def _fabric_manager(facts: Facts) -> Observation:
     try:
-        state = facts.host.unit("nvidia-fabricmanager.service", "ActiveState")
+        state = facts.host.unit("nvidia-fabricmanager.service", "LoadState", "ActiveState")
+    except NoSystemd as error:
+        return Unreadable(f"{error}: whether something else starts it is not known")
     except CommandFailed as error:
         return Unreadable(str(error))
+    if state.get("LoadState") == "not-found":
+        return Unreadable("no unit nvidia-fabricmanager here; a container of the driver may run it, which is not seen")
     return Value(state["ActiveState"]) if "ActiveState" in state else Unreadable(f"systemctl answered {state}")
 
 
@@ -212,7 +218,8 @@ ROWS: dict[str, Row] = {
                     "its version must equal the driver's exactly"),
     ),
     "deviceLinks": Row(
-        group="container runtime", read=_device_links, right=equal, evidence="/dev/char/195:255",
+        group="container runtime", read=_device_links, right=equal, applies=(has_systemd, has_runtime),
+        evidence="/dev/char/195:255",
         about=about(Severity.HIGH, "a reload of systemd takes the GPUs from running containers whose devices lack this link",
                     "https://github.com/NVIDIA/nvidia-container-toolkit/issues/48",
                     "nvidia-ctk system create-dev-char-symlinks --create-all, or CDI"),

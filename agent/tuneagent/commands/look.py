@@ -22,7 +22,11 @@ from tuneagent.tuning_profile import nearest
     help="prom is for node_exporter's textfile collector.",
 )  # fmt: skip
 @click.option("--all", "show_all", is_flag=True, help="Show converged and unsupported settings too.")
-@click.option("--fail-on", type=click.Choice([s.value for s in Severity]), help="Exit 3 only from this severity on.")
+@click.option(
+    "--fail-on",
+    type=click.Choice([s.value for s in Severity]),
+    help="Exit 3 only for what is wrong now and at least as severe.",
+)
 @click.pass_obj
 def audit(
     settings: Settings, file: str | None, name: str | None, output: str, show_all: bool, fail_on: str | None
@@ -62,8 +66,8 @@ def why(settings: Settings, subject: str, file: str | None, name: str | None) ->
 @click.argument("tunable", metavar="NAME", required=False)
 @click.pass_obj
 def explain(settings: Settings, tunable: str | None) -> None:
-    """Explain a tunable or a row of one: what it sets, why, how it is undone, where sources disagree."""
-    from tuneagent.report.reference import explain_text, list_text, row_text
+    """Explain a tunable, a row of one or a field of a profile: what it sets, why, how it is undone, who disagrees."""
+    from tuneagent.report.reference import explain_text, field_text, list_text, profile_fields, row_text
     from tuneagent.tunables import ROW_PREFIXES, registry, rows_of
 
     del settings
@@ -74,9 +78,15 @@ def explain(settings: Settings, tunable: str | None) -> None:
     if tunable in known:
         click.echo(explain_text(known[tunable]))
         return
+    fields = {name.rpartition(".")[2]: name for name in profile_fields()}
+    field = fields.get(tunable.removeprefix("spec.").rpartition(".")[2])
+    if field is not None and field.endswith(tunable.removeprefix("spec.")):
+        click.echo(field_text(field))
+        return
     rows = {row: owner for owner in ROW_PREFIXES for row in rows_of(known[owner])}
     if tunable not in rows:
-        raise UsageError(f"no tunable or row {tunable!r}{nearest(tunable, (*known, *rows))}")
+        names = (*known, *rows, *fields)
+        raise UsageError(f"no tunable, row or field of a profile {tunable!r}{nearest(tunable, names)}")
     owner = rows[tunable]
     click.echo(row_text(tunable, owner, known[owner].describe(ROW_PREFIXES[owner] + tunable)))
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from tuneagent.errors import CommandFailed
+from tuneagent.errors import CommandFailed, NoSystemd
 
 OUTPUT_LIMIT_BYTES = 1024 * 1024
 # A program that the host runs must not pick up our own interpreter's or linker's settings.
@@ -52,6 +52,7 @@ class NoExec:
         raise CommandFailed(f"{argv[0]}: no program can be run on a tree of files")
 
 
+NO_SYSTEMD = "systemd does not run here"
 _OF_SYSTEMD = ("systemctl", "timedatectl", "systemd-run")
 
 
@@ -64,7 +65,7 @@ class LocalExec:
     def run(self, argv: Sequence[str], timeout_s: float = 20.0) -> Completed:
         """Run on this machine. Without systemd its programs are not asked: they would only say so, and slowly."""
         if argv[0] in _OF_SYSTEMD and not os.path.isdir("/run/systemd/system"):
-            raise CommandFailed(f"{argv[0]}: systemd does not run here")
+            raise NoSystemd(f"{argv[0]}: {NO_SYSTEMD}")
         return run_bounded(argv, timeout_s)
 
 
@@ -82,7 +83,10 @@ class NamespaceExec:
 
     def run(self, argv: Sequence[str], timeout_s: float = 20.0) -> Completed:
         """Run inside the host's namespaces."""
-        return run_bounded(["nsenter", "-t", str(self.pid), "-m", "-u", "-i", "-n", "-p", "--", *argv], timeout_s)
+        done = run_bounded(["nsenter", "-t", str(self.pid), "-m", "-u", "-i", "-n", "-p", "--", *argv], timeout_s)
+        if argv[0] in _OF_SYSTEMD and "not been booted with systemd" in done.stderr:
+            raise NoSystemd(f"{argv[0]}: {NO_SYSTEMD}")
+        return done
 
 
 def run_bounded(argv: Sequence[str], timeout_s: float, extra: Mapping[str, str] | None = None) -> Completed:

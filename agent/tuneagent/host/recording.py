@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
-from tuneagent.errors import CommandFailed, PathMissing, ReadFailed
-from tuneagent.host.commands import Completed, Exec
+from tuneagent.errors import CommandFailed, NoSystemd, PathMissing, ReadFailed
+from tuneagent.host.commands import NO_SYSTEMD, Completed, Exec
 from tuneagent.host.files import Files
 
 
@@ -121,5 +121,5 @@ class RecordedExec:
         if done is None:
             raise CommandFailed(f"{argv[0]}: no answer of it is in this capture")
         if done.code < 0:
-            raise CommandFailed(done.stderr)
+            raise NoSystemd(done.stderr) if NO_SYSTEMD in done.stderr else CommandFailed(done.stderr)
         return done

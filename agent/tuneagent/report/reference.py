@@ -16,7 +16,7 @@ from tuneagent.model import About
 from tuneagent.report.text import table, width
 from tuneagent.tunable import Tunable
 from tuneagent.tuned_import import Imported
-from tuneagent.tuning_profile import API_VERSION, KIND, Profile
+from tuneagent.tuning_profile import API_VERSION, KIND, Profile, ProfileSpec
 
 
 def _persistence(tunable: Tunable[Any]) -> str:
@@ -105,6 +105,33 @@ def reference_markdown(registry: Mapping[str, Tunable[Any]]) -> str:
         cost = "report only" if tunable.report_only else tunable.disruption.value
         lines.append(f"| `{name}` | {tunable.group} | {cost} | {_persistence(tunable)} | {summary(tunable)} |")
     return "\n".join(lines) + "\n"
+
+
+def profile_fields() -> dict[str, str]:
+    """What each field of a profile's spec means, by its name; those of `rollout` too."""
+    schema = msgspec.json.schema(ProfileSpec)["$defs"]
+    found: dict[str, str] = {}
+    for kind, prefix in (("ProfileSpec", ""), ("Rollout", "rollout."), ("Drain", "rollout.drain.")):
+        for name, field in schema[kind]["properties"].items():
+            told = field.get("description") or schema.get(field.get("$ref", "").rpartition("/")[2], {}).get(
+                "description"
+            )
+            found[prefix + name] = told or ""
+    return found
+
+
+def field_text(name: str) -> str:
+    """One field of a profile, with the values that it takes and what holds where it is not given."""
+    schema = msgspec.json.schema(ProfileSpec)["$defs"]
+    kind = {"rollout": "Rollout", "rollout.drain": "Drain"}.get(name.rpartition(".")[0], "ProfileSpec")
+    field = schema[kind]["properties"][name.rpartition(".")[2]]
+    lines = [f"spec.{name}", "", textwrap.fill(profile_fields()[name], min(width(), 100)), ""]
+    if "enum" in field:
+        lines.append(f"  values      {', '.join(str(value) for value in field['enum'] if value is not None)}")
+    default = field.get("default")
+    if isinstance(default, (str, int)):
+        lines.append(f"  default     {default if isinstance(default, str) else msgspec.json.encode(default).decode()}")
+    return "\n".join(lines).rstrip()
 
 
 def profile_text(profile: Profile) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from tuneagent.cpulist import format_cpulist, parse_cpulist
-from tuneagent.errors import CommandFailed, ReadFailed, WriteFailed
+from tuneagent.errors import CommandFailed, NoSystemd, ReadFailed, WriteFailed
 from tuneagent.model import (
     About,
     Absent,
@@ -81,6 +81,8 @@ class Irqbalance(Tunable[Spec]):
     def _live(facts: Facts) -> Observation:
         try:
             state = facts.host.unit(UNIT, "LoadState", "ActiveState", "MainPID")
+        except NoSystemd as error:
+            return Absent(str(error))
         except CommandFailed as error:
             return Unreadable(str(error))
         if state.get("LoadState") == "not-found":

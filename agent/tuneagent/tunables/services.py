@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
-from tuneagent.errors import CommandFailed
+from tuneagent.errors import CommandFailed, NoSystemd
 from tuneagent.model import (
     About,
     Absent,
@@ -85,6 +85,8 @@ class Services(Tunable[Spec]):
         evidence = f"systemctl show {unit}"
         try:
             state = facts.host.unit(unit, "LoadState", "ActiveState", "UnitFileState")
+        except NoSystemd as error:
+            return Reading(Absent(str(error)), evidence=evidence)
         except CommandFailed as error:
             return Reading(Unreadable(str(error)), evidence=evidence)
         if state.get("LoadState") == "not-found":
