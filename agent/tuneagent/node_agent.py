@@ -180,8 +180,9 @@ class NodeAgent:
         return done
 
     def _reboot(self, taken: Taken) -> None:
-        reboot_host(self.session, taken.digest)
-        self.rebooting = True
+        if not self.rebooting:
+            reboot_host(self.session, taken.digest)
+            self.rebooting = True
 
     def _aims(self) -> set[Aim]:
         return {aim_of(change) for change in heavy(self.session.plan()[0])}
