@@ -22,7 +22,13 @@ def fstab(text: str) -> str:
         place = (
             fields[0] if DEVICE.match(fields[0]) or re.match(r"/[a-z0-9/_.-]{1,32}\Z", fields[0]) else blank(fields[0])
         )
-        return line if place == fields[0] else " ".join([place, *fields[1:3]])
+        more = [
+            one
+            for one in fields[3:6]
+            if re.match(r"(sw|defaults|nofail|(,?(sw|defaults|nofail|discard|pri=\d{1,5}))+|\d)\Z", one)
+        ]
+        where = "none" if fields[1] in ("none", "swap") else blank(fields[1])
+        return " ".join([place, where, "swap", *more])
 
     return by_line(text, keep)
 

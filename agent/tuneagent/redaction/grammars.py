@@ -142,9 +142,10 @@ def modprobe(text: str) -> str:
 
 def _option(word: str) -> str:
     name, equals, value = word.partition("=")
-    safe = re.match(r"[A-Za-z0-9_]{1,48}\Z", name) and (not equals or is_plain(value.strip('"')))
+    if not (equals and re.match(r"[A-Za-z0-9_]{1,48}\Z", name)):
+        return blank(word)
     registry = name.startswith("NVreg_") and re.match(r'"?([A-Za-z0-9]{1,40}=(0x)?[0-9a-fA-F]{1,8};?)*"?\Z', value)
-    return word if safe or registry else f"{name[:48]}={blank(value)}"
+    return word if registry or is_plain(value.strip('"')) else f"{name}={blank(value)}"
 
 
 _UNIT_KEYS = pattern(
