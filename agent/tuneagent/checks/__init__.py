@@ -237,7 +237,9 @@ def has_systemd(facts: Facts) -> str | None:
     sign = "run/systemd/system"
     if facts.host.files.exists(sign):
         return None
-    return "systemd does not run here" if isinstance(facts.host.missing(sign), Absent) else None
+    # A capture that holds nothing of /run may hold what systemctl was told there.
+    without = isinstance(facts.host.missing(sign), Absent) or facts.host.lacks_systemd
+    return "systemd does not run here" if without else None
 
 
 _RUNTIMES = (

@@ -11,6 +11,7 @@ from tuneagent.errors import CommandFailed, PathMissing, ReadFailed, WriteFailed
 from tuneagent.host.commands import Completed, Exec, LocalExec, NamespaceExec, NoExec
 from tuneagent.host.files import Files
 from tuneagent.host.processes import LocalProcesses, NoProcesses, Processes, namespace_is_hosts
+from tuneagent.host.recording import RecordedExec
 from tuneagent.model import Absent, Observation, Unreadable, Value
 
 __all__ = [
@@ -74,6 +75,11 @@ class Host:
         if done.code != 0:
             raise CommandFailed(f"systemctl: exit {done.code}: {done.stderr.strip()[:200]}")
         return dict(re.findall(r"^(\w+)=(.*)$", done.stdout, re.MULTILINE))
+
+    @property
+    def lacks_systemd(self) -> bool:
+        """Whether a capture's programs said that systemd does not run on its machine."""
+        return isinstance(self.exec, RecordedExec) and self.exec.lacks_systemd
 
     def missing(self, path: str) -> Absent | Unreadable:
         """What a missing file means: nothing of the kind here, or, in a tree without its folder, nothing known."""

@@ -113,6 +113,7 @@ class RecordedExec:
 
     def __init__(self, answers: dict[str, Completed]) -> None:
         self._answers = answers
+        self.lacks_systemd = any(NO_SYSTEMD in done.stderr for done in answers.values())
 
     def run(self, argv: Sequence[str], timeout_s: float = 20.0) -> Completed:
         """The answer that was kept."""
