@@ -138,7 +138,9 @@ class NodeAgent:
             wanted, policy = None, {}
         paused = (policy.get("spec") or {}).get("pause") == "all" or self.session.host.files.exists(HOLD_PATH)
         spec = (wanted or {}).get("spec") or {}
-        self.taken = taken_of(wanted) if wanted is not None else None
+        if not self.rebooting:
+            # Until the machine goes down this process knows best, whatever becomes of the object.
+            self.taken = taken_of(wanted) if wanted is not None else None
         if wanted is not None and spec.get("desired") == "Baseline":
             self._to_baseline(wanted, paused=paused)
             return

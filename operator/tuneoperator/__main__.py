@@ -27,6 +27,7 @@ from tuneoperator.workqueue import WorkQueue
 
 log = logging.getLogger("tuneoperator")
 RESYNC_S = 60.0
+RECURSION_LIMIT, STACK_BYTES = 30_000, 64 << 20
 
 
 class _JsonLines(logging.Formatter):
@@ -86,6 +87,9 @@ class Operator:
 
     def run(self) -> int:
         """Until the stop event, or until a thread has died. The exit code."""
+        # An API server takes documents of 10,000 levels; one such object must not end a thread.
+        sys.setrecursionlimit(RECURSION_LIMIT)
+        threading.stack_size(STACK_BYTES)
         self.threads.start("lease", self.elector.run)
         for store in self.cluster.stores:
             self.threads.start(store.path, store.run)
@@ -122,7 +126,7 @@ class Operator:
 
     def unready(self) -> str:
         """Why this replica could not take over now; empty if it could."""
-        return "" if self.cluster.synced or self.cluster.is_uninstalled else "the copies of the cluster are not whole"
+        return "" if self.cluster.synced or self.cluster.can_wind_down else "the copies of the cluster are not whole"
 
     def unhealthy(self) -> str:
         """Why the process should be started anew; empty if it is well."""

@@ -4,17 +4,30 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
 
 from tuneoperator.cluster import Cluster
 from tuneoperator.kube import ApiFailed
 from tuneoperator.ledger import Place
-from tuneoperator.records import NodeTuning
+from tuneoperator.records import Node, NodeTuning
 from tuneoperator.rollout_model import GRANT_LIFETIME_S, Action
 from tuneoperator.state import CORDON_ANNOTATION, STAMP
 
 log = logging.getLogger("tuneoperator")
+
+
+@dataclass
+class Decided:
+    """The objects of one node as they were when it was decided; then as our own writes have left them.
+
+    A write that finds another version is refused by the API server (409): what has moved is decided anew.
+    """
+
+    name: str
+    tuning: NodeTuning | None
+    node: Node | None
 
 
 class Actions:
@@ -24,7 +37,7 @@ class Actions:
         self.cluster = cluster
         self.clock = clock
 
-    def perform(self, action: Action, profile: str, target: str, room: Callable[[], int]) -> None:
+    def perform(self, action: Action, profile: str, decided: Decided, room: Callable[[], int]) -> None:
         """One action of one node; `room` is how many places are free now."""
         self.cluster.check_leader()
         log.info(action.kind, extra={"fields": {"node": action.node, "phase": action.phase, "reason": action.reason}})
@@ -33,30 +46,30 @@ class Actions:
         elif action.kind == "free":
             self.free(action.node)
         elif action.kind == "cordon":
-            self._cordon(action.node)
+            self._cordon(decided)
         elif action.kind == "uncordon":
-            self.uncordon(action.node)
+            self.uncordon(decided)
         elif action.kind == "evict":
             self._evict(action.node, action.disruption)
-        else:
-            tuning = self.cluster.tunings.get(action.node)
-            if tuning is not None:
-                self._tuning(tuning, action, profile, target)
+        elif decided.tuning is not None:
+            decided.tuning = self._tuning(decided.tuning, action, profile)
 
-    def _tuning(self, tuning: NodeTuning, action: Action, profile: str, target: str) -> None:
+    def _tuning(self, tuning: NodeTuning, action: Action, profile: str) -> NodeTuning:
         if action.kind in ("name", "baseline"):
-            self._name(tuning, action, profile, target)
-        elif action.kind == "phase":
-            self._phase(tuning, action, target)
-        elif action.kind == "grant":
-            self._grant(tuning, action)
-        else:
-            # Bound to the version that was looked at: a grant that the agent takes meanwhile stays.
-            self._spec(tuning, {"grant": None})
+            return self._name(tuning, action, profile)
+        if action.kind == "phase":
+            change = {"phase": action.phase, "since": self.clock(), "reason": action.reason[:1000]}
+            return self._rollout(tuning, change)
+        if action.kind == "grant":
+            return self._grant(tuning, action)
+        if action.kind == "revert":
+            return self._spec(tuning, {"revision": action.revision})
+        # A grant that the agent has taken since moves the object: then this is refused.
+        return self._spec(tuning, {"grant": None})
 
-    def _name(self, tuning: NodeTuning, action: Action, profile: str, target: str) -> None:
+    def _name(self, tuning: NodeTuning, action: Action, profile: str) -> NodeTuning:
         # The phase first: who finds it without the revision named goes on from there.
-        moved, rollout = tuning, tuning.status.rollout
+        rollout, target = tuning.status.rollout, action.revision
         if (rollout.phase, rollout.target) != ("Applying", target):
             begun = {
                 "phase": "Applying",
@@ -66,19 +79,11 @@ class Actions:
                 "target": target,
                 "previous": tuning.spec.revision if tuning.spec.revision != target else rollout.previous,
             }
-            moved = self._rollout(tuning, begun)
+            tuning = self._rollout(tuning, begun)
         desired = "Baseline" if action.kind == "baseline" else "Profile"
-        self._spec(moved, {"profile": profile, "revision": target, "desired": desired, "grant": None})
+        return self._spec(tuning, {"profile": profile, "revision": target, "desired": desired, "grant": None})
 
-    def _phase(self, tuning: NodeTuning, action: Action, target: str) -> None:
-        change: dict[str, Any] = {"phase": action.phase, "since": self.clock(), "reason": action.reason[:1000]}
-        previous = tuning.status.rollout.previous
-        if action.phase == "Failed" and previous and tuning.spec.revision == target:
-            # Back to what it had; its agent repairs drift against that again.
-            tuning = self._spec(tuning, {"revision": previous})
-        self._rollout(tuning, change)
-
-    def _grant(self, tuning: NodeTuning, action: Action) -> None:
+    def _grant(self, tuning: NodeTuning, action: Action) -> NodeTuning:
         grant = {
             "digest": action.digest,
             "disruption": action.disruption,
@@ -87,20 +92,25 @@ class Actions:
             "epoch": tuning.metadata.generation,
         }
         moved = self._spec(tuning, {"grant": grant})
-        self._rollout(moved, {"attempts": moved.status.rollout.attempts + 1})
+        return self._rollout(moved, {"attempts": moved.status.rollout.attempts + 1})
 
     def _spec(self, tuning: NodeTuning, change: dict[str, Any]) -> NodeTuning:
-        path = self.cluster.path("nodetunings", tuning.metadata.name)
-        body = {"metadata": {"resourceVersion": tuning.metadata.resource_version}, "spec": change}
-        return self.cluster.tunings.put(self.cluster.api.patch(path, body))
+        return self._patch(tuning, "", {"spec": change})
 
     def _rollout(self, tuning: NodeTuning, change: dict[str, Any]) -> NodeTuning:
-        path = self.cluster.path("nodetunings", tuning.metadata.name, "status")
-        body = {
-            "metadata": {"resourceVersion": tuning.metadata.resource_version},
-            "status": {"rollout": change},
-        }
-        return self.cluster.tunings.put(self.cluster.api.patch(path, body))
+        return self._patch(tuning, "status", {"status": {"rollout": change}})
+
+    def _patch(self, tuning: NodeTuning, subresource: str, change: dict[str, Any]) -> NodeTuning:
+        name = tuning.metadata.name
+        body = {"metadata": {"resourceVersion": tuning.metadata.resource_version}, **change}
+        try:
+            return self.cluster.tunings.put(
+                self.cluster.api.patch(self.cluster.path("nodetunings", name, subresource), body)
+            )
+        except ApiFailed as error:
+            if error.status == 404:
+                self.cluster.tunings.drop(name)
+            raise
 
     def _take(self, node: str, profile: str, room: Callable[[], int]) -> None:
         places = self.cluster.places()
@@ -116,22 +126,24 @@ class Actions:
         places.pop(node, None)
         self.cluster.write_places(places)
 
-    def _cordon(self, name: str) -> None:
-        node = self.cluster.nodes.get(name)
+    def _cordon(self, decided: Decided) -> None:
+        node = decided.node
         if node is None or (node.spec.unschedulable and CORDON_ANNOTATION not in node.metadata.annotations):
             # Someone else's cordon is not ours to mark, nor to take off later.
             return
         stamp = datetime.fromtimestamp(self.clock(), timezone.utc).strftime(STAMP)
-        meta = {"annotations": {CORDON_ANNOTATION: stamp}, "resourceVersion": node.metadata.resource_version}
-        body = {"metadata": meta, "spec": {"unschedulable": True}}
-        self.cluster.nodes.put(self.cluster.api.patch(f"/api/v1/nodes/{name}", body))
+        decided.node = self._patch_node(node, {CORDON_ANNOTATION: stamp}, unschedulable=True)
 
-    def uncordon(self, name: str) -> None:
+    def uncordon(self, decided: Decided) -> None:
         """Take our cordon off, and our mark with it; a node without our mark is left alone."""
-        node = self.cluster.nodes.get(name)
+        node = decided.node
         if node is not None and CORDON_ANNOTATION in node.metadata.annotations:
-            body = {"metadata": {"annotations": {CORDON_ANNOTATION: None}}, "spec": {"unschedulable": None}}
-            self.cluster.nodes.put(self.cluster.api.patch(f"/api/v1/nodes/{name}", body))
+            decided.node = self._patch_node(node, {CORDON_ANNOTATION: None}, unschedulable=None)
+
+    def _patch_node(self, node: Node, annotations: dict[str, str | None], *, unschedulable: bool | None) -> Node:
+        meta = {"annotations": annotations, "resourceVersion": node.metadata.resource_version}
+        body = {"metadata": meta, "spec": {"unschedulable": unschedulable}}
+        return self.cluster.nodes.put(self.cluster.api.patch(f"/api/v1/nodes/{node.metadata.name}", body))
 
     def _evict(self, node: str, disruption: str) -> None:
         for pod in self.cluster.pods_in_the_way(node, disruption):

@@ -12,6 +12,7 @@ the node is known to have gone through another boot.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Literal
 
 from tuneoperator.rollout_model import DISRUPTIONS, HOLDING, IN_FLIGHT, Action, Limits, NodeState
@@ -23,19 +24,25 @@ PAUSED_REFRESH_S = 60.0
 Wait = Callable[[float], None]
 
 
-def advance(node: NodeState, limits: Limits, places: int, now: float, paused: bool, waits: list[float]) -> list[Action]:
+@dataclass(frozen=True)
+class Stops:
+    """What holds a roll-out back: a pause, while which agents may not write; or a halt, while which nothing begins."""
+
+    paused: bool = False
+    halted: bool = False
+
+
+def advance(node: NodeState, limits: Limits, places: int, now: float, stops: Stops, waits: list[float]) -> list[Action]:
     """The next actions of one node; `places` is the room in the ledger. Adds to `waits` when to look again."""
     if node.phase not in HOLDING:
         leftover = give_back(node, limits, now, waits)
         if leftover is not None:
             return leftover
-    if node.phase not in IN_FLIGHT:
-        return []
-    if not node.is_current and node.phase not in HOLDING:
-        # Another revision is wanted meanwhile: begin anew with that one, nothing is held yet.
-        return [Action("phase", node.name, "Waiting", reason="another revision is wanted")]
+    course = _new_course(node, stops)
+    if course is not None:
+        return course
     age = now - node.since
-    if paused and age > PAUSED_REFRESH_S:
+    if stops.paused and age > PAUSED_REFRESH_S:
         # Time limits do not run while agents may not write.
         return [Action("phase", node.name, node.phase, reason="paused")]
 
@@ -47,16 +54,33 @@ def advance(node: NodeState, limits: Limits, places: int, now: float, paused: bo
     if node.phase == "Soaking":
         return _soaking(node, limits, age, wait_until)
     if node.phase == "Pending":
-        return _pending(node, limits, places, age, paused, wait_until)
+        return _pending(node, limits, 0 if stops.halted else places, age, stops, wait_until)
     if node.phase == "Draining":
-        return _draining(node, limits, age, paused, wait_until)
+        return _draining(node, limits, age, wait_until)
     return _granted(node, limits, age, wait_until) if node.phase == "Granted" else _finishing(node, age, wait_until)
+
+
+def _new_course(node: NodeState, stops: Stops) -> list[Action] | None:
+    """What takes a node out of its way: it failed, something else is wanted, or nothing may begin. None otherwise."""
+    if node.phase == "Failed" and node.is_current and node.is_named and not node.is_nobodys and node.previous:
+        # Back to what it had; its agent repairs drift against that again.
+        return [Action("revert", node.name, revision=node.previous)] if node.previous != node.target else []
+    if node.phase not in IN_FLIGHT:
+        return []
+    drains = node.phase == "Draining" and not node.granted_digest and not node.in_hand
+    if not node.is_current and (node.phase not in HOLDING or drains):
+        # Another revision is wanted meanwhile: begin anew with that one.
+        return _leave(node, "Waiting", "another revision is wanted")
+    if drains and (stops.paused or stops.halted):
+        # Nothing is granted now, so nothing is kept from its users for it.
+        return _leave(node, "Pending", "nothing new begins now")
+    return None
 
 
 def give_back(node: NodeState, limits: Limits, now: float, waits: list[float]) -> list[Action] | None:
     """Grant, cordon and place of a node that is on its way to no change. None where it holds nothing to give back."""
     if not (node.granted_digest or node.in_hand or node.cordoned_by_us):
-        # A place may be taken ahead of the phase that needs it.
+        # A place may be taken ahead of the phase that needs it; `_pending` gives it back where that does not come.
         needs_place = node.phase == "Pending" and node.is_current
         return [Action("free", node.name)] if node.holds_place and not needs_place else None
     if node.in_hand:
@@ -95,7 +119,7 @@ def _fail(node: NodeState, reason: str) -> list[Action]:
 
 
 def _reached(node: NodeState) -> bool:
-    if node.wants_baseline:
+    if node.is_nobodys:
         return node.at_baseline or bool(node.pending_digest)
     return node.at_revision == node.target
 
@@ -107,7 +131,7 @@ def _applying(node: NodeState, limits: Limits, age: float, wait_until: Wait) -> 
     wait_until(limits.apply_limit_s)
     if not node.is_named:
         # We died, or lost a race, between the phase and the revision.
-        kind: Literal["name", "baseline"] = "baseline" if node.wants_baseline else "name"
+        kind: Literal["name", "baseline"] = "baseline" if node.is_nobodys else "name"
         return [Action(kind, node.name, "Applying", node.target, reason="named again")]
     if node.seen and node.refusal:
         return _fail(node, f"refused by its agent: {node.refusal}")
@@ -124,10 +148,14 @@ def _applying(node: NodeState, limits: Limits, age: float, wait_until: Wait) -> 
 
 
 def _soaking(node: NodeState, limits: Limits, age: float, wait_until: Wait) -> list[Action]:
+    if not node.is_named:
+        return _fail(node, "another revision was named while it was soaking")
     if node.drifted or node.error:
         return _fail(node, f"while soaking: {node.error or f'{node.drifted} changes were not made'}")
+    if node.pending_digest:
+        return [Action("phase", node.name, "Pending", reason=f"needs a {node.pending_disruption} change")]
     if age >= limits.soak_s:
-        return [Action("phase", node.name, "Baseline" if node.wants_baseline else "Done", reason="as wanted")]
+        return [Action("phase", node.name, "Baseline" if node.is_nobodys else "Done", reason="as wanted")]
     wait_until(limits.soak_s)
     return []
 
@@ -141,7 +169,7 @@ def _finishing(node: NodeState, age: float, wait_until: Wait) -> list[Action]:
     return []
 
 
-def _pending(node: NodeState, limits: Limits, places: int, age: float, paused: bool, wait_until: Wait) -> list[Action]:
+def _pending(node: NodeState, limits: Limits, places: int, age: float, stops: Stops, wait_until: Wait) -> list[Action]:
     if not node.pending_digest:
         return [Action("phase", node.name, "Soaking" if node.drifted == 0 else "Applying", reason="nothing heavy left")]
     if age > limits.drain_timeout_s:
@@ -149,11 +177,12 @@ def _pending(node: NodeState, limits: Limits, places: int, age: float, paused: b
     wait_until(limits.drain_timeout_s)
     if node.pending_disruption not in DISRUPTIONS:
         return _fail(node, f"its agent proposes a change of an unknown class {node.pending_disruption!r}")
-    place = node.holds_place or places > 0
-    if paused or not place or node.unschedulable or not (node.ready and node.agent_ready):
-        return []
-    if limits.drain_mode == "whenIdle" and node.idle is not True:
-        return []
+    place = (node.holds_place and not stops.halted) or places > 0
+    waits_for_idle = limits.drain_mode == "whenIdle" and node.idle is not True
+    usable = node.ready and node.agent_ready and not node.unschedulable
+    if stops.paused or not place or not usable or waits_for_idle:
+        # A place that it cannot use now is another node's.
+        return [Action("free", node.name)] if node.holds_place else []
     # The place first, then the phase, then the cordon: a crash between them leaves nothing that is not known.
     take = [] if node.holds_place else [Action("take", node.name)]
     return [
@@ -163,7 +192,7 @@ def _pending(node: NodeState, limits: Limits, places: int, age: float, paused: b
     ]
 
 
-def _draining(node: NodeState, limits: Limits, age: float, paused: bool, wait_until: Wait) -> list[Action]:
+def _draining(node: NodeState, limits: Limits, age: float, wait_until: Wait) -> list[Action]:
     if node.granted_digest or node.in_hand:
         # We died between the grant and the phase that says so.
         return [Action("phase", node.name, "Granted", reason=f"{node.granted_disruption} change granted")]
@@ -181,7 +210,7 @@ def _draining(node: NodeState, limits: Limits, age: float, paused: bool, wait_un
         return [Action("take", node.name)]
     if not (node.cordoned_by_us and node.unschedulable):
         return [Action("cordon", node.name)]
-    return [] if paused else _emptied(node, limits)
+    return _emptied(node, limits)
 
 
 def _emptied(node: NodeState, limits: Limits) -> list[Action]:
@@ -214,6 +243,8 @@ def _granted(node: NodeState, limits: Limits, age: float, wait_until: Wait) -> l
     wait_until(limits.grant_limit_s)
     if node.in_hand:
         return []
+    if not node.is_named and node.is_current:
+        return _fail(node, "another revision was named while it had a grant")
     if node.error or node.refusal:
         return _fail(node, node.error or node.refusal)
     rebooted = node.granted_disruption != "reboot" or node.boot_id != node.granted_boot_id
@@ -221,9 +252,17 @@ def _granted(node: NodeState, limits: Limits, age: float, wait_until: Wait) -> l
         if node.drifted:
             return _fail(node, f"{node.drifted} changes not made after its granted changes")
         return [Action("phase", node.name, "Finishing", reason="granted changes made")]
+    return _granted_anew(node)
+
+
+def _granted_anew(node: NodeState) -> list[Action]:
+    """A grant that was not taken and does not fit any more goes back; what is wanted instead is drained for again."""
+    ungrant = [Action("ungrant", node.name)] if node.granted_digest else []
     moved = node.pending_digest != node.granted_digest or node.boot_id != node.granted_boot_id
-    if not (node.pending_digest and moved and _is_one_boot(node)):
-        return []
-    if node.attempts >= REFUSED_LIMIT or node.pending_disruption not in DISRUPTIONS:
-        return _fail(node, "its plan moved again after the grant")
-    return _grant(node, "its plan moved, granted anew")
+    if node.pending_digest and moved:
+        if node.attempts >= REFUSED_LIMIT or node.pending_disruption not in DISRUPTIONS:
+            return _fail(node, "its plan moved again after the grant")
+        return [*ungrant, Action("phase", node.name, "Draining", reason="its plan moved")]
+    if not (node.cordoned_by_us and node.unschedulable):
+        return [*ungrant, Action("phase", node.name, "Draining", reason="it was uncordoned before it took its grant")]
+    return []

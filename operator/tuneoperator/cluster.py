@@ -63,13 +63,17 @@ class Cluster:
 
     @property
     def synced(self) -> bool:
-        """Whether every copy is whole and being kept."""
-        return all(store.synced for store in self.stores)
+        """Whether every copy that decisions need is whole and being kept. A policy that is not served is none."""
+        needed = (*self.basic, self.tunings, self.profiles)
+        policies = self.policies.synced or not self.policies.is_served
+        return policies and all(store.synced for store in needed)
 
     @property
-    def is_uninstalled(self) -> bool:
-        """Whether NodeTunings are no longer served, and everything else that a cordon needs is known."""
-        return not self.tunings.is_served and all(store.synced for store in self.basic)
+    def can_wind_down(self) -> bool:
+        """Whether a kind of ours is gone, and all is known that is needed to give back what nodes hold."""
+        tunings = self.tunings.synced or not self.tunings.is_served
+        gone = not self.tunings.is_served or not self.profiles.is_served
+        return gone and tunings and all(store.synced for store in self.basic)
 
     def check_leader(self) -> None:
         """Raise NotLeader before a write that only the leader may make."""
@@ -83,7 +87,7 @@ class Cluster:
 
     def policy(self) -> TuningPolicy | None:
         """The one policy."""
-        return self.policies.get("default")
+        return self.policies.get("default") if self.policies.is_served else None
 
     def places(self) -> dict[str, Place]:
         """Every place that is held now, by node."""
@@ -106,7 +110,12 @@ class Cluster:
             self.ledgers.put(self.api.call("POST", folder, body))
             return
         body = {"metadata": {"resourceVersion": found.metadata.resource_version}, "data": data}
-        self.ledgers.put(self.api.patch(f"{folder}/{ledger.NAME}", body))
+        try:
+            self.ledgers.put(self.api.patch(f"{folder}/{ledger.NAME}", body))
+        except ApiFailed as error:
+            if error.status == 404:
+                self.ledgers.drop(ledger.NAME)
+            raise
 
     def pods_in_the_way(self, node: str, disruption: str) -> list[dict[str, Any]]:
         """Pods on a node that must be gone before a change of this class."""

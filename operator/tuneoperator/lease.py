@@ -89,6 +89,9 @@ class Elector:
             return
         holder = _spec(lease).get("holderIdentity") or ""
         version = lease["metadata"]["resourceVersion"]
+        if holder not in ("", self._identity):
+            # Whatever we thought until now, someone else has it.
+            self._renewed = -1e9
         if (holder, version) != (self._seen.holder, self._seen.version):
             self._seen = Seen(holder, version, started)
         if may_take(self._seen, self._identity, started):

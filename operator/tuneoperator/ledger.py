@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 import msgspec
 
 from tuneoperator.records import LedgerMap, Node, NodeTuning
-from tuneoperator.state import CORDON_ANNOTATION
+from tuneoperator.state import CORDON_ANNOTATION, is_in_hand
 
 NAME = "tuneagent-ledger"
 KEY = "places"
@@ -51,6 +51,6 @@ def places(found: LedgerMap | None, nodes: Iterable[Node], tunings: Iterable[Nod
             held.setdefault(name, Place())
     for tuning in tunings:
         name = tuning.metadata.name
-        if name in existing and (tuning.spec.grant is not None or tuning.status.node.taken is not None):
+        if name in existing and (tuning.spec.grant is not None or is_in_hand(tuning, existing[name])):
             held.setdefault(name, Place(tuning.spec.profile))
     return held

@@ -23,6 +23,8 @@ class Selection:
     # Profiles of equal priority, and nodes that both ask for.
     tied: set[str] = field(default_factory=set)
     tied_nodes: list[str] = field(default_factory=list)
+    # Of those the ones that another one governs.
+    lost: list[str] = field(default_factory=list)
 
 
 def acceptance(answer: Accepted | tuple[str, ...]) -> Condition:
@@ -42,11 +44,10 @@ def rolled_out(
 
     if not isinstance(answer, Accepted):
         return no("NotAccepted", "the profile as it stands is not accepted; its nodes keep the revision that they have")
-    if not states:
+    if not selection.governed and not states:
         return no("NoNodes", _nobody(answer, selection))
     if step.halted:
         return no(step.halted.partition(":")[0], step.halted)
-    failed = sorted(f"{node.name}" for node in states if node.is_current and node.phase == "Failed")
     if not step.finished:
         counts = step.counts
         return no(
@@ -54,12 +55,28 @@ def rolled_out(
             f"{counts['done']} of {counts['selected']} nodes are done, {counts['inFlight']} under way, "
             f"{counts['waiting']} waiting, {counts['failed']} failed",
         )
-    if failed:
-        return no("NodesFailed", f"{len(failed)} of {len(states)} nodes failed: {shown(failed)}")
-    unready = sorted(node.name for node in states if not (node.ready and node.agent_ready))
-    if unready:
-        return no("NodesNotReady", f"{len(unready)} nodes, or their agents, are not ready: {shown(unready)}")
+    reason, nodes = _wrong(states, selection)
+    if reason:
+        return no(reason, shown(nodes))
     return Condition("RolledOut", "True", "Done", f"{len(states)} nodes are as wanted")
+
+
+def _wrong(states: Collection[NodeState], selection: Selection) -> tuple[str, list[str]]:
+    """Why a roll-out that has ended is not whole, and the nodes that it is about."""
+    failed = sorted(node.name for node in states if node.is_current and node.phase == "Failed")
+    missing = sorted(set(selection.governed) - {node.name for node in states})
+    unready = sorted(node.name for node in states if not (node.ready and node.agent_ready))
+    troubled = [f"{node.name} {node.trouble}" for node in sorted(states, key=lambda one: one.name) if node.trouble]
+    for reason, nodes in (
+        ("NodesFailed", failed),
+        ("NodesMissing", [f"{name} has no NodeTuning" for name in missing]),
+        ("NodesNotReady", [f"{name} or its agent is not ready" for name in unready]),
+        ("NodesNotAsWanted", troubled),
+        ("Tie", [f"{name} is governed by another profile of equal priority" for name in selection.lost]),
+    ):
+        if nodes:
+            return reason, nodes
+    return "", []
 
 
 def _nobody(one: Accepted, selection: Selection) -> str:

@@ -6,28 +6,28 @@ again later, and the pass goes on with the rest.
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import logging
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 from tuneagent.tuning_profile import API_VERSION, Rollout
 
 from tuneoperator import ledger, profile_report
 from tuneoperator.accept import Acceptance, Accepted
-from tuneoperator.actions import Actions
-from tuneoperator.assign import assign
-from tuneoperator.cluster import Cluster, NotLeader
+from tuneoperator.actions import Actions, Decided
+from tuneoperator.assignment import Assigned, too_old
+from tuneoperator.boundary import Boundaries
+from tuneoperator.cluster import Cluster
 from tuneoperator.kube import ApiFailed
 from tuneoperator.policy import Policy, policy_of
 from tuneoperator.profile_report import Selection
 from tuneoperator.records import Condition, Node, NodeTuning
 from tuneoperator.rollout import decide
 from tuneoperator.rollout_model import APPLY_LIMIT_S, GRANT_LIMIT_S, Action, Limits, NodeState, Step, resolve_limit
-from tuneoperator.state import CORDON_ANNOTATION, cordoned_since, limits_of, needs_approval, node_state
-from tuneoperator.workqueue import Backoff, WorkQueue
+from tuneoperator.state import CORDON_ANNOTATION, Around, cordoned_since, limits_of, needs_approval, node_state
+from tuneoperator.workqueue import WorkQueue
 
 log = logging.getLogger("tuneoperator")
 ALL = "*"
@@ -43,25 +43,6 @@ class TimeLimits:
 
     apply_s: float = APPLY_LIMIT_S
     grant_s: float = GRANT_LIMIT_S
-
-
-@dataclass
-class Assigned:
-    """What the last look at all nodes gave."""
-
-    answers: dict[str, Accepted | tuple[str, ...]] = field(default_factory=dict)
-    profile_of: dict[str, str | None] = field(default_factory=dict)
-    selections: dict[str, Selection] = field(default_factory=dict)
-
-    def accepted(self, name: str) -> Accepted | None:
-        """A profile that may be rolled out."""
-        answer = self.answers.get(name)
-        return answer if isinstance(answer, Accepted) else None
-
-    @property
-    def governed(self) -> list[str]:
-        """Nodes that some profile governs."""
-        return [node for node, profile in self.profile_of.items() if profile is not None]
 
 
 class Reconciler:
@@ -82,15 +63,16 @@ class Reconciler:
         self.limits = limits
         self.actions = Actions(cluster, clock)
         self.assigned = Assigned()
-        self.backoff = Backoff()
-        # Nodes of which the API server refuses a write, and why.
-        self.refused: dict[str, str] = {}
+        self.boundaries = Boundaries()
+        # Where the last turn of a profile ended, and when pods of a node were asked to go.
+        self.resume: dict[str, str] = {}
+        self.evicted: dict[str, float] = {}
 
     def reconcile(self, name: str) -> None:
         """Look at one name. Does nothing while any copy of the cluster is incomplete: absence says nothing."""
         if not self.cluster.synced:
-            if name == ALL and self.cluster.is_uninstalled:
-                self._release({})
+            if name == ALL and self.cluster.can_wind_down:
+                self._wind_down()
             self.queue.add(name, 1.0)
             return
         if name == ALL:
@@ -100,28 +82,6 @@ class Reconciler:
         else:
             self._roll_out(name.removeprefix("profile/"))
 
-    @contextlib.contextmanager
-    def _boundary(self, key: str) -> Iterator[None]:
-        """Around one object: what goes wrong is noted for it, and it is left alone until its back-off is over."""
-        try:
-            yield
-        except NotLeader:
-            raise
-        except Exception as error:
-            after_s = self.backoff.failed(key)
-            is_race = isinstance(error, ApiFailed) and error.status in (0, 409)
-            if not is_race:
-                self.refused[key] = str(error) or type(error).__name__
-            log.log(
-                logging.INFO if is_race else logging.WARNING,
-                "again later",
-                extra={"fields": {"object": key, "error": f"{type(error).__name__}: {error}", "after_s": after_s}},
-                exc_info=not isinstance(error, ApiFailed),
-            )
-        else:
-            self.backoff.succeeded(key)
-            self.refused.pop(key, None)
-
     def _assign_all(self) -> None:
         standing = [one for one in self.cluster.profiles.all() if one.metadata.deletion_timestamp is None]
         answers = dict(self.acceptance.judge(standing))
@@ -129,42 +89,28 @@ class Reconciler:
         answers.update({name: (fault,) for name, fault in self.cluster.profiles.faults().items()})
         assigned = Assigned(answers, {}, {name: Selection() for name in answers})
         for node in self.cluster.nodes.all():
-            with self._boundary(f"assign/{node.metadata.name}"):
+            with self.boundaries.around(f"assign/{node.metadata.name}"):
                 self._assign(node, assigned)
         self.assigned = assigned
         for name, answer in answers.items():
-            if not self.backoff.left(f"profile/{name}"):
-                with self._boundary(f"profile/{name}"):
+            if not self.boundaries.left(f"profile/{name}"):
+                with self.boundaries.around(f"profile/{name}"):
                     self.cluster.profile_status(name, {}, [profile_report.acceptance(answer)])
-        with self._boundary("policy"):
-            self._report_policy(policy_of(self.cluster.policy()))
-        with self._boundary("ledger"):
-            self._keep_ledger()
+        if not self.boundaries.left("policy"):
+            with self.boundaries.around("policy"):
+                self._report_policy(policy_of(self.cluster.policy()))
+        if not self.boundaries.left("ledger"):
+            with self.boundaries.around("ledger"):
+                self._keep_ledger()
         self._release({tuning.metadata.name: tuning for tuning in self.cluster.tunings.all()})
 
     def _assign(self, node: Node, assigned: Assigned) -> None:
         name = node.metadata.name
         tuning = self.cluster.tunings.get(name)
-        current = tuning.spec.profile if tuning else None
-        if current in assigned.answers and assigned.accepted(str(current)) is None:
-            # A profile that exists but is not valid now keeps its nodes as they are: a typo is no instruction.
-            assigned.profile_of[name] = current
-            assigned.selections[str(current)].governed.append(name)
-            return
-        candidates = [one.candidate for one in assigned.answers.values() if isinstance(one, Accepted)]
-        result = assign(node.metadata.labels, candidates, current)
-        assigned.profile_of[name] = result.profile
-        for candidate in candidates:
-            if candidate.selects(node.metadata.labels):
-                selection = assigned.selections[candidate.name]
-                selection.matched += 1
-                selection.winners.add(str(result.profile))
-                if candidate.name in result.conflict:
-                    selection.tied |= set(result.conflict) - {candidate.name}
-                    selection.tied_nodes.append(name)
-        if result.profile is not None:
-            assigned.selections[result.profile].governed.append(name)
-            if tuning is None and name not in self.cluster.tunings.faults():
+        assigned.add(node, tuning.spec.profile if tuning else None)
+        wanted = assigned.profile_of[name] is not None and tuning is None and name not in self.cluster.tunings.faults()
+        if wanted and not self.boundaries.left(f"node/{name}"):
+            with self.boundaries.around(f"node/{name}"):
                 self._create_tuning(node)
 
     def _create_tuning(self, node: Node) -> None:
@@ -204,13 +150,13 @@ class Reconciler:
             if CORDON_ANNOTATION not in node.metadata.annotations or name in tunings:
                 continue
             left = self.limits.grant_s - (self.clock() - cordoned_since(node))
-            if left > 0 or self.backoff.left(f"node/{name}"):
-                self.queue.add(ALL, max(left, self.backoff.left(f"node/{name}"), 0.1))
+            if left > 0 or self.boundaries.left(f"node/{name}"):
+                self.queue.add(ALL, max(left, self.boundaries.left(f"node/{name}"), 0.1))
                 continue
-            with self._boundary(f"node/{name}"):
+            with self.boundaries.around(f"node/{name}"):
                 self.cluster.check_leader()
                 log.warning("cordon of a node without NodeTuning taken off", extra={"fields": {"node": name}})
-                self.actions.uncordon(name)
+                self.actions.uncordon(Decided(name, None, node))
                 self.actions.free(name)
 
     def _group(self, name: str) -> list[NodeTuning]:
@@ -248,26 +194,14 @@ class Reconciler:
         group = self._group(name)
         policy = policy_of(self.cluster.policy())
         waiting = self._waiting(group, policy) if name == NOBODY else {}
-        limits = self._limits(one, len(group))
         paused = policy.stops or self._why_not(one, name, group)
-        held = self.cluster.places()
-        ready = self.cluster.ready_agents()
-        states = [
-            self._state(
-                tuning,
-                # What is under way for a profile that is not valid now is brought to its end; nothing new begins.
-                one.revision if one else tuning.status.rollout.target if name != NOBODY else "",
-                one,
-                agent_ready=tuning.metadata.name in ready,
-                holds_place=tuning.metadata.name in held,
-                held_back=tuning.metadata.name in waiting,
-            )
-            for tuning in group
-        ]
+        decided = self._decided(group)
+        states = self._states(group, one, name == NOBODY, waiting, decided)
+        limits = self._limits(one, len(group))
         step = decide(states, limits, places_free=self._room(policy), now=self.clock(), paused=paused)
-        again_s = self._perform(step, name, one.revision if one else "", policy)
-        if answer is not None and not self.backoff.left(f"profile/{name}"):
-            with self._boundary(f"profile/{name}"):
+        again_s = self._perform(step, name, decided, policy)
+        if answer is not None and not self.boundaries.left(f"profile/{name}"):
+            with self.boundaries.around(f"profile/{name}"):
                 self._report(name, answer, step, states)
         for after_s in (step.next_check_s, again_s):
             if after_s is not None:
@@ -276,39 +210,98 @@ class Reconciler:
             # Pods come and go without an event that we watch.
             self.queue.add(f"profile/{name}", self.cluster.poll_s)
 
+    def _wind_down(self) -> None:
+        """A kind of ours is gone: nothing begins or is undone, and what nodes hold is given back in time."""
+        tunings = self.cluster.tunings.all() if self.cluster.tunings.is_served else []
+        held = self.cluster.places()
+        group = [tuning for tuning in tunings if tuning.metadata.name in held]
+        decided = self._decided(group)
+        states = self._states(group, None, False, {}, decided)
+        paused = "NotServed: the CustomResourceDefinitions of tuneagent are not there"
+        step = decide(states, self._limits(None, 0), places_free=0, now=self.clock(), paused=paused)
+        self._perform(step, "", decided, Policy())
+        self._release({tuning.metadata.name: tuning for tuning in tunings})
+
+    def _decided(self, group: list[NodeTuning]) -> dict[str, Decided]:
+        """The objects that decisions about these nodes are made from, and that their writes are bound to."""
+        names = [tuning.metadata.name for tuning in group]
+        return {name: Decided(name, one, self.cluster.nodes.get(name)) for name, one in zip(names, group, strict=True)}
+
+    def _states(
+        self,
+        group: list[NodeTuning],
+        one: Accepted | None,
+        is_nobodys: bool,
+        waiting: dict[str, str],
+        decided: dict[str, Decided],
+    ) -> list[NodeState]:
+        held = self.cluster.places()
+        ready = self.cluster.ready_agents()
+        states = []
+        for tuning in group:
+            name = tuning.metadata.name
+            # What is under way for a profile that is not valid now is brought to its end; nothing new begins.
+            target = one.revision if one else "" if is_nobodys else tuning.status.rollout.target
+            around = Around(
+                name in ready, too_old(tuning, one), name in held, self._idle(tuning), name in waiting, is_nobodys
+            )
+            states.append(node_state(tuning, decided[name].node, target, around))
+        return states
+
+    def _idle(self, tuning: NodeTuning) -> bool | None:
+        """Whether nothing is on a node that its change would take away; None where that is not asked or not known."""
+        name, pending = tuning.metadata.name, tuning.status.node.pending
+        if tuning.status.rollout.phase not in ("Pending", "Draining") or self.boundaries.left(f"pods/{name}"):
+            return None
+        found = None
+        with self.boundaries.around(f"pods/{name}"):
+            found = self.cluster.pods_in_the_way(name, pending.disruption if pending else "reboot")
+        return None if found is None else not found
+
     def _why_not(self, one: Accepted | None, name: str, group: list[NodeTuning]) -> str:
         """Why nothing new may begin for a profile; empty if it may. Stores its revision."""
         if one is None:
             return "" if name == NOBODY else "NotAccepted: the profile as it stands is not accepted"
         key = f"revision/{one.revision}"
-        if group and not self.backoff.left(key):
-            with self._boundary(key):
+        if group and not self.boundaries.left(key):
+            with self.boundaries.around(key):
                 self.cluster.ensure_revision(one.profile, one.revision)
-        if self.backoff.left(key):
-            self.queue.add(f"profile/{name}", self.backoff.left(key))
-            return f"RevisionNotStored: {self.refused.get(key, 'the API server did not take it')}"
+        if self.boundaries.left(key):
+            self.queue.add(f"profile/{name}", self.boundaries.left(key))
+            return f"RevisionNotStored: {self.boundaries.refused.get(key, 'the API server did not take it')}"
         return ""
 
-    def _perform(self, step: Step, name: str, target: str, policy: Policy) -> float | None:
+    def _perform(self, step: Step, name: str, decided: dict[str, Decided], policy: Policy) -> float | None:
         """Carry out a step, node by node. When to look again, where something is left to do."""
         began = time.monotonic()
         again: list[float] = []
-        for node, actions in itertools.groupby(step.actions, key=lambda action: action.node):
+        by_node = [(node, list(one)) for node, one in itertools.groupby(step.actions, key=lambda action: action.node)]
+        # Go on behind the node at which the last turn ended: one that takes long must not have every turn.
+        last = self.resume.pop(name, "")
+        for node, actions in sorted(by_node, key=lambda pair: pair[0] <= last):
             key = f"node/{node}"
-            if time.monotonic() - began > TURN_S:
+            if name in self.resume and time.monotonic() - began > TURN_S:
                 return 0.0
-            if left := self.backoff.left(key):
+            self.resume[name] = node
+            if left := self.boundaries.left(key) or self._paced(node, actions):
                 again.append(left)
                 continue
-            with self._boundary(key):
-                self._all_of(list(actions), name, target, policy)
-            if left := self.backoff.left(key):
+            with self.boundaries.around(key):
+                for action in actions:
+                    self.actions.perform(action, name, decided[node], lambda: self._room(policy))
+            if left := self.boundaries.left(key):
                 again.append(left)
+        self.resume.pop(name, None)
         return min(again, default=None)
 
-    def _all_of(self, actions: list[Action], name: str, target: str, policy: Policy) -> None:
-        for action in actions:
-            self.actions.perform(action, name, target, lambda: self._room(policy))
+    def _paced(self, node: str, actions: list[Action]) -> float:
+        """Seconds until pods of a node are asked to go again; what a PodDisruptionBudget refuses takes time."""
+        if not any(action.kind == "evict" for action in actions):
+            return 0.0
+        left = self.evicted.get(node, -1e9) + self.cluster.poll_s - time.monotonic()
+        if left <= 0:
+            self.evicted[node] = time.monotonic()
+        return max(left, 0.0)
 
     def _limits(self, one: Accepted | None, selected: int) -> Limits:
         if one is not None:
@@ -319,39 +312,6 @@ class Reconciler:
             limits = limits_of(Rollout(canary=0, soak_s=0, failureThreshold=total + 1), total)
         return replace(limits, apply_limit_s=self.limits.apply_s, grant_limit_s=self.limits.grant_s)
 
-    def _state(
-        self,
-        tuning: NodeTuning,
-        target: str,
-        one: Accepted | None,
-        *,
-        agent_ready: bool,
-        holds_place: bool,
-        held_back: bool,
-    ) -> NodeState:
-        name = tuning.metadata.name
-        idle = None
-        if tuning.status.rollout.phase in ("Pending", "Draining") and not self.backoff.left(f"pods/{name}"):
-            with self._boundary(f"pods/{name}"):
-                pending = tuning.status.node.pending
-                idle = not self.cluster.pods_in_the_way(name, pending.disruption if pending else "reboot")
-        return node_state(
-            tuning,
-            self.cluster.nodes.get(name),
-            target,
-            agent_ready=agent_ready,
-            too_old=self._too_old(tuning, one),
-            holds_place=holds_place,
-            idle=idle,
-            held_back=held_back,
-        )
-
-    @staticmethod
-    def _too_old(tuning: NodeTuning, one: Accepted | None) -> list[str]:
-        """Tunables of the profile that the node's agent does not know; none while it has not said what it knows."""
-        known = tuning.status.node.tunables
-        return sorted(set(one.profile.spec.tune) - set(known)) if one and known else []
-
     def _waiting(self, group: list[NodeTuning], policy: Policy) -> dict[str, str]:
         """Nodes that may not lose their profile yet; more than a quarter at once waits for people."""
         losing = {
@@ -361,18 +321,18 @@ class Reconciler:
         }
         governed = sum(1 for tuning in self.cluster.tunings.all() if tuning.spec.profile)
         waiting = needs_approval(losing, governed, policy.spec.approve)
-        with self._boundary("policy"):
-            self.cluster.policy_status({"awaitingApproval": sorted(set(waiting.values()))}, [])
+        if not self.boundaries.left("approval"):
+            with self.boundaries.around("approval"):
+                self.cluster.policy_status({"awaitingApproval": sorted(set(waiting.values()))}, [])
         return waiting
 
     def _report(self, name: str, answer: Accepted | tuple[str, ...], step: Step, states: list[NodeState]) -> None:
         one = self.assigned.accepted(name)
         selection = self.assigned.selections[name]
-        mine = {state.name for state in states}
-        old = [state.name for state in states if self._is_too_old(state.name, one)]
-        refused = {
-            key.removeprefix("node/"): why for key, why in self.refused.items() if key.removeprefix("node/") in mine
-        }
+        mine = {f"node/{node}" for node in {state.name for state in states} | set(selection.governed)}
+        tunings = [self.cluster.tunings.get(state.name) for state in states]
+        old = [tuning.metadata.name for tuning in tunings if tuning is not None and too_old(tuning, one)]
+        refused = {key.partition("/")[2]: why for key, why in self.boundaries.refused.items() if key in mine}
         change = {"nodes": step.counts, **({"revision": one.revision} if one else {})}
         conditions = [
             profile_report.acceptance(answer),
@@ -380,7 +340,3 @@ class Reconciler:
             *profile_report.others(selection, old, refused),
         ]
         self.cluster.profile_status(name, change, conditions)
-
-    def _is_too_old(self, node: str, one: Accepted | None) -> bool:
-        tuning = self.cluster.tunings.get(node)
-        return tuning is not None and bool(self._too_old(tuning, one))

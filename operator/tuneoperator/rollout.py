@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-from tuneoperator.advance import advance
+from tuneoperator.advance import Stops, advance
 from tuneoperator.rollout_model import IN_FLIGHT, Action, Limits, NodeState, Step
 
 
@@ -17,14 +17,15 @@ def decide(nodes: Sequence[NodeState], limits: Limits, *, places_free: int, now:
     """Next actions of one profile. `places_free` is the room left in the cluster's ledger, `paused` why all waits."""
     actions: list[Action] = []
     waits: list[float] = []
+    halted = _halt(nodes, limits, paused)
     # Down for whatever reason is down: a node that broke by itself leaves less room for changes.
     places = min(places_free, limits.max_unavailable - sum(1 for node in nodes if node.is_down))
     for node in sorted(nodes, key=lambda one: one.name):
-        taken = advance(node, limits, places, now, bool(paused), waits)
+        stops = Stops(paused=bool(paused), halted=bool(halted))
+        taken = advance(node, limits, places, now, stops, waits)
         places -= sum(1 for action in taken if action.kind == "take")
         actions += taken
     counts = _counts(nodes)
-    halted = _halt(nodes, limits, paused)
     if not halted:
         actions += _begin(nodes, limits, now)
     begun = any(action.kind in ("name", "baseline") for action in actions)
@@ -80,7 +81,7 @@ def _begin(nodes: Sequence[NodeState], limits: Limits, now: float) -> list[Actio
         # What it still holds of an earlier way is given back first.
         if node.held_back or node.in_hand or node.cordoned_by_us or node.granted_digest:
             continue
-        kind: Literal["name", "baseline"] = "baseline" if node.wants_baseline else "name"
+        kind: Literal["name", "baseline"] = "baseline" if node.is_nobodys else "name"
         actions.append(Action(kind, node.name, "Applying", node.target, reason=f"its turn, at {now:.0f}"))
         room -= 1
     return actions

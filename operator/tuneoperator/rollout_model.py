@@ -25,6 +25,8 @@ class NodeState:
 
     name: str
     target: str
+    # No profile governs the node any more: it is to go back to its baseline.
+    is_nobodys: bool = False
     named: str = ""
     phase: str = "Waiting"
     phase_target: str = ""
@@ -65,14 +67,9 @@ class NodeState:
     idle: bool | None = None
 
     @property
-    def wants_baseline(self) -> bool:
-        """No profile governs the node any more."""
-        return self.target == ""
-
-    @property
     def is_named(self) -> bool:
         """Whether the object says what the phase is about."""
-        return self.baseline_named if self.wants_baseline else self.named == self.target and not self.baseline_named
+        return self.baseline_named if self.is_nobodys else self.named == self.target and not self.baseline_named
 
     @property
     def is_current(self) -> bool:
@@ -82,7 +79,21 @@ class NodeState:
     @property
     def is_settled(self) -> bool:
         """Whether nothing is left to do for what is wanted now."""
-        return self.is_current and self.phase in ("Done", "Failed", "Baseline")
+        if self.phase == "Failed":
+            return self.is_current
+        return self.is_current and self.is_named and self.phase in ("Done", "Baseline")
+
+    @property
+    def trouble(self) -> str:
+        """Why a node that went through is not known to be as wanted now; empty if it is."""
+        if self.error or self.refusal:
+            return self.error or self.refusal
+        if self.pending_digest:
+            return f"needs a {self.pending_disruption} change"
+        if self.drifted:
+            return f"{self.drifted} settings are not as wanted"
+        reached = self.at_baseline if self.is_nobodys else self.at_revision == self.target
+        return "" if reached else f"is at revision {self.at_revision or 'none'}"
 
     @property
     def is_down(self) -> bool:
@@ -110,7 +121,9 @@ class Limits:
 class Action:
     """One thing to do, for one node. `reason` is what people read."""
 
-    kind: Literal["name", "baseline", "phase", "take", "free", "cordon", "uncordon", "evict", "grant", "ungrant"]
+    kind: Literal[
+        "name", "baseline", "revert", "phase", "take", "free", "cordon", "uncordon", "evict", "grant", "ungrant"
+    ]
     node: str
     phase: str = ""
     revision: str = ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
 
@@ -55,22 +56,25 @@ def is_in_hand(tuning: NodeTuning, node: Node | None) -> bool:
     return not (boot and taken.boot_id) or boot == taken.boot_id
 
 
-def node_state(
-    tuning: NodeTuning,
-    node: Node | None,
-    target: str,
-    *,
-    agent_ready: bool,
-    too_old: Sequence[str] = (),
-    holds_place: bool = False,
-    idle: bool | None = None,
-    held_back: bool = False,
-) -> NodeState:
-    """One node. `too_old` names tunables of the target that its agent does not know."""
+@dataclass(frozen=True)
+class Around:
+    """What is known of a node beside its own objects. `too_old` names tunables of the target that its agent lacks."""
+
+    agent_ready: bool = False
+    too_old: Sequence[str] = ()
+    holds_place: bool = False
+    idle: bool | None = None
+    held_back: bool = False
+    is_nobodys: bool = False
+
+
+def node_state(tuning: NodeTuning, node: Node | None, target: str, around: Around) -> NodeState:
+    """One node as decisions see it."""
     agent, rollout, spec = tuning.status.node, tuning.status.rollout, tuning.spec
     return NodeState(
         name=tuning.metadata.name,
         target=target,
+        is_nobodys=around.is_nobodys,
         named=spec.revision,
         phase=rollout.phase,
         phase_target=rollout.target,
@@ -81,8 +85,8 @@ def node_state(
         cordoned_since=cordoned_since(node),
         unschedulable=node.spec.unschedulable if node else False,
         ready=node.ready if node else False,
-        agent_ready=agent_ready and not too_old,
-        holds_place=holds_place,
+        agent_ready=around.agent_ready and not around.too_old,
+        holds_place=around.holds_place,
         seen=agent.observed_generation >= tuning.metadata.generation,
         answered=agent.observed_generation > 0,
         at_revision=agent.revision,
@@ -97,10 +101,10 @@ def node_state(
         granted_boot_id=spec.grant.boot_id if spec.grant else "",
         in_hand=is_in_hand(tuning, node),
         baseline_named=spec.desired == "Baseline",
-        held_back=held_back,
+        held_back=around.held_back,
         boot_id=agent.boot_id,
         kubelet_boot_id=node.status.node_info.boot_id if node else "",
-        idle=idle,
+        idle=around.idle,
     )
 
 

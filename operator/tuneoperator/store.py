@@ -72,6 +72,8 @@ class Store(Generic[T]):
         self._lock = threading.Lock()
         self._objects: dict[str, T] = {}
         self._faults: dict[str, str] = {}
+        # Versions at which objects went: an answer to an earlier write of ours must not bring them back.
+        self._gone: dict[str, int] = {}
         self.synced = False
         self.is_served = True
 
@@ -96,13 +98,21 @@ class Store(Generic[T]):
         self._keep(found)
         return found
 
+    def drop(self, name: str) -> None:
+        """Forget an object of which the API server says that it is not there. If it is, the watch brings it back."""
+        with self._lock:
+            self._objects.pop(name, None)
+
     def _keep(self, found: T) -> None:
         meta = found.metadata  # type: ignore[attr-defined]  # every record has one
         with self._lock:
             self._faults.pop(meta.name, None)
             before = self._objects.get(meta.name)
             old = before.metadata.resource_version if before is not None else ""  # type: ignore[attr-defined]
-            if old.isdigit() and meta.resource_version.isdigit() and int(old) > int(meta.resource_version):
+            version = int(meta.resource_version) if meta.resource_version.isdigit() else None
+            if version is not None and version <= self._gone.get(meta.name, -1):
+                return
+            if old.isdigit() and version is not None and int(old) > version:
                 return
             self._objects[meta.name] = found
 
@@ -110,7 +120,7 @@ class Store(Generic[T]):
         """One object; None for one that cannot be read, which is noted by its name and stops no other."""
         try:
             found: T = self._decoder.decode(raw)
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, RecursionError, ValueError) as error:
             name = self._names.decode(raw).metadata.name
             with self._lock:
                 self._faults[name] = str(error)
@@ -152,6 +162,7 @@ class Store(Generic[T]):
             kept = {name: self._objects[name] for name in unread if name in self._objects}
             self._objects = {**found, **kept}
             self._faults = {name: fault for name, fault in self._faults.items() if name in unread}
+            self._gone = {}
         self.synced = self.is_served = True
         self._changed()
         return page.metadata.resource_version
@@ -170,6 +181,8 @@ class Store(Generic[T]):
             if event.type == "DELETED":
                 with self._lock:
                     self._objects.pop(meta.name, None)
+                    if meta.resource_version.isdigit():
+                        self._gone[meta.name] = int(meta.resource_version)
                     self._faults.pop(meta.name, None)
             else:
                 one = self._decoded(event.object)

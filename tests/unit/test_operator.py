@@ -10,7 +10,7 @@ import pytest
 from tuneagent.node_selector import NodeSelector
 from tuneoperator import ledger
 from tuneoperator.accept import Acceptance, Accepted
-from tuneoperator.advance import advance
+from tuneoperator.advance import Stops, advance
 from tuneoperator.ledger import Place
 from tuneoperator.policy import policy_of
 from tuneoperator.profile_report import Selection, rolled_out
@@ -31,7 +31,7 @@ from tuneoperator.records import (
 )
 from tuneoperator.rollout import decide
 from tuneoperator.rollout_model import Limits, NodeState, Step
-from tuneoperator.state import is_in_hand, node_state, stands_in_the_way
+from tuneoperator.state import Around, is_in_hand, node_state, stands_in_the_way
 from tuneoperator.store import Store
 from tuneoperator.workqueue import Backoff, WorkQueue
 
@@ -98,7 +98,7 @@ HELD = NodeState(
 
 
 def kinds(state: NodeState, now: float = 10.0) -> list[str]:
-    return [action.phase or action.kind for action in advance(state, Limits(), 0, now, False, [])]
+    return [action.phase or action.kind for action in advance(state, Limits(), 0, now, Stops(), [])]
 
 
 def test_what_an_agent_has_in_hand_is_nobodys_to_take_back() -> None:
@@ -160,7 +160,7 @@ def test_a_cordon_that_cannot_be_set_is_given_up_in_time() -> None:
 
 def test_a_refusal_fails_at_once() -> None:
     applying = NodeState("n", "r", named="r", phase="Applying", phase_target="r", seen=True, refusal="no memory for it")
-    (action,) = advance(applying, Limits(), 0, 1.0, False, [])
+    (action,) = advance(applying, Limits(), 0, 1.0, Stops(), [])
     assert action.phase == "Failed" and action.reason == "refused by its agent: no memory for it"
 
 
@@ -196,7 +196,7 @@ def test_a_reboot_waits_for_every_pod_that_it_would_kill(disruption: str) -> Non
 ACCEPTED = Acceptance().judge([TuningProfile(Meta("p", generation=1), {"nodeSelector": {"matchLabels": {"a": "b"}}})])[
     "p"
 ]
-DONE = NodeState("n1", "r", phase="Done", phase_target="r")
+DONE = NodeState("n1", "r", named="r", phase="Done", phase_target="r", at_revision="r")
 
 
 def status(
@@ -327,6 +327,6 @@ def test_an_object_that_cannot_be_read_is_named_and_stops_no_other() -> None:
 
 
 def test_a_node_state_knows_whose_cordon_it_is_from_the_node_alone() -> None:
-    state = node_state(tuning("n"), node("n", cordoned="2026-11-27T00:00:10Z"), "r", agent_ready=True)
+    state = node_state(tuning("n"), node("n", cordoned="2026-11-27T00:00:10Z"), "r", Around(agent_ready=True))
     assert state.cordoned_by_us and state.cordoned_since == 1795737610.0
-    assert node_state(tuning("n"), node("n", cordoned="true"), "r", agent_ready=True).cordoned_since == 0.0
+    assert node_state(tuning("n"), node("n", cordoned="true"), "r", Around(agent_ready=True)).cordoned_since == 0.0

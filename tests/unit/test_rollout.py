@@ -64,6 +64,9 @@ class Fleet(RuleBasedStateMachine):
             assert node.unschedulable, "a grant on a node that takes pods"
             node = replace(node, granted_digest=action.digest, granted_disruption=action.disruption,
                            attempts=node.attempts + 1, granted_boot_id=node.boot_id)  # fmt: skip
+        elif action.kind == "revert":
+            assert node.phase == "Failed", node
+            node = replace(node, named=action.revision)
         elif action.kind == "ungrant":
             assert not node.in_hand, "a grant that the agent has taken is taken back"
             node = replace(node, granted_digest="", granted_disruption="")
