@@ -57,6 +57,8 @@ class Judged:
     prior: Setting = None
     # The file that persists it on this host, where that is not the drop-in's usual one.
     mechanism: str | None = None
+    # What the next boot would set without our own file.
+    others: Setting = None
 
 
 def observe(facts: Facts, specs: Mapping[str, Any], registry: Mapping[str, Tunable[Any]]) -> list[Observed]:
@@ -222,8 +224,9 @@ def _judge(one: Observed, subject: Subject, reading: Reading) -> Judged:
     has_entries = tunable.drop_in is not None and reading.impossible is None
     at_boot = reading.persisted
     boots_right = isinstance(at_boot, Value) and tunable.matches(at_boot.value, wanted)
-    if live_ok and reading.own and isinstance(at_boot, Value) and tunable.lowers(at_boot.value, live.value):
-        boots_right = False
+    if reading.own and isinstance(at_boot, Value):
+        given = (live.value, reading.others) if live_ok else (reading.others,)
+        boots_right = boots_right and not any(tunable.lowers(at_boot.value, other, wanted) for other in given)
     entries_ok = boots_right
     if not has_entries:
         # Where we cannot write, only a file that sets something else makes the next boot wrong.
@@ -245,7 +248,14 @@ def _judge(one: Observed, subject: Subject, reading: Reading) -> Judged:
     if live_ok or (not tunable.live_writable and boots_right):
         when = _when(live_ok, reading.persisted)
         return Judged(
-            say(Verdict.PENDING, when), False, not entries_ok and has_entries, refusal, None, prior, reading.mechanism
+            say(Verdict.PENDING, when),
+            False,
+            not entries_ok and has_entries,
+            refusal,
+            None,
+            prior,
+            reading.mechanism,
+            reading.others,
         )
     user = one.busy.get(subject)
     blocked = refusal or user
@@ -257,6 +267,7 @@ def _judge(one: Observed, subject: Subject, reading: Reading) -> Judged:
         user,
         prior,
         reading.mechanism,
+        reading.others,
     )
 
 
@@ -277,6 +288,21 @@ def undo_change(held: Held, registry: Mapping[str, Tunable[Any]]) -> Change:
         desired=held.baseline,
         disruption=registry[held.tunable].disruption,
         persistence=BASELINE,
+    )
+
+
+def _change(item: Judged, tunable: Tunable[Any]) -> Change:
+    found = (item.prior["live"], item.prior["persisted"], item.others)
+    persists = item.needs_entries and tunable.drop_in is not None
+    return Change(
+        tunable=tunable.name,
+        subject=item.finding.subject,
+        prior=item.prior,
+        desired=tunable.value_for(item.finding.subject, item.finding.desired, found),
+        disruption=tunable.disruption,
+        persistence=f"/{item.mechanism or tunable.drop_in.path}"
+        if persists and tunable.drop_in is not None
+        else tunable.lifetime.value,
     )
 
 
@@ -306,18 +332,10 @@ def make_plan(
         if refusal is not None:
             refused.append(Refusal(tunable=tunable.name, subject=subject, reason=refusal))
             continue
-        changes.append(
-            Change(
-                tunable=tunable.name,
-                subject=subject,
-                prior=item.prior,
-                desired=tunable.value_for(subject, item.finding.desired, item.prior["live"], item.prior["persisted"]),
-                disruption=tunable.disruption,
-                persistence=f"/{item.mechanism or tunable.drop_in.path}"
-                if item.needs_entries and tunable.drop_in is not None
-                else tunable.lifetime.value,
-            )
-        )
+        try:
+            changes.append(_change(item, tunable))
+        except Exception as error:  # a value that makes no sense is that subject's trouble
+            refused.append(Refusal(tunable=tunable.name, subject=subject, reason=f"not planned: {reason_of(error)}"))
     changes += [undo_change(held, registry) for held in dropped]
     used = {change.tunable: registry[change.tunable] for change in changes}
     places = {name: number for number, name in enumerate(ordered(used))}

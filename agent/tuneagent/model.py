@@ -106,6 +106,8 @@ class Reading(msgspec.Struct, frozen=True):
     owner: str | None = None
     # Whether `persisted` is what our own drop-in says.
     own: bool = False
+    # What the next boot would set if our drop-in were not there; None where nothing does, or nobody asks.
+    others: Setting = None
 
 
 class About(msgspec.Struct, frozen=True):

@@ -122,17 +122,18 @@ class Tunable(Generic[S]):
         """Whether a value found satisfies the one wanted."""
         return bool(observed == desired)
 
-    def value_for(self, subject: Subject, desired: Setting, live: Setting, persisted: Setting) -> Setting:
-        """The value to write for what is wanted, seeing what is there now and at the next boot (None: nothing known).
+    def value_for(self, subject: Subject, desired: Setting, found: Sequence[Setting]) -> Setting:
+        """The value to write for what is wanted, seeing `found`: what is there now, at the next boot, and without us.
 
-        Where `desired` is a limit, what satisfies it already stands: a lower limit never lowers.
+        Where `desired` is a limit, what satisfies it already stands: a lower limit never lowers. None in `found`
+        stands for what is not known or not set.
         """
-        del subject, live, persisted
+        del subject, found
         return desired
 
-    def lowers(self, own: Setting, live: Setting) -> bool:
-        """Whether our own line would take away at boot what the host has now, although both satisfy what is wanted."""
-        del own, live
+    def lowers(self, own: Setting, other: Setting, desired: Setting) -> bool:
+        """Whether our own line, although it satisfies `desired`, takes away at boot what the host or others give."""
+        del own, other, desired
         return False
 
     def written(self, desired: Setting) -> Setting:

@@ -92,6 +92,7 @@ def test_exit_codes(root: Path, tmp_path: Path) -> None:
         (HEAD + "spec: {tune: {sysctl: {kernel.modprobe: /tmp/x}}}\n", "not a key that a profile may set"),
         (HEAD + "spec: {tune: {sysctl: {'vm.../../etc/passwd': 1}}}\n", "not a key that a profile may set"),
         (HEAD + 'spec: {tune: {sysctl: {vm.swappiness: "1\\nkernel.panic = 1"}}}\n', "is not a plain value"),
+        (HEAD + "spec: {tune: {sysctl: {kernel.sem: {min: 300}}}}\n", "holds several numbers"),
         (HEAD + "spec: {tune: {sysctl: {vm.dirty_ratio: 5}}}\n", "belongs to the tunable 'dirtyPages'"),
         (HEAD + "spec: {tune: {dirtyPages: {ratio: 5, bytes: 9999999}}}\n", "two names of one setting"),
         (HEAD + "spec: {tune: {kernelArguments: {init: /bin/sh}}}\n", "not an argument that a profile may set"),

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import itertools
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 
 from tuneagent.errors import PathMissing, ReadFailed
 from tuneagent.host import Host
@@ -16,6 +19,8 @@ FOLDERS = ("etc/sysctl.d", "run/sysctl.d", "usr/local/lib/sysctl.d", "usr/lib/sy
 # After `99-sysctl.conf`, the link to /etc/sysctl.conf that Debian ships.
 OWN_NAME = "99-zz-tuneagent.conf"
 _LINE = pattern(r"-?\s*([^\s=]+)\s*=\s*(.*?)\s*\Z")
+# `-net.core.rmem_max` alone: no glob sets this key.
+_EXCLUSION = pattern(r"-\s*([^\s=]+)\s*\Z")
 
 
 @dataclass(frozen=True)
@@ -38,22 +43,65 @@ def normal_key(key: str) -> str:
 
 def parse(text: str) -> dict[str, str]:
     """Keys and values of one file. A later line wins."""
-    found: dict[str, str] = {}
+    return {key: value for key, value in _lines(text).items() if value is not None}
+
+
+def _lines(text: str) -> dict[str, str | None]:
+    """The same with the keys that a line takes out, as None."""
+    found: dict[str, str | None] = {}
     for line in text.splitlines():
         stripped = line.strip()
         if not stripped or stripped[0] in "#;":
             continue
-        match = _LINE.match(stripped)
+        match = _LINE.match(stripped) or _EXCLUSION.match(stripped)
         if match:
             key = normal_key(match.group(1))
-            found.pop(key, None)  # Given twice, the key has the place of its last line.
-            found[key] = " ".join(match.group(2).split())
+            value = " ".join(match.group(2).split()) if match.lastindex == 2 else None
+            if key not in found or found[key] != value:
+                found.pop(key, None)  # Given another value, the key has the place of its last line.
+                found[key] = value
     return found
 
 
-def winners(facts: Facts) -> dict[str, Setting]:
-    """For each key the setting that the boot applies last, read once in a pass. Raises ReadFailed."""
-    return facts.once("sysctl.d", lambda: {key: found[-1] for key, found in all_settings(facts.host).items()})
+def number(text: str) -> int | None:
+    """The number that the kernel reads: hexadecimal behind 0x, octal behind 0, no plus sign (kernel/sysctl.c)."""
+    match = re.match(r"(-?)(?:0[xX]([0-9a-fA-F]{1,16})|0([0-7]{1,22})|([0-9]{1,20}))\Z", text)
+    if match is None or (match.group(4) or "").startswith("0") != (match.group(4) == "0"):
+        return None
+    digits, base = next((found, base) for found, base in zip(match.group(2, 3, 4), (16, 8, 10), strict=True) if found)
+    return int(match.group(1) + digits, base)
+
+
+def at_boot(facts: Facts, key: str) -> list[Setting]:
+    """What the files say of a key, in the order in which the boot applies it. Raises ReadFailed.
+
+    A line with wildcards counts where no line names the key itself (sysctl.d(5)).
+    """
+    found = facts.once("sysctl.d", lambda: all_settings(facts.host))
+    if key in found:
+        return found[key]
+    globs = [(glob, setting) for glob, lines in found.items() if _is_glob(glob) for setting in lines]
+    return sorted((setting for glob, setting in globs if _covers(glob, key)), key=lambda setting: setting.order)
+
+
+def _is_glob(key: str) -> bool:
+    return any(mark in key for mark in "*?[")
+
+
+def _covers(glob: str, key: str) -> bool:
+    """Whether a key with wildcards stands for this one; no wildcard stands for a dot, `{a,b}` for either."""
+    parts = [part.split(",") if number % 2 else [part] for number, part in enumerate(re.split(r"[{}]", glob))]
+    asked = key.split(".")
+    for one in itertools.islice(itertools.product(*parts), 256):
+        pieces = "".join(one).split(".")
+        if len(pieces) == len(asked) and all(map(fnmatchcase, asked, pieces)):
+            return True
+    return False
+
+
+def without_ours(settings: Sequence[Setting]) -> Setting | None:
+    """What the boot would set if our file were not there."""
+    return next((setting for setting in reversed(settings) if setting.file != f"/{SysctlD.path}"), None)
 
 
 def all_settings(host: Host) -> dict[str, list[Setting]]:
@@ -70,9 +118,13 @@ def all_settings(host: Host) -> dict[str, list[Setting]]:
             if host.files.is_mask(path):
                 continue
             raise
-        for key, value in parse(text).items():
+        for key, value in _lines(text).items():
             order += 1
-            found.setdefault(key, []).append(Setting(value, "/" + path, order))
+            # What is taken out is in the way of wildcards, as a line that names it would be, but it sets nothing.
+            before = found.get(key, [])
+            # The same value once more leaves the line where it is.
+            place = before[-1].order if before and before[-1].value == value else order
+            found[key] = [] if value is None else [*before, Setting(value, "/" + path, place)]
     return found
 
 

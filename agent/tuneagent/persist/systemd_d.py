@@ -85,23 +85,17 @@ def unit_cpus(facts: Facts, unit: str, name: str) -> tuple[str, str] | None:
     return (",".join(found), last) if last is not None else None
 
 
-def manager_setting(facts: Facts, name: str) -> tuple[str, str] | None:
-    """The same for a setting of systemd itself."""
+def manager_settings(facts: Facts, name: str) -> list[tuple[str, str]]:
+    """Values of a setting of systemd itself with their files, in the order in which the boot applies them.
+
+    An empty assignment takes back what came before. Raises ReadFailed.
+    """
     folders = [f"{base}/systemd/system.conf.d" for base in ("etc", "usr/local/lib", "usr/lib", "lib")]
-    return _last(facts, folders, name) or _in_file(facts, "etc/systemd/system.conf", name)
-
-
-def _last(facts: Facts, folders: list[str], name: str) -> tuple[str, str] | None:
-    """Of drop-ins the last file name wins; of one name in several folders the first folder."""
-    found = None
-    for path in by_precedence(facts.host, folders):
-        found = _in_file(facts, path, name) or found
+    found: list[tuple[str, str]] = []
+    for path in ["etc/systemd/system.conf", *by_precedence(facts.host, folders)]:
+        for value in re.findall(rf"^[ \t]*{name}[ \t]*=[ \t]*(.*?)[ \t]*$", _text(facts, path), re.MULTILINE):
+            found = [*found, (value, f"/{path}")] if value else []
     return found
-
-
-def _in_file(facts: Facts, path: str, name: str) -> tuple[str, str] | None:
-    values = re.findall(rf"^\s*{name}\s*=\s*(.*?)\s*$", _text(facts, path), re.MULTILINE)
-    return (values[-1], f"/{path}") if values else None
 
 
 def reload_refusal(facts: Facts) -> str | None:

@@ -12,7 +12,8 @@ import msgspec
 
 from tuneagent.errors import ReadFailed
 from tuneagent.model import About, Observation, Reading, Setting, Severity, Subject, Unreadable, Value
-from tuneagent.persist.sysctl_d import SysctlD, winners
+from tuneagent.persist.sysctl_d import Setting as BootSetting
+from tuneagent.persist.sysctl_d import SysctlD, at_boot, number
 from tuneagent.tunable import Entries, Facts, Tunable
 
 # Pair -> member in the profile -> sysctl key.
@@ -30,6 +31,11 @@ class Spec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="came
     bytes: int | None = None
     background_ratio: int | None = None
     background_bytes: int | None = None
+
+
+def _number_at_boot(member: str, setting: BootSetting) -> Observation:
+    found = number(setting.value)
+    return Unreadable(f"{setting.file}: {setting.value!r} is not a number") if found is None else Value({member: found})
 
 
 def _path(key: str) -> str:
@@ -82,18 +88,17 @@ class DirtyPages(Tunable[Spec]):
         """The member in force, now and at the next boot."""
         owner = None
         try:
-            found = winners(facts)
-            given = {member: found[key] for member, key in PAIRS[subject].items() if key in found}
+            given = {member: lines[-1] for member, key in PAIRS[subject].items() if (lines := at_boot(facts, key))}
             persisted: Observation
             if given:
                 # Each line sets the other member to 0: the last one applied is in force.
                 member, setting = max(given.items(), key=lambda item: item[1].order)
-                persisted = Value({member: int(setting.value)})
+                persisted = _number_at_boot(member, setting)
                 if setting.file.rpartition("/")[2] > self.drop_in.path.rpartition("/")[2]:
                     owner = setting.file
             else:
                 persisted = Value(_DEFAULTS[subject])
-        except (ReadFailed, ValueError) as error:
+        except ReadFailed as error:
             persisted = Unreadable(str(error))
         return Reading(
             self._live(facts, subject),

@@ -26,10 +26,13 @@ from tuneagent.model import (
     Unreadable,
     Value,
 )
-from tuneagent.persist.systemd_d import LimitFiles, manager_setting
+from tuneagent.pattern import pattern
+from tuneagent.persist import by_precedence
+from tuneagent.persist.systemd_d import LimitFiles, manager_settings
 from tuneagent.tunable import Entries, Facts, Tunable
 
 _NAMES = ("memlock", "nofile", "stack", "nproc")
+_IN_BYTES = ("memlock", "stack")
 
 
 class Spec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -74,22 +77,33 @@ class Limits(Tunable[Spec]):
         return [f"limit:{name}" for name in _NAMES if getattr(spec, name) is not None]
 
     def read(self, facts: Facts, subject: Subject) -> Reading:
-        """Limit that services start with, and the drop-in of the next boot."""
+        """Limit that services start with, and what files give services and logins at the next boot."""
         name = subject.removeprefix("limit:")
         live = service_limit(facts, name)
+        persisted: Observation = Absent("no file sets it")
+        own, others = False, None
         try:
-            found = manager_setting(facts, f"DefaultLimit{name.upper()}")
-            persisted: Observation = Value(found[0].rpartition(":")[2]) if found else Absent("no file sets it")
-            own = found is not None and found[1].lstrip("/") in self.drop_in.files
+            services = [
+                (_of_service(name, *found), found[1])
+                for found in manager_settings(facts, f"DefaultLimit{name.upper()}")
+            ]
+            if services:
+                persisted, own = Value(services[-1][0]), services[-1][1] == f"/{self.drop_in.path}"
+            theirs = [limit for limit, path in services if path != f"/{self.drop_in.path}"][-1:]
+            others = max([*theirs, *_of_logins(facts, name)], key=_rank, default=None)
         except ReadFailed as error:
-            persisted, own = Unreadable(str(error)), False
+            persisted = Unreadable(str(error))
+        impossible = self.drop_in.impossible(facts)
+        if name == "nofile" and "infinity" in (others, live.value if isinstance(live, Value) else None):
+            impossible = impossible or "there is no limit of files now, any number of ours would be lower"
         return Reading(
             live,
             evidence="systemctl show, /proc/1/limits",
             persisted=persisted,
             mechanism=self.drop_in.path,
-            impossible=self.drop_in.impossible(facts),
+            impossible=impossible,
             own=own,
+            others=others,
         )
 
     def desire(self, facts: Facts, spec: Spec, readings: Mapping[Subject, Reading]) -> Mapping[Subject, Setting]:
@@ -102,21 +116,51 @@ class Limits(Tunable[Spec]):
             return True
         return desired != "infinity" and str(observed).isdigit() and int(observed) >= int(desired)
 
-    def value_for(self, subject: Subject, desired: Setting, live: Setting, persisted: Setting) -> Setting:
-        """The highest of what is wanted, what services get now and what the next boot sets already."""
-        known = [value for value in (live, persisted) if _is_limit(value)]
-        if subject == "limit:nofile":
-            # Without a limit of files a login fails where the kernel has one (fs.nr_open).
-            known = [value for value in known if value != "infinity"]
-        return max((desired, *known), key=_rank)
+    def value_for(self, subject: Subject, desired: Setting, found: Sequence[Setting]) -> Setting:
+        """The highest of what is wanted, what services get now and what files give services and logins already."""
+        return max((desired, *(value for value in found if _is_limit(value))), key=_rank)
 
-    def lowers(self, own: Setting, live: Setting) -> bool:
-        """A lower limit than services get now."""
-        return _is_limit(own) and _is_limit(live) and _rank(own) < _rank(live)
+    def lowers(self, own: Setting, other: Setting, desired: Setting) -> bool:
+        """A lower limit than services get now, or than other files give."""
+        return _is_limit(own) and _is_limit(other) and _rank(own) < _rank(other)
 
     def entries(self, subject: Subject, value: Setting) -> Entries:
         """One line in each of the two files."""
         return {subject.removeprefix("limit:"): str(value)}
+
+
+_SIZE = pattern(r"(\d{1,18})(?:\.(\d{1,6}))?\s*([BKMGTPE]?)\Z")
+_LOGIN = pattern(r"^[ \t]*(\*|root)[ \t]+(?:soft|hard|-)[ \t]+([a-z]+)[ \t]+([^\s#]+)", re.MULTILINE)
+
+
+def _of_service(name: str, text: str, path: str) -> str:
+    """A limit as systemd reads it, the hard one: bytes with suffixes of 1024, or a count. Raises ReadFailed."""
+    hard = text.rpartition(":")[2].strip()
+    size = _SIZE.match(hard)
+    if hard == "infinity":
+        return hard
+    if size is None or (name not in _IN_BYTES and (size.group(2) or size.group(3))):
+        raise ReadFailed(f"{path}: DefaultLimit{name.upper()}={text} is not a limit that systemd understands")
+    factor = 1024 ** "BKMGTPE".index(size.group(3) or "B")
+    return str(int(size.group(1)) * factor + int(float(f"0.{size.group(2) or 0}") * factor))
+
+
+def _of_logins(facts: Facts, name: str) -> list[str]:
+    """What files of others give everyone or root at a login, as bytes or counts (limits.conf(5)). Raises ReadFailed."""
+    found = []
+    folder = "etc/security/limits.d"
+    for path in ["etc/security/limits.conf", *by_precedence(facts.host, [folder])]:
+        text = "" if path == LimitFiles.logins else facts.host.files.read_or(path, "")
+        for _, item, value in _LOGIN.findall(text):
+            if item != name:
+                continue
+            if value in ("unlimited", "infinity", "-1"):
+                found.append("infinity")
+            elif re.match(r"\d{1,18}\Z", value):
+                found.append(str(int(value) * (1024 if name in _IN_BYTES else 1)))
+            else:
+                raise ReadFailed(f"/{path}: {item} {value} is not a limit")
+    return found
 
 
 def _is_limit(value: Setting) -> bool:

@@ -151,7 +151,7 @@ class Mig(Tunable[Spec]):
         """The same; where only the mode is wanted, the mode."""
         return all(observed.get(key) == value for key, value in desired.items())
 
-    def value_for(self, subject: Subject, desired: Setting, live: Setting, persisted: Setting) -> Setting:
+    def value_for(self, subject: Subject, desired: Setting, found: Sequence[Setting]) -> Setting:
         """Where only the mode is wanted: the mode, without any instance. What others make in it then is theirs."""
         return {"instances": [], **desired}
 

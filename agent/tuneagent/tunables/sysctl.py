@@ -10,7 +10,7 @@ import msgspec
 from tuneagent.errors import ReadFailed
 from tuneagent.model import About, Absent, Observation, Reading, Setting, Severity, Subject, Unreadable, Value
 from tuneagent.pattern import pattern
-from tuneagent.persist.sysctl_d import SysctlD, all_settings, winners
+from tuneagent.persist.sysctl_d import SysctlD, all_settings, at_boot, number, without_ours
 from tuneagent.sysctl_rows import ROWS
 from tuneagent.tunable import Entries, Facts, Tunable
 from tuneagent.tuning_profile import nearest
@@ -38,6 +38,14 @@ ELSEWHERE = {
     "vm.nr_hugepages": "hugepages",
     "vm.nr_hugepages_mempolicy": "hugepages",
 }
+# Several numbers each: a lower limit of one of them would be written over the first.
+_SEVERAL = pattern(r"kernel\.sem|net\.ipv4\.(tcp_([rw]?mem|fastopen_key)|udp_mem|ip_local_port_range)")
+# What these say for "no limit": more than any number.
+_UNLIMITED = {
+    "kernel.sched_rt_runtime_us": -1,
+    "kernel.hung_task_timeout_secs": 0,
+    "net.netfilter.nf_conntrack_max": 0,
+}
 _VALUE = pattern(r"[A-Za-z0-9_.+-]+([ \t]+[A-Za-z0-9_.+-]+){0,15}\Z")
 _NAMESPACES = (
     (pattern(r"net\."), "net"),
@@ -55,9 +63,10 @@ Spec = dict[str, int | str | AtLeast]
 
 
 def normal(value: object) -> int | str:
-    """A value as compared: an integer where it is one, else words with single blanks."""
+    """A value as compared: an integer where the kernel reads one, else words with single blanks."""
     text = " ".join(str(value).split())
-    return int(text) if re.match(r"-?\d{1,20}\Z", text) else text
+    found = number(text)
+    return text if found is None else found
 
 
 def namespace_of(key: str) -> str | None:
@@ -74,7 +83,11 @@ def observe_key(facts: Facts, key: str) -> Observation:
             state = "is not" if proven is False else "cannot be proven to be"
             return Unreadable(f"{key}: this process's {namespace} namespace {state} the host's; run as root on it")
     seen = facts.host.observe("proc/sys/" + key.replace(".", "/"))
-    return Value(normal(seen.value)) if isinstance(seen, Value) else seen
+    if not isinstance(seen, Value):
+        return seen
+    text = " ".join(str(seen.value).split())
+    # The kernel prints its numbers in decimal, whatever was written.
+    return Value(int(text) if re.match(r"-?\d{1,20}\Z", text) else text)
 
 
 class Sysctl(Tunable[Spec]):
@@ -96,10 +109,12 @@ class Sysctl(Tunable[Spec]):
                 faults.append(f".{key}: belongs to the tunable {ELSEWHERE[key]!r}, which handles it with its pair")
             elif not ALLOWED.fullmatch(key):
                 faults.append(f".{key}: not a key that a profile may set{nearest(key, tuple(ROWS))}")
-            number = value.min if isinstance(value, AtLeast) else normal(value)
+            given = value.min if isinstance(value, AtLeast) else normal(value)
             highest = ROWS[key].highest if key in ROWS else None
-            if highest is not None and not (isinstance(number, int) and 0 <= number <= highest):
-                faults.append(f".{key}: {number!r} is no number between 0 and {highest}")
+            if highest is not None and not (isinstance(given, int) and 0 <= given <= highest):
+                faults.append(f".{key}: {given!r} is no number between 0 and {highest}")
+            if isinstance(value, AtLeast) and _SEVERAL.fullmatch(key):
+                faults.append(f".{key}: holds several numbers; give them all instead of a lower limit")
             if not isinstance(value, AtLeast) and not (_VALUE.match(str(value)) and len(str(value)) <= 256):
                 faults.append(f".{key}: {value!r} is not a plain value")
         return faults
@@ -113,15 +128,18 @@ class Sysctl(Tunable[Spec]):
         key = subject.removeprefix("key:")
         live = observe_key(facts, key)
         persisted: Observation
-        owner, own = None, False
+        owner, own, others = None, False, None
         try:
-            winner = winners(facts).get(key)
-            if winner is not None:
+            lines = at_boot(facts, key)
+            if lines:
+                winner = lines[-1]
                 persisted = Value(normal(winner.value))
                 # Our file is read last of those shipped; only a name that sorts after it can win over us.
                 own = winner.file == f"/{self.drop_in.path}"
                 late = winner.file.rpartition("/")[2] > self.drop_in.path.rpartition("/")[2]
                 owner = winner.file if late and not own else None
+                other = without_ours(lines)
+                others = normal(other.value) if other else None
             else:
                 default = ROWS[key].default if key in ROWS else None
                 persisted = Absent("no file sets it") if default is None else Value(default)
@@ -135,30 +153,40 @@ class Sysctl(Tunable[Spec]):
             impossible=self.drop_in.impossible(facts),
             owner=owner,
             own=own,
+            others=others,
         )
 
     def desire(self, facts: Facts, spec: Spec, readings: Mapping[Subject, Reading]) -> Mapping[Subject, Setting]:
-        """The value of the profile, or `{min: N}`."""
+        """The value of the profile, or `{min: N}`, with `unlimited` where the key has a number for no limit."""
         return {
-            f"key:{key}": {"min": value.min} if isinstance(value, AtLeast) else normal(value)
+            f"key:{key}": _lower_limit(key, value.min) if isinstance(value, AtLeast) else normal(value)
             for key, value in spec.items()
         }
 
     def matches(self, observed: Setting, desired: Setting) -> bool:
         """Equal, or not below a lower limit."""
         if isinstance(desired, dict):
-            return isinstance(observed, int) and bool(observed >= desired["min"])
+            return isinstance(observed, int) and _rank(observed, desired) >= desired["min"]
         return bool(observed == desired)
 
-    def value_for(self, subject: Subject, desired: Setting, live: Setting, persisted: Setting) -> Setting:
-        """The value itself; for a lower limit the largest of it, what runs and what the next boot sets already."""
+    def value_for(self, subject: Subject, desired: Setting, found: Sequence[Setting]) -> Setting:
+        """The value itself; for a lower limit the largest of it, what runs and what files set already."""
         if not isinstance(desired, dict):
             return desired
-        return max(desired["min"], *(value for value in (live, persisted) if isinstance(value, int)))
+        known = [value for value in found if isinstance(value, int)]
+        return max((desired["min"], *known), key=lambda value: _rank(value, desired))
 
-    def lowers(self, own: Setting, live: Setting) -> bool:
-        """A smaller number; asked only where both satisfy what is wanted, so for a lower limit."""
-        return isinstance(own, int) and isinstance(live, int) and own < live
+    def lowers(self, own: Setting, other: Setting, desired: Setting) -> bool:
+        """Where a lower limit is wanted, a smaller number."""
+        both = isinstance(own, int) and isinstance(other, int) and isinstance(desired, dict)
+        return both and _rank(own, desired) < _rank(other, desired)
+
+    def refuse(self, facts: Facts, subject: Subject, desired: Setting) -> str | None:
+        """A lower limit for what is not one number here."""
+        live = observe_key(facts, subject.removeprefix("key:"))
+        if isinstance(desired, dict) and not (isinstance(live, Value) and isinstance(live.value, int)):
+            return "the host has no single number there, so there is nothing that a lower limit could be compared with"
+        return None
 
     def write(self, facts: Facts, subject: Subject, value: Setting) -> None:
         """Write the running value."""
@@ -181,6 +209,14 @@ class Sysctl(Tunable[Spec]):
         """The row of the key."""
         row = ROWS.get(subject.removeprefix("key:"))
         return About(row.severity, row.why, (row.source,)) if row else self.about
+
+
+def _lower_limit(key: str, least: int) -> Setting:
+    return {"min": least, **({"unlimited": _UNLIMITED[key]} if key in _UNLIMITED else {})}
+
+
+def _rank(value: int, desired: dict[str, int]) -> float:
+    return float("inf") if value == desired.get("unlimited") else value
 
 
 TUNABLE = Sysctl()

@@ -1,0 +1,64 @@
+"""What the next boot sets for a key, against systemd-sysctl: random files applied by it to this kernel."""
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+from pathlib import Path
+
+import pytest
+from machine import sysctl_path
+from tuneagent.host import tree_host
+from tuneagent.persist.sysctl_d import at_boot, number
+from tuneagent.tunable import Facts
+
+SYSTEMD_SYSCTL = "/usr/lib/systemd/systemd-sysctl"
+KEYS = ("vm.stat_interval", "vm.vfs_cache_pressure", "vm.max_map_count")
+BEFORE = 77777
+NAMES = (
+    *KEYS,
+    *(key.replace(".", "/") for key in KEYS),
+    *(
+        "vm.stat_*",
+        "vm/*_cache_pressure",
+        "*.max_map_count",
+        "vm.{stat_interval,max_map_coun[t]}",
+        "vm.*a*",
+        "v*_count",
+    ),
+)
+
+
+def line(pick: random.Random) -> str:
+    name = pick.choice(NAMES)
+    if pick.random() < 0.15:
+        return f"-{name}"
+    value = pick.choice(("70001", "0x11171", "0210561", "70003 "))
+    if name in KEYS and pick.random() < 0.2:
+        value = "+70002"
+    return f"{pick.choice(('', '-', ' '))}{name}{pick.choice(('=', ' = '))}{value}"
+
+
+@pytest.mark.skipif(not os.path.exists(SYSTEMD_SYSCTL), reason="systemd is not installed")
+def test_next_boot_as_systemd_sets_it(machine: dict[str, str], tmp_path: Path) -> None:
+    pick = random.Random(12)
+    for number_of_case in range(60):
+        root = tmp_path / str(number_of_case)
+        files = []
+        for name in ("10-a.conf", "50-b.conf", "99-c.conf")[: pick.randint(1, 3)]:
+            file = root / "etc/sysctl.d" / name
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text("\n".join(line(pick) for _ in range(pick.randint(1, 4))) + "\n")
+            files.append(file)
+        for key in KEYS:
+            sysctl_path(key).write_text(f"{BEFORE}\n")
+        subprocess.run([SYSTEMD_SYSCTL, *map(str, files)], capture_output=True, check=False, timeout=30)
+        facts = Facts(tree_host(str(root)))
+        for key in KEYS:
+            lines = at_boot(facts, key)
+            found = number(lines[-1].value) if lines else BEFORE
+            # What the kernel takes for no number is not set at all.
+            wanted = int(sysctl_path(key).read_text())
+            told = {file.name: file.read_text() for file in files}
+            assert wanted == (BEFORE if found is None else found), (key, told, lines)
