@@ -7,6 +7,7 @@ setting that we hold, the value before our first write since the last undo.
 from __future__ import annotations
 
 import contextlib
+import re
 import zlib
 from collections.abc import Iterable, Sequence
 from typing import Literal
@@ -128,6 +129,10 @@ class Decoded(msgspec.Struct, frozen=True, kw_only=True):
     sound: int
 
 
+# A line as `encode` writes it. Its record's own bytes carry the checksum, whatever is in them.
+_LINE = rb'\{"v":([0-9]{1,9}),"crc":"([0-9a-f]{8})","record":(.*)\}\Z'
+
+
 class _Line(msgspec.Struct, frozen=True):
     v: int
     crc: str
@@ -161,28 +166,26 @@ def decode(data: bytes) -> Decoded:
     sound = 0
     lines = data.split(b"\n")
     for number, line in enumerate(lines[:-1], start=1):
+        outer = re.match(_LINE, line)
+        if outer is None or f"{zlib.crc32(outer.group(3)):08x}".encode() != outer.group(2):
+            why = "not a line of a journal" if outer is None else "checksum differs"
+            raise JournalError(f"journal line {number} is damaged ({why}); nothing is written")
+        if int(outer.group(1)) not in READABLE:
+            raise JournalError(
+                f"journal line {number}: version {int(outer.group(1))}, this tuneagent reads up to {READABLE[-1]}"
+            )
         try:
-            outer = msgspec.json.decode(line, type=_Line)
-            if outer.v not in READABLE:
-                raise JournalError(
-                    f"journal line {number}: version {outer.v}, this tuneagent reads up to {READABLE[-1]}"
-                )
-            if f"{zlib.crc32(outer.record):08x}" != outer.crc:
-                raise ValueError("checksum differs")
-        except (msgspec.MsgspecError, ValueError) as error:
-            raise JournalError(f"journal line {number} is damaged ({error}); nothing is written") from None
-        try:
-            records.append(msgspec.json.decode(outer.record, type=Record))
-        except (msgspec.MsgspecError, ValueError) as error:
-            foreign.append(_not_understood(line, outer.record, f"line {number}: {error}"))
+            records.append(msgspec.json.decode(outer.group(3), type=Record))
+        except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+            foreign.append(_not_understood(line, outer.group(3), f"line {number}: {error}"))
         sound += len(line) + 1
     return Decoded(records=tuple(records), foreign=tuple(foreign), sound=sound)
 
 
-def _not_understood(line: bytes, record: msgspec.Raw, error: str) -> NotUnderstood:
+def _not_understood(line: bytes, record: bytes, error: str) -> NotUnderstood:
     try:
         about = msgspec.json.decode(record, type=_AnyRecord)
-    except (msgspec.MsgspecError, ValueError):
+    except (msgspec.MsgspecError, ValueError, RecursionError):
         about = _AnyRecord()
     subjects = tuple(entry.subject for entry in about.entries)
     return NotUnderstood(tunable=about.tunable, subjects=subjects, error=error, line=line)

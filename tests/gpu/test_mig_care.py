@@ -230,3 +230,17 @@ def test_what_was_applied_comes_back_after_a_driver_reload(card: Any, host: Host
     other = session_of(host, {"mig": {"layout": {"1g.10gb": 4}}, "gpu": {"powerLimitW": 650}}, drift="repair")
     run_pass(other, stop, metrics, again=True)
     assert layout(host) == after
+
+
+def test_one_gpu_under_two_names_is_a_fault(pair: Any, host: Host) -> None:
+    session = session_of(host, {"mig": {"gpus": {"0": {"1g.10gb": 1}, ONE: {"2g.20gb": 1}}}})
+    plan, _ = session.plan()
+    assert not plan.changes and [one.reason for one in plan.refused] == [f"0 and {ONE} are names of this one GPU"]
+    with pytest.raises(ProfileInvalid, match="the same GPU as 0"):
+        Session(host, host.files, session.folder, session.profile, is_strict=True).audit()
+
+
+@pytest.mark.parametrize("spec", [{"gpus": {}}, {"enabled": False, "gpus": {}}, {"layout": {"1g.10gb": 1}, "gpus": {}}])
+def test_an_empty_list_of_gpus_does_not_mean_all(spec: dict[str, Any], pair: Any, host: Host) -> None:
+    with pytest.raises(ProfileInvalid, match="names no GPU"):
+        session_of(host, {"mig": spec}).plan()

@@ -15,8 +15,11 @@ from typing import Any
 import msgspec
 import pytest
 from click.testing import CliRunner
+from hypothesis import given
+from hypothesis import strategies as st
 from support import FIXTURES, read_tree, session_of, tree, write_tree
 from tuneagent.cli import cli
+from tuneagent.daemon import JITTER, next_wait_s
 from tuneagent.errors import JournalError, ProfileInvalid
 from tuneagent.host import Files
 from tuneagent.journal import COMPACT_BYTES, Record
@@ -37,8 +40,8 @@ FILES = {
 TUNE = {"sysctl": {"vm.swappiness": 10, "vm.stat_interval": 10}, "dirtyPages": {"ratio": 12}}
 
 
-def line(record: dict[str, Any], version: int = 2) -> bytes:
-    body = json.dumps(record, separators=(",", ":")).encode()
+def line(record: dict[str, Any] | bytes, version: int = 2) -> bytes:
+    body = record if isinstance(record, bytes) else json.dumps(record, separators=(",", ":")).encode()
     return b'{"v":%d,"crc":"%08x","record":%s}\n' % (version, zlib.crc32(body), body)
 
 
@@ -51,7 +54,7 @@ def foreign(**change: Any) -> dict[str, Any]:
     return {**plain, "entries": [{"subject": "key:x", "prior": 1, "wrote": 2}], **change}
 
 
-FOREIGN = {
+FOREIGN: dict[str, dict[str, Any] | bytes] = {
     "unknown row": foreign(tunable="kernelFiles", entries=[{"subject": "file:newRow", "prior": "1", "wrote": "2"}]),
     "unknown pair": foreign(tunable="dirtyPages", entries=[{"subject": "key:vm.newPair", "prior": {}, "wrote": {}}]),
     "unknown tunable": foreign(tunable="newTunable"),
@@ -61,6 +64,9 @@ FOREIGN = {
     "a subject that is none": foreign(tunable="hugepages", entries=[{"subject": "node:x", "prior": 1, "wrote": 2}]),
     "a row without entries": foreign(entries=[]),
     "nothing of ours": {"something": ["else"]},
+    "nested very deep": b'{"x":' + b"[" * 100_000 + b"]" * 100_000 + b"}",
+    "half a character": b'{"step":"noted","note":"\\ud800"}',
+    "no text": b'{"step":"\xff\xfe"}',
     "a value of another kind": foreign(tunable="limits", entries=[{"subject": "limit:memlock", "prior": {"a": []}}]),
 }
 
@@ -91,6 +97,19 @@ def test_a_row_that_this_version_does_not_know_costs_that_row_alone(kind: str, t
     if session.journal.foreign():
         assert added.strip() in journal.read_bytes()
         assert "not understood by this version" in " ".join(one.reason for one in session.undo())
+
+
+def test_a_time_that_is_none_is_shown_as_it_is(tmp_path: Path) -> None:
+    write_tree(tmp_path, FILES, ["etc/sysctl.d", "var/lib/tuneagent"])
+    rows = [foreign(time=1e300), foreign(time=-1e18), foreign(time=1.0)]
+    (tmp_path / "var/lib/tuneagent/journal.jsonl").write_bytes(b"".join(map(line, rows)))
+    result = CliRunner().invoke(cli, ["--root", str(tmp_path), "journal"])
+    assert result.exit_code == 0 and result.output.count("not a time") == 2, result.output
+
+
+@given(st.integers(0, 9), st.floats(-1e9, 0))
+def test_a_deadline_that_is_past_hurries_nothing(failures: int, until_deadline_s: float) -> None:
+    assert next_wait_s(10.0, failures, until_deadline_s) >= 10.0 * (1 - JITTER)
 
 
 def test_a_damaged_row_still_stops_everything(tmp_path: Path) -> None:

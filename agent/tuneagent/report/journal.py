@@ -13,7 +13,10 @@ from tuneagent.tuning_profile import Profile, nearest
 
 
 def _time(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, timezone.utc).strftime("%Y-%m-%d %H:%M:%SZ")
+    try:
+        return datetime.fromtimestamp(seconds, timezone.utc).strftime("%Y-%m-%d %H:%M:%SZ")
+    except (ValueError, OverflowError, OSError):
+        return f"not a time: {seconds:g}"
 
 
 def journal_text(records: Sequence[Record], columns: int | None = None) -> str:

@@ -38,7 +38,7 @@ class Spec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="came
 
     enabled: bool = True
     layout: Layout | None = None
-    gpus: dict[str, Layout] = {}
+    gpus: dict[str, Layout] | None = None
 
 
 class Mig(Tunable[Spec]):
@@ -60,7 +60,10 @@ class Mig(Tunable[Spec]):
     def check(self, spec: Spec) -> list[str]:
         """Counts out of range; a layout for GPUs whose MIG is to be off."""
         faults = []
-        layouts = [(".layout", spec.layout or {}), *((f".gpus.{name}", one) for name, one in spec.gpus.items())]
+        if spec.gpus is not None and not spec.gpus:
+            faults.append(".gpus: names no GPU; without `gpus` the layout is every GPU's")
+        named = spec.gpus or {}
+        layouts = [(".layout", spec.layout or {}), *((f".gpus.{name}", one) for name, one in named.items())]
         for where, layout in layouts:
             for profile, given in layout.items():
                 count = given if isinstance(given, int) else len(given)
@@ -74,22 +77,28 @@ class Mig(Tunable[Spec]):
         """One for each GPU that the spec is about: all, or those named; one for each name that is no GPU here."""
         if not isinstance(facts.gpus, GpuSnapshot):
             return ["host"]
-        named = {name: facts.gpus.named(name) for name in spec.gpus}
+        named = {name: facts.gpus.named(name) for name in spec.gpus or ()}
         gone = [f"gpu:{name}" for name, device in named.items() if device is None]
         if spec.layout is None and spec.gpus:
             return [*dict.fromkeys(f"gpu:{device.uuid}" for device in named.values() if device is not None), *gone]
         return [*subjects_of_gpus(facts, ""), *gone]
 
     def not_here(self, facts: Facts, spec: Spec) -> list[str]:
-        """Names of GPUs that are none of this host. None while a GPU of it does not answer: it may be that one."""
-        if not isinstance(facts.gpus, GpuSnapshot) or facts.gpus.lost:
+        """Names of GPUs that are none of this host, and two names of one GPU.
+
+        A name that no GPU has may be that of one which does not answer: then it is no fault.
+        """
+        if not isinstance(facts.gpus, GpuSnapshot):
             return []
-        here = facts.gpus.names()
-        return [
-            f"mig.gpus.{name}: no GPU of this host; here: {here}"
-            for name in spec.gpus
-            if facts.gpus.named(name) is None
-        ]
+        faults = []
+        first: dict[str, str] = {}
+        for name in spec.gpus or ():
+            device = facts.gpus.named(name)
+            if device is not None and first.setdefault(device.uuid, name) != name:
+                faults.append(f"mig.gpus.{name}: the same GPU as {first[device.uuid]}")
+            elif device is None and not facts.gpus.lost:
+                faults.append(f"mig.gpus.{name}: no GPU of this host; here: {facts.gpus.names()}")
+        return faults
 
     def read(self, facts: Facts, subject: Subject) -> Reading:
         """Mode and instances, by start."""
@@ -132,6 +141,9 @@ class Mig(Tunable[Spec]):
             layout = _layout_of(facts, spec, device)
             if layout is None:
                 desired[subject] = {"enabled": True}
+                continue
+            if isinstance(layout, str):
+                desired[subject] = {"enabled": True, "instances": layout}
                 continue
             wanted = [
                 Wanted(profile, given) if isinstance(given, int) else Wanted(profile, len(given), tuple(sorted(given)))
@@ -194,13 +206,16 @@ class Mig(Tunable[Spec]):
         set_mig(facts.host, subject.removeprefix("gpu:"), value)
 
 
-def _layout_of(facts: Facts, spec: Spec, device: GpuDevice) -> Layout | None:
-    """The layout of one GPU: its own, or that of all; None where only the mode is wanted."""
-    for name, layout in spec.gpus.items():
+def _layout_of(facts: Facts, spec: Spec, device: GpuDevice) -> Layout | str | None:
+    """The layout of one GPU, its own or that of all; None where only the mode is wanted; why there is none."""
+    named = {}
+    for name, layout in (spec.gpus or {}).items():
         found = facts.gpus.named(name) if isinstance(facts.gpus, GpuSnapshot) else None
         if found is not None and found.uuid == device.uuid:
-            return layout
-    return spec.layout
+            named[name] = layout
+    if len(named) > 1:
+        return f"{' and '.join(sorted(named))} are names of this one GPU"
+    return next(iter(named.values()), spec.layout)
 
 
 def _device(facts: Facts, subject: Subject) -> GpuDevice | None:
