@@ -55,8 +55,18 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     commands: dict[str, tuple[int, str, str]]
 
 
-def take(host: Host, profiles: list[Profile], registry: Mapping[str, Tunable[Any]], *, identifiers: bool) -> bytes:
-    """Capture a host: everything that audits of these profiles and the topology read of it."""
+def take(
+    host: Host,
+    profiles: list[Profile],
+    registry: Mapping[str, Tunable[Any]],
+    *,
+    identifiers: bool,
+    hide: Redactor | None = None,
+) -> bytes:
+    """Capture a host: everything that audits of these profiles and the topology read of it.
+
+    `hide` is a redactor whose pseudonyms other parts use too.
+    """
     files, programs = RecordingFiles(host.files.root), RecordingExec(host.exec)
     watched = Host(files, programs, host.processes, host.source, host.host_pid, host.now, host.unreadable)
     facts = Facts(watched)
@@ -70,7 +80,8 @@ def take(host: Host, profiles: list[Profile], registry: Mapping[str, Tunable[Any
             path = f"{folder}/{name}"
             if not _SKIPPED.match(path) and not files.is_dir(path):
                 watched.observe(path)
-    hide = Redactor(Pseudonyms(host, enabled=not identifiers))
+    hide = hide or Redactor(Pseudonyms(host, enabled=not identifiers))
+    hide.learn([*files.content, *files.absent, *files.failed, *host.absent])
     manifest = Manifest(
         identifiers=identifiers,
         namespaces={kind: host.namespace_is_hosts(kind) for kind in ("net", "ipc")},

@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 import tarfile
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from tuneagent import __version__
 from tuneagent.capture import take, unpack
 from tuneagent.errors import reason_of
 from tuneagent.journal import Entry, Record
+from tuneagent.node_selector import NodeSelector
 from tuneagent.redaction import Pseudonyms, Redactor
 from tuneagent.report.journal import journal_text
 from tuneagent.report.picture import topology_text
@@ -27,7 +28,7 @@ from tuneagent.report.text import plan_text, report_text
 from tuneagent.session import Session
 from tuneagent.topology_read import read_topology
 from tuneagent.tunable import Tunable
-from tuneagent.tuning_profile import Profile
+from tuneagent.tuning_profile import Profile, builtin_names
 
 
 def bundle(
@@ -44,12 +45,15 @@ def bundle(
             parts[name] = f"failed: {hide.sentence(reason_of(error))}".encode()
 
     # The profile too: what it wants is in every finding.
-    spec = msgspec.structs.replace(session.profile.spec, tune=hide.tune(session.profile.spec.tune), accept=())
-    profile = Profile(session.profile.name, spec)
+    spec = msgspec.structs.replace(
+        session.profile.spec, tune=hide.tune(session.profile.spec.tune), accept=(), nodeSelector=NodeSelector()
+    )
+    shipped = builtin_names()
+    profile = Profile(_name(session.profile.name, shipped, hide), spec)
     with tempfile.TemporaryDirectory(prefix="tuneagent-") as folder:
         capture = Path(folder, "capture.tar.gz")
         try:
-            parts["capture.tar.gz"] = take(session.host, profiles, registry, identifiers=identifiers)
+            parts["capture.tar.gz"] = take(session.host, profiles, registry, identifiers=identifiers, hide=hide)
             capture.write_bytes(parts["capture.tar.gz"])
             copy = replace(session, host=unpack(str(capture), f"{folder}/tree"), profile=profile, is_strict=False)
         except Exception as error:
@@ -59,12 +63,20 @@ def bundle(
             add("audit.json", lambda: msgspec.json.format(msgspec.json.encode(copy.audit()), indent=1).decode())
             add("plan.txt", lambda: plan_text(copy.plan()[0], 200))
             add("topology.txt", lambda: topology_text(read_topology(copy.host)))
-        add("journal.txt", lambda: journal_text([_hidden(record, hide) for record in session.journal.records()]))
+        add(
+            "journal.txt",
+            lambda: journal_text([_hidden(record, shipped, hide) for record in session.journal.records()]),
+        )
         add("profile.yaml", lambda: profile_text(profile))
     return _packed(parts)
 
 
-def _hidden(record: Record, hide: Redactor) -> Record:
+def _name(name: str, shipped: Collection[str], hide: Redactor) -> str:
+    """The name of a profile: one that is shipped says nothing of anyone."""
+    return name if name in shipped else hide.named("profile", name)
+
+
+def _hidden(record: Record, shipped: Collection[str], hide: Redactor) -> Record:
     entries = [
         Entry(
             subject=hide.sentence(entry.subject),
@@ -74,7 +86,12 @@ def _hidden(record: Record, hide: Redactor) -> Record:
         )
         for entry in record.entries
     ]
-    return msgspec.structs.replace(record, entries=tuple(entries), reason=hide.sentence(record.reason))
+    return msgspec.structs.replace(
+        record,
+        entries=tuple(entries),
+        reason=hide.sentence(record.reason),
+        profile=_name(record.profile, shipped, hide) if record.profile else "",
+    )
 
 
 _ABOUT = (

@@ -12,13 +12,15 @@ import msgspec
 import pytest
 from cases import CASES, load, name_of, session_of_case
 from click.testing import CliRunner
+from hypothesis import given
+from hypothesis import strategies as st
 from support import session_of, tree, write_tree
 from tuneagent.capture import take, unpack
 from tuneagent.cli import cli
 from tuneagent.commands.settings import load_profile
 from tuneagent.host import Files
 from tuneagent.model import Report
-from tuneagent.redaction.pseudonyms import blank
+from tuneagent.redaction.pseudonyms import Pseudonyms, blank
 from tuneagent.session import Session
 from tuneagent.support import bundle
 from tuneagent.tunables import registry
@@ -66,6 +68,94 @@ FILES = {
     "sys/module/wl/parameters/psk": "HUSHHUSH\n",
     "etc/os-release": 'NAME="Debian"\nID=debian\nHOME_URL="https://hush.example.org"\n',
 }  # fmt: skip
+# What a second look found: beside and behind what is kept, in names, and where a host is named in full.
+BESIDE = {
+    **FILES,
+    "proc/sys/kernel/hostname": "gw-17.example.org\n",
+    "proc/cmdline": (
+        "BOOT_IMAGE=/vmlinuz-hush1 root=/dev/mapper/rhel_gw-17-root resume=/dev/disk/by-id/nvme-HUSH ro console=HUSH= "
+        "crashkernel=HUSH.x module_blacklist=hush security=Bearer:HUSH nvme_core.dhchap_secret=DHHC-1:00:HUSH: isolcpus=2-3 -- HUSH\n"
+    ),
+    "proc/mounts": (
+        "/dev/mapper/rhel_gw-17-root / xfs rw 0 0\nhush-tag /home/hush virtiofs rw,uid=hush 0 0\n"
+        "tmpfs /run/user/1000/hush tmpfs rw,size=HUSH 0 0\nx /mnt/hush.example.org nfs4 rw,nconnect=8 0 0\n"
+    ),
+    "proc/swaps": "Filename Type Size Used Priority\n/home/hush/swap file 100 0 -2\n",
+    "proc/driver/nvidia/params": 'EnableMSI: 1\nRegistryDwords: "HUSH"\nTemporaryFilePath: "/home/hush"\n',
+    "sys/class/infiniband/mlx5_0/node_desc": "gw-17 HCA-1\n",
+    "dev/rhel_gw-17/root": "",
+    "dev/hush-vg/root": "",
+    "dev/nvidiactl": "",
+    "etc/sysctl.d/90-gw-17.conf": "vm.swappiness = 10\nnet.hush.* = 1\nnet.ipv4.tcp_fastopen_key = 31337313-HUSH\n",
+    "etc/sysctl.d/hush.conf": "vm.swappiness = 20\n",
+    "etc/udev/rules.d/99-zzz.rules": (
+        'ACTION=="add", ATTR{queue/scheduler}="none", ENV{PW} = "HUSH1"  # hush HUSH2\n'
+        'ATTR{queue/scheduler}="none", PROGRAM=e"/bin/curl -u hush:HUSH"\n# ATTR{x}="1" HUSH\nATTR{password}="HUSH"\n'
+    ),
+    "etc/tmpfiles.d/hush.conf": (
+        "w /sys/module/wl/parameters/psk - - - - HUSH\nw /sys/kernel/config/iscsi/auth/password 0600 hush hush - HUSH\n"
+        "w /sys/kernel/mm/ksm/run 0600 hush hush - HUSH\n"
+    ),
+    "etc/modprobe.d/w.conf": "alias hush HUSH\nsoftdep hush pre: HUSH\noptions nvidia NVreg_EnableStreamMemOPs=1 # HUSH\n",
+    "etc/containerd/config.toml": (
+        'version = 2 # HUSH\n[plugins."io.containerd.HUSH"]\nruntime_type = "HUSH"\nimports = ["/etc/hush/x"]\n'
+        '[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.nvidia.options]\n  SystemdCgroup = true # HUSH hush\n'
+    ),
+    "var/lib/kubelet/config.yaml": (
+        "cpuManagerPolicy: static\nmaxPods: 2024-01-01\nfeatureGates: {HUSH: true}\nkubeReserved: {token: HUSH, cpu: 1}\n"
+        "evictionHard: {memory.available: 1Gi, pw: HUSH}\n"
+    ),
+    "etc/nccl.conf": "NCCL_P2P_DISABLE=1\nNCCL_ALGO=HUSHx\nHUSH\n",
+    "etc/systemd/system.conf.d/hush.conf": "[Hush]\nDefaultLimitNOFILE=65536\nDefaultLimitSTACK=HUSH\n",
+    "etc/os-release": 'NAME="HUSH 1"\nID=debian\n',
+    "boot/grub/grub.cfg": "linux /boot/vmlinuz-hush root=/dev/disk/by-id/wwn-HUSH ro isolcpus=2-3\n",
+}  # fmt: skip
+# Trees whose capture must say what they say, though much of them is somebody's own.
+SAME: dict[str, tuple[dict[str, str], dict[str, object]]] = {
+    "words of the kernel": (
+        {"proc/sys/net/core/default_qdisc": "sfq\n", "etc/sysctl.d/a.conf": "net.core.default_qdisc=sfq\n"},
+        {"sysctl": {"net.core.default_qdisc": "sfq"}},
+    ),
+    "order of files": (
+        {
+            "proc/sys/kernel/hostname": "zz9\n",
+            "proc/sys/vm/swappiness": "10\n",
+            "etc/sysctl.d/a7.conf": "vm.swappiness=70\n",
+            "etc/sysctl.d/m.conf": "vm.swappiness=60\n",
+            "etc/sysctl.d/zz9.conf": "vm.swappiness=10\n",
+        },
+        {"sysctl": {"vm.swappiness": 10}},
+    ),
+    "addresses as names": (
+        {
+            "proc/sys/vm/swappiness": "10\n",
+            "etc/sysctl.d/90.conf": "vm.swappiness=60\n",
+            "etc/sysctl.d/95.1.2.3.conf": "vm.swappiness=10\n",
+        },
+        {"sysctl": {"vm.swappiness": 10}},
+    ),
+    "a module of the kernel": (
+        {"sys/module/zswap/parameters/enabled": "Y\n", "etc/modprobe.d/z.conf": "options zswap enabled=1\n"},
+        {"moduleOptions": {"zswap.enabled": 1}},
+    ),
+    "arguments kept in grubenv": (
+        {
+            "usr/sbin/grubby": "x",
+            "boot/loader/entries/4c4c45440000351080520000deadbeef-6.1.conf": "version 6.1\noptions $kernelopts quiet\n",
+            "boot/grub2/grubenv": "saved_entry=4c4c45440000351080520000deadbeef-6.1\nkernelopts=root=/dev/vda ro iommu=pt\n",
+            "proc/cmdline": "root=/dev/vda ro iommu=pt\n",
+        },
+        {"kernelArguments": {"iommu": "pt"}},
+    ),
+    "quotes in a comment": (
+        {"etc/containerd/config.toml": 'version = 2\n# not """ here\n[runtimes.nvidia.options]\n  SystemdCgroup = true\n'},
+        {"checks": {"runtimeSystemdCgroup": True}},
+    ),
+    "no setting that is known": (
+        {"etc/containerd/config.toml": 'root = "/var/lib/containerd"\n', "etc/nccl.conf": "nothing here\n"},
+        {"checks": {"runtimeSystemdCgroup": True, "noNcclDebugSettings": True}},
+    ),
+}  # fmt: skip
 TUNE = {
     "sysctl": {"vm.swappiness": 10, "net.ipv4.tcp_fastopen_key": "HUSH"},
     "moduleOptions": {"nvidia.NVreg_EnableStreamMemOPs": 1},
@@ -75,8 +165,8 @@ TUNE = {
 }
 
 
-def planted(root: Path) -> Session:
-    write_tree(root, FILES, ["etc/default/grub.d", "boot/grub"])
+def planted(root: Path, files: dict[str, str] = FILES) -> Session:
+    write_tree(root, files, ["etc/default/grub.d", "boot/grub"])
     return session_of(tree(Files(str(root))), {**load_profile(None, "training").spec.tune, **TUNE}, "planted")
 
 
@@ -108,8 +198,9 @@ def verdicts(report: Report) -> dict[tuple[str, str], str]:
     }
 
 
-def test_nothing_that_was_planted_leaves_in_a_capture_or_a_bundle(tmp_path: Path) -> None:
-    session = planted(tmp_path / "tree")
+@pytest.mark.parametrize("files", [FILES, BESIDE], ids=["first look", "second look"])
+def test_nothing_that_was_planted_leaves_in_a_capture_or_a_bundle(files: dict[str, str], tmp_path: Path) -> None:
+    session = planted(tmp_path / "tree", files)
     session.apply(only=("sysctl",), replace=True)
     capture = take(session.host, [session.profile], registry(), identifiers=False)
     assert leaks(capture) == []
@@ -131,6 +222,58 @@ def test_a_capture_of_it_audits_like_its_machine(tmp_path: Path) -> None:
     # The same host twice is the same pseudonym, and what a row reads is there.
     assert "nconnect=8" in mounts and "/data nfs4" in mounts
     assert "SystemdCgroup = true" in host.files.read("etc/containerd/config.toml")
+
+
+def same_verdicts(session: Session, folder: Path) -> None:
+    archive = folder / "capture.tar.gz"
+    archive.write_bytes(take(session.host, [session.profile], session.registry, identifiers=False))
+    host = unpack(str(archive), str(folder / "unpacked"))
+    copy = Session(host, host.files, session.folder, session.profile)
+    found, wanted = verdicts(copy.audit()), verdicts(session.audit())
+    # A row named after a path is named after what stands for it.
+    assert sorted(found.values()) == sorted(wanted.values())
+    assert {key: one for key, one in found.items() if "/" not in key[1]} == {
+        key: one for key, one in wanted.items() if "/" not in key[1]
+    }
+
+
+def test_a_capture_of_the_second_look_audits_like_its_machine(tmp_path: Path) -> None:
+    same_verdicts(planted(tmp_path / "tree", BESIDE), tmp_path)
+
+
+@pytest.mark.parametrize("name", SAME)
+def test_what_is_taken_out_changes_no_verdict(name: str, tmp_path: Path) -> None:
+    files, tune = SAME[name]
+    write_tree(
+        tmp_path / "tree", {"proc/sys/kernel/random/boot_id": "b0\n", **files}, ["etc/sysctl.d", "etc/tuneagent"]
+    )
+    same_verdicts(session_of(tree(Files(str(tmp_path / "tree"))), tune, "same"), tmp_path)
+
+
+@given(st.sets(st.text("abz019-._+", min_size=1, max_size=9).map(lambda text: f"{text}.conf"), max_size=12))
+def test_names_of_files_keep_their_order(names: set[str]) -> None:
+    pseudonyms = Pseudonyms(tree(Files("/nonexistent")), enabled=True)
+    stands = pseudonyms.file_names(names)
+    after = [stands.get(name, name) for name in sorted(names)]
+    assert after == sorted(after) and len(set(after)) == len(names)
+
+
+def test_a_bundle_says_no_name_that_people_gave(tmp_path: Path) -> None:
+    write_tree(tmp_path, {"proc/sys/vm/swappiness": "60\n", "proc/sys/kernel/hostname": "gw-17\n"}, ["etc/sysctl.d"])
+    document = (
+        "apiVersion: tuneagent.dev/v1alpha1\nkind: TuningProfile\nmetadata: {name: hush.gw-17.example.org}\nspec:\n"
+        "  nodeSelector: {matchLabels: {kubernetes.io/hostname: gw-17.example.org, owner: hush}}\n"
+        "  tune:\n    sysctl: {vm.swappiness: 10}\n    mig: {gpus: {GPU-4c4c4544-2222-3333-4444-555555555555: {1g.10gb: 7}}}\n"
+    )
+    profile = tmp_path / "p.yaml"
+    profile.write_text(document)
+    output = tmp_path / "out.tar.gz"
+    for arguments in (["apply", "--yes", "--only", "sysctl"], ["support-bundle", str(output)]):
+        done = CliRunner().invoke(cli, ["--root", str(tmp_path), *arguments, "-f", str(profile)])
+        assert done.exit_code in (0, 3), done.output
+    assert leaks(output.read_bytes()) == []
+    found = members(output.read_bytes())
+    assert b"profile-" in found["tuneagent-support/journal.txt"] and b"GPU-" in found["tuneagent-support/profile.yaml"]
 
 
 @pytest.mark.parametrize("path", CASES, ids=name_of)

@@ -17,6 +17,10 @@ _CUDA = "https://docs.nvidia.com/cuda/cuda-c-programming-guide/#cuda-environment
 # Settings of the debug section of NCCL's manual, and values that take a fast path away.
 _DEBUG = ("NCCL_P2P_DISABLE", "NCCL_P2P_LEVEL", "NCCL_IB_DISABLE", "NCCL_SHM_DISABLE", "NCCL_ALGO", "NCCL_PROTO",
           "NCCL_NET_GDR_LEVEL", "NCCL_NET_GDR_READ", "NCCL_CHECK_POINTERS", "NCCL_LAUNCH_MODE", "NCCL_DEBUG_SUBSYS")  # fmt: skip
+_VALUED = ("NCCL_DEBUG", "NCCL_IB_PCI_RELAXED_ORDERING", "NCCL_DMABUF_ENABLE", "NCCL_IGNORE_CPU_AFFINITY", "CUDA_LAUNCH_BLOCKING",
+           "CUDA_DEVICE_ORDER", "CUDA_MODULE_LOADING", "PYTORCH_NO_CUDA_MEMORY_CACHING", "OMP_NUM_THREADS")  # fmt: skip
+# Every variable that a row reads.
+NAMES = (*_DEBUG, *_VALUED)
 NO_PROCESS = "no process uses a GPU now, and there is no /etc/nccl.conf"
 
 

@@ -81,14 +81,14 @@ def at_boot(facts: Facts, key: str) -> list[Setting]:
     if key in found:
         return found[key]
     globs = [(glob, setting) for glob, lines in found.items() if _is_glob(glob) for setting in lines]
-    return sorted((setting for glob, setting in globs if _covers(glob, key)), key=lambda setting: setting.order)
+    return sorted((setting for glob, setting in globs if covers(glob, key)), key=lambda setting: setting.order)
 
 
 def _is_glob(key: str) -> bool:
     return any(mark in key for mark in "*?[")
 
 
-def _covers(glob: str, key: str) -> bool:
+def covers(glob: str, key: str) -> bool:
     """Whether a key with wildcards stands for this one; no wildcard stands for a dot, `{a,b}` for either."""
     parts = [part.split(",") if number % 2 else [part] for number, part in enumerate(re.split(r"[{}]", glob))]
     asked = key.split(".")

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Collection
 
 from tuneagent.errors import TuneError
 from tuneagent.pattern import pattern
-from tuneagent.redaction.grammars import DEVICE, LONG_RANDOM, WORD, by_line
-from tuneagent.redaction.pseudonyms import blank, is_plain
+from tuneagent.redaction.grammars import REGISTRY, by_line, comment
+from tuneagent.redaction.pseudonyms import blank
+from tuneagent.redaction.vocabulary import DEVICE, SOURCES, is_plain, is_quantity, known_part
+
+
+def _path(path: str) -> str:
+    """A path with what is somebody's own in it taken out."""
+    known, rest = known_part(path)
+    return path if not rest else f"{known}/{blank(rest)}" if known else blank(path)
 
 
 def fstab(text: str) -> str:
@@ -19,26 +26,48 @@ def fstab(text: str) -> str:
         fields = line.split()
         if len(fields) < 3 or fields[2] != "swap":
             return None
-        place = (
-            fields[0] if DEVICE.match(fields[0]) or re.match(r"/[a-z0-9/_.-]{1,32}\Z", fields[0]) else blank(fields[0])
-        )
+        place = fields[0] if DEVICE.match(fields[0]) else _path(fields[0])
         more = [
             one
             for one in fields[3:6]
             if re.match(r"(sw|defaults|nofail|(,?(sw|defaults|nofail|discard|pri=\d{1,5}))+|\d)\Z", one)
         ]
         where = "none" if fields[1] in ("none", "swap") else blank(fields[1])
-        return " ".join([place, where, "swap", *more])
+        commented = fields[0].startswith("#")
+        return None if commented else " ".join([place, where, "swap", *more])
 
     return by_line(text, keep)
 
 
+def swaps(text: str) -> str:
+    """/proc/swaps: where swap is, and how much."""
+
+    def keep(line: str) -> str | None:
+        match = re.match(r"(\S+)((?:\s+[a-zA-Z0-9-]{1,24}){2,4}\s*)\Z", line)
+        if match is None:
+            return None
+        place = match.group(1)
+        return (place if place == "Filename" or DEVICE.match(place) else _path(place)) + match.group(2)
+
+    return by_line(text, keep, taken=blank)
+
+
 _OPTIONS = pattern(
-    r"(ro|rw|relatime|noatime|strictatime|lazytime|nodiratime|nosuid|nodev|noexec|sync|async|bind|hard|soft|inode64|discard"
-    r"|nsdelegate|memory_recursiveprot|noacl|nobarrier|data=[a-z]+|errors=[a-z-]+"
-    r"|(size|nr_inodes|mode|pagesize|nconnect|vers|rsize|wsize|timeo|retrans|proto|gid|uid)=[A-Za-z0-9.%]{1,24}"
-    r"|(upperdir|workdir)=/(run|tmp|var|etc|sysroot|usr)[A-Za-z0-9_./-]{0,128})\Z"
+    r"(ro|rw|relatime|noatime|strictatime|lazytime|nodiratime|nosuid|nodev|noexec|sync|async|bind|hard|soft|inode64|inode32|discard"
+    r"|nsdelegate|memory_recursiveprot|noacl|acl|nobarrier|attr2|noquota|data=(ordered|journal|writeback)|errors=(remount-ro|continue|panic)"
+    r"|(proto|mountproto)=(tcp|udp|rdma)6?|vers=[0-9.]{1,4}|(cpu|cpuset|cpuacct|memory|blkio|io|hugetlb|pids|rdma|devices|freezer)"
+    r"|(size|nr_inodes|mode|pagesize|nconnect|rsize|wsize|timeo|retrans|gid|uid|logbufs|logbsize|sunit|swidth)=[0-9.]{1,20}[kKmMgGtT%]?)\Z"
 )
+_KIND_OF_FS = pattern(
+    r"[a-z][a-z0-9_]{0,15}(\.(ceph|glusterfs|lustre|gvfsd-fuse|lxcfs|portal|s3fs|gcsfuse|snapfuse))?\Z"
+)
+
+
+def _option(option: str) -> str:
+    name, equals, value = option.partition("=")
+    if equals and name in ("upperdir", "workdir"):
+        return f"{name}={_path(value)}"
+    return option if _OPTIONS.match(option) else blank(option)
 
 
 def mounts(text: str) -> str:
@@ -48,29 +77,57 @@ def mounts(text: str) -> str:
         fields = line.split()
         if len(fields) < 4:
             return blank(line)
-        device = (
-            fields[0] if DEVICE.match(fields[0]) or re.match(r"[a-z0-9_-]{1,24}\Z", fields[0]) else blank(fields[0])
-        )
-        options = ",".join(one if _OPTIONS.match(one) else blank(one) for one in fields[3].split(","))
-        return " ".join([device, fields[1], fields[2], options, *fields[4:6]])
+        device = fields[0] if DEVICE.match(fields[0]) or fields[0] in SOURCES else blank(fields[0])
+        kind = fields[2] if _KIND_OF_FS.match(fields[2]) else blank(fields[2])
+        options = ",".join(_option(one) for one in fields[3].split(","))
+        return " ".join([device, _path(fields[1]), kind, options, *fields[4:6]])
 
     return by_line(text, keep)
 
 
-def named_values(text: str, names: Callable[[str], bool], separator: str = "=") -> str:
-    """`NAME=value` lines of known names; values of one plain word."""
+def driver_table(text: str) -> str:
+    """/proc/driver/nvidia/params: `Name: number`, and the switches of the resource manager."""
 
     def keep(line: str) -> str | None:
-        match = re.match(rf"(\s*)([A-Za-z][A-Za-z0-9_ .()-]*?)(\s*{re.escape(separator)}\s*)(.*?)\s*\Z", line)
-        if match is None or not names(match.group(2)):
+        match = re.match(r"([A-Za-z][A-Za-z0-9_ ]{0,60})(:\s*)(.*?)\s*\Z", line)
+        if match is None:
             return None
+        known = is_plain(match.group(3)) or REGISTRY.match(match.group(3))
+        return line if known else f"{match.group(1)}{match.group(2)}{blank(match.group(3))}"
+
+    return by_line(text, keep)
+
+
+def variables(text: str, names: Collection[str]) -> str:
+    """`NAME=value` lines of known names with numbers and switches. Other names and lines stay what they are, blanked."""
+
+    def keep(line: str) -> str | None:
+        match = re.match(r"(\s*)([A-Z][A-Z0-9_]*)(\s*=\s*)(.*?)\s*\Z", line)
+        if match is None:
+            return comment(line) if line.lstrip().startswith("#") else blank(line)
+        if match.group(2) not in names:
+            return f"REDACTED={blank(line)}"
         value = match.group(4)
-        safe = is_plain(value.strip('"')) or re.match(r'"?[A-Za-z0-9_.,+ -]{0,64}"?\Z', value)
-        return (
-            line
-            if safe and not LONG_RANDOM.match(value)
-            else f"{match.group(1)}{match.group(2)}{match.group(3)}{blank(value)}"
-        )
+        known = all(is_plain(word) or re.match(r"[\^=]?[A-Z]{1,12}[0-9]{0,3}\Z", word) for word in value.split(","))
+        return line if known and len(value) < 65 else f"{match.group(1)}{match.group(2)}{match.group(3)}{blank(value)}"
+
+    return by_line(text, keep)
+
+
+_NAME_OF_SYSTEM = pattern(
+    r"\"?(Debian|Ubuntu|Red Hat|Rocky|AlmaLinux|CentOS|Fedora|SUSE|openSUSE|SLES|Amazon|Oracle|Flatcar|Talos|Bottlerocket|Microsoft Azure"
+    r"|Container-Optimized|Alpine|Arch|NVIDIA)[A-Za-z0-9 ./()-]{0,48}\"?\Z"
+)
+
+
+def os_release(text: str) -> str:
+    """Which system it is, as its maker calls it."""
+
+    def keep(line: str) -> str | None:
+        name, _, value = line.partition("=")
+        if name in ("ID", "ID_LIKE", "VERSION_ID", "VERSION_CODENAME", "PLATFORM_ID", "VARIANT_ID"):
+            return line if re.match(r'"?[a-z0-9.:_ -]{1,32}"?\Z', value) else None
+        return line if name in ("NAME", "PRETTY_NAME") and _NAME_OF_SYSTEM.match(value) else None
 
     return by_line(text, keep)
 
@@ -92,16 +149,18 @@ def cpuinfo(text: str) -> str:
 
 
 _TOML_PART = pattern(
-    r"(plugins|io\.containerd\.[a-z0-9.-]+|containerd|cri|images|runtimes?|runc|nvidia|options|cdi|config)\Z"
+    r"(plugins|io\.containerd\.(grpc|cri|internal|runtime|snapshotter|nri|gc|service|metadata|monitor|timeout)\.v[0-9]"
+    r"(\.(cri|runtime|images|opt|restart|task|nri|overlayfs|scheduler|cgroups|tracing))?|containerd|cri|images|runtimes?|runc|crun"
+    r"|nvidia(-cdi|-legacy)?|options|cdi|config)\Z"
 )
-_TOML_KEYS = (
-    "version",
-    "SystemdCgroup",
-    "enable_cdi",
-    "default_runtime_name",
-    "runtime_type",
-    "privileged_without_host_devices",
-)
+_TOML_VALUES = {
+    "version": pattern(r"[0-9]\Z"),
+    "SystemdCgroup": pattern(r"(true|false)\Z"),
+    "enable_cdi": pattern(r"(true|false)\Z"),
+    "privileged_without_host_devices": pattern(r"(true|false)\Z"),
+    "default_runtime_name": pattern(r"[\"'](runc|crun|nvidia(-cdi|-legacy)?|kata[a-z-]{0,8}|runsc)[\"']\Z"),
+    "runtime_type": pattern(r"[\"']io\.containerd\.(runc|runsc|kata)\.v[0-9][\"']\Z"),
+}
 
 
 def containerd(text: str) -> str:
@@ -112,25 +171,25 @@ def containerd(text: str) -> str:
         nonlocal inside
         if inside:
             inside = "" if inside in line else inside
-            return None
-        quotes = next((mark for mark in ('"""', "'''") if line.count(mark) == 1), "")
-        inside = quotes
+            return comment(line)
+        if line.lstrip().startswith("#"):
+            return comment(line)
+        inside = next((mark for mark in ('"""', "'''") if line.count(mark) == 1), "")
         section = re.match(r"\s*\[+([^\]]*)\]+\s*(#.*)?\Z", line)
         if section is not None:
             parts = re.findall(r"\"([^\"]*)\"|'([^']*)'|([^.\s]+)", section.group(1))
             known = all(_TOML_PART.match("".join(part)) for part in parts)
             return line.partition("#")[0].rstrip() if known else f"[{blank(section.group(1))}]"
-        match = re.match(r"(\s*)([A-Za-z_]+)(\s*=\s*)(.*?)\s*\Z", line)
-        if match is None or quotes:
+        match = re.match(r"(\s*)([A-Za-z_]+)(\s*=\s*)([^#]*?)\s*(#.*)?\Z", line)
+        if match is not None and match.group(2) == "imports":
+            return f"{match.group(1)}imports{match.group(3)}[]"
+        form = _TOML_VALUES.get(match.group(2)) if match is not None else None
+        if match is None or form is None or not form.match(match.group(4)):
             return None
-        if match.group(2) == "imports":
-            return f"{match.group(1)}imports{match.group(3)}{re.sub(r'(?<=.)[^,]*(?=.)', '', match.group(4)) or '[]'}"
-        if match.group(2) not in _TOML_KEYS:
-            return None
-        value = match.group(4).partition("#")[0].strip()
-        return line if is_plain(value) or re.match(r"[\"'][a-z0-9.-]{0,32}[\"']\Z", value) else None
+        return "".join(match.group(1, 2, 3, 4))
 
-    return by_line(text, keep)
+    # What is taken out is a setting still: a file without any that is known is as unknown as before.
+    return by_line(text, keep, taken=lambda line: f'redacted = "{blank(line.strip())}"')
 
 
 _KUBELET = (
@@ -138,6 +197,16 @@ _KUBELET = (
     "topologyManagerPolicyOptions", "memoryManagerPolicy", "reservedSystemCPUs", "reservedMemory", "evictionHard",
     "kubeReserved", "systemReserved", "cgroupDriver", "featureGates", "memorySwap", "failSwapOn", "maxPods", "podPidsLimit",
 )  # fmt: skip
+_KUBELET_WORDS = pattern(
+    r"none|static|best-effort|restricted|single-numa-node|[Ss]tatic|None|BestEffort|container|pod|systemd|cgroupfs|LimitedSwap|NoSwap"
+    r"|UnlimitedSwap|kubelet\.config\.k8s\.io/v1(alpha1|beta1)?|KubeletConfiguration"
+)
+_KUBELET_KEYS = pattern(
+    r"cpu|memory|ephemeral-storage|pid|hugepages-[0-9]{1,4}[KMG]i|(memory|nodefs|imagefs|pid|containerfs)\.(available|inodesFree)"
+    r"|full-pcpus-only|distribute-cpus-across-(numa|cores)|align-by-socket|strict-cpu-reservation|prefer-align-cpus-by-uncorecache"
+    r"|prefer-closest-numa-nodes|max-allowable-numa-nodes|swapBehavior|numaNode|limits"
+    r"|(CPUManager|TopologyManager|MemoryManager|NodeSwap|Dynamic|Kubelet|KubeletPodResources|DevicePlugin|InPlacePod|Graceful)[A-Za-z]{0,40}"
+)
 
 
 def kubelet(text: str) -> str:
@@ -150,17 +219,21 @@ def kubelet(text: str) -> str:
         return f"{{ {blank(text)}\n"
     if not isinstance(document, dict):
         return json.dumps(blank(text)) + "\n"
-    return json.dumps({key: _plain_tree(value) for key, value in document.items() if key in _KUBELET}, indent=1) + "\n"
+    return (
+        json.dumps({key: _kubelet_value(value) for key, value in document.items() if key in _KUBELET}, indent=1) + "\n"
+    )
 
 
-def _plain_tree(value: object) -> object:
+def _kubelet_value(value: object) -> object:
     if isinstance(value, dict):
-        return {str(key): _plain_tree(one) for key, one in value.items() if WORD.match(str(key)) or len(str(key)) < 48}
+        return {key: _kubelet_value(one) for key, one in value.items() if _KUBELET_KEYS.fullmatch(str(key))}
     if isinstance(value, list):
-        return [_plain_tree(one) for one in value]
-    if isinstance(value, str) and not (is_plain(value) or re.match(r"[A-Za-z0-9_./,-]{0,48}\Z", value)):
-        return blank(value)
-    return value
+        return [_kubelet_value(one) for one in value]
+    if value is None or isinstance(value, (bool, int, float)):
+        return value
+    text = str(value)
+    known = is_plain(text) or is_quantity(text) or _KUBELET_WORDS.fullmatch(text)
+    return text if known and isinstance(value, str) else blank(text)
 
 
 def manager_state(text: str) -> str:

@@ -9,7 +9,8 @@ import re
 from collections.abc import Callable, Collection
 
 from tuneagent.pattern import pattern
-from tuneagent.redaction.pseudonyms import blank, is_plain
+from tuneagent.redaction.pseudonyms import blank
+from tuneagent.redaction.vocabulary import DEVICE, MODULES, NETWORK, SYSFS, is_argument_value, is_kernel_image, is_plain
 
 # Names on the kernel line whose values are the kernel's own words. Others are blanked whole.
 _ARGUMENTS = pattern(
@@ -22,10 +23,7 @@ _ARGUMENTS = pattern(
     r"|pcie_ports|acpi_[a-z_]+|amd_iommu_dump|iommu|intel_iommu|kvm(_intel|_amd)?|vfio[-_a-z]*|zswap|hugetlb_cma|cma|ksm"
     r"|lru_gen|thp_anon|usbcore|libata|scsi_mod|dm_mod|sched_[a-z_]+|watchdog_thresh|softlockup_panic|hung_task_panic)(\.[A-Za-z_]+)?"
 )
-_ARGUMENT_VALUE = pattern(r"[A-Za-z0-9_.,:/@+^~*()=-]{0,512}\Z")
 LONG_RANDOM = pattern(r"[A-Za-z0-9+/_-]{25,}\Z")
-DEVICE = pattern(r"(/dev/[A-Za-z0-9/_.-]{1,64}|(PART)?UUID=[0-9a-fA-F-]{4,36}|LABEL=[A-Za-z0-9_-]{1,16})\Z")
-_NAME_OF_FILE = pattern(r"[A-Za-z0-9_./()@+-]{1,128}\Z")
 WORD = pattern(r"[A-Za-z0-9_.+-]{1,24}\Z")
 
 
@@ -39,14 +37,11 @@ def _argument(word: str, allowed: Callable[[str], bool]) -> str:
     bare = value.strip('"')
     if name in ("root", "resume"):
         return word if DEVICE.match(bare) else f"{name}={blank(bare)}"
+    if word in ("$kernelopts", "$tuned_params"):
+        return word
     if not (allowed(name) or _ARGUMENTS.fullmatch(name)):
         return blank(word)
-    if "." in name and not allowed(name):
-        # An option of a module is what its author made it: a number or a switch, or taken out.
-        kept = all(is_plain(part) for part in bare.split(","))
-    else:
-        kept = bool(_ARGUMENT_VALUE.match(bare)) and not LONG_RANDOM.match(bare)
-    return word if not equals or kept else f"{name}={blank(bare)}"
+    return word if not equals or is_argument_value(name, bare) else f"{name}={blank(bare)}"
 
 
 def comment(line: str) -> str:
@@ -54,13 +49,13 @@ def comment(line: str) -> str:
     return f"# {blank(line.strip())}"
 
 
-def by_line(text: str, keep: Callable[[str], str | None]) -> str:
-    """Each line as `keep` gives it: unchanged or with values blanked; None takes the line out. Empty ones stay."""
+def by_line(text: str, keep: Callable[[str], str | None], taken: Callable[[str], str] = comment) -> str:
+    """Each line as `keep` gives it, unchanged or with values blanked; None puts what `taken` says. Empty ones stay."""
     lines = []
     for line in text.splitlines(keepends=True):
         body = line.rstrip("\r\n")
         kept = body if not body.strip() else keep(body)
-        lines.append((comment(body) if kept is None else kept) + line[len(body) :])
+        lines.append((taken(body) if kept is None else kept) + line[len(body) :])
     return "".join(lines)
 
 
@@ -71,56 +66,45 @@ def plain_words(text: str, more: Collection[str] = ()) -> str:
     )
 
 
-_QDISCS = (
-    "fq",
-    "fq_codel",
-    "pfifo_fast",
-    "pfifo",
-    "noqueue",
-    "cake",
-    "mq",
-    "cubic",
-    "bbr",
-    "reno",
-    "dctcp",
-    "htcp",
-    "vegas",
-)
-
-
 def sysctl(text: str, allowed: Callable[[str], bool]) -> str:
     """sysctl.d: keys that a profile may set, with plain values."""
 
     def keep(line: str) -> str | None:
-        match = re.match(r"(\s*-?\s*)([A-Za-z0-9_./*?-]{1,128})(\s*=\s*)(.*)\Z", line)
+        match = re.match(r"(\s*-?\s*)([A-Za-z0-9_./*?{},\[\]-]{1,128})(\s*=\s*|\s*\Z)(.*)\Z", line)
         if match is None or not allowed(match.group(2)):
             return None
-        return f"{match.group(1)}{match.group(2)}{match.group(3)}{plain_words(match.group(4), _QDISCS)}"
+        value = plain_words(match.group(4), NETWORK)
+        if match.group(2).endswith("fastopen_key"):
+            value = blank(match.group(4))
+        return f"{match.group(1)}{match.group(2)}{match.group(3)}{value}"
 
     return by_line(text, keep)
+
+
+# Files that a row writes at boot; parameters of other modules may be passwords.
+_WRITTEN = pattern(
+    r"/(proc/sys/(vm|kernel|fs|net)|sys/(kernel/mm|kernel/debug/sched|block|devices/system|devices/virtual/workqueue|devices/pci[0-9a-f:]+"
+    r"|class/(net|block|bdi|nvme)|bus/(pci|workqueue)|fs/cgroup|power|firmware/acpi"
+    r"|module/(nvidia[_a-z]*|nvme(_core)?|mlx[45]_(core|ib)|intel_idle|processor|workqueue|pcie_aspm|kvm(_intel|_amd)?|rcutree)))"
+    r"/[A-Za-z0-9_./*?\[\]:-]{1,200}\Z"
+)
 
 
 def tmpfiles(text: str) -> str:
     """tmpfiles.d: lines that write a file of the kernel."""
 
     def keep(line: str) -> str | None:
-        fields = re.match(
-            r"(\s*w\S{0,4}\s+\"?)(/(?:sys|proc/sys)/[A-Za-z0-9_./*?\[\]:-]{1,256})(\"?\s+.*?\s)(\S.*)\Z", line
-        )
-        if fields is None or len(line.split(None, 6)) < 7:
+        match = re.match(r"(\s*w\S{0,4}\s+)(\S+)((?:\s+\S+){4}\s+)(.*)\Z", line)
+        if match is None or not _WRITTEN.match(match.group(2).strip('"')):
             return None
-        head = line[: len(line) - len(line.split(None, 6)[6])]
-        value = line.split(None, 6)[6]
-        words = [one if is_plain(one) or WORD.match(one) else blank(one) for one in value.split()]
-        return head + (value if " ".join(words) == " ".join(value.split()) else " ".join(words))
+        mode_and_owner = re.sub(
+            r"\S+",
+            lambda m: m.group(0) if re.match(r"-|0|root|0?[0-7]{3}", m.group(0)) else blank(m.group(0)),
+            match.group(3),
+        )
+        return f"{match.group(1)}{match.group(2)}{mode_and_owner}{plain_words(match.group(4), SYSFS | NETWORK)}"
 
     return by_line(text, keep)
-
-
-_MODULES = pattern(
-    r"(nvidia[-_a-z]*|nouveau|nvme([-_]core)?|mlx[45][-_](core|ib)|ib[-_][a-z]+|rdma[-_][a-z]+|intel_idle|kvm([-_](intel|amd))?"
-    r"|vfio[-_a-z]*|i915|amdgpu|ixgbe|ice|i40e|bnxt_en|ena|gdrdrv|overlay|nf_conntrack|bonding)\Z"
-)
 
 
 def modprobe(text: str) -> str:
@@ -128,11 +112,12 @@ def modprobe(text: str) -> str:
 
     def keep(line: str) -> str | None:
         words = line.split()
-        if words[0] in ("blacklist", "alias", "softdep") and all(WORD.match(word.strip(":*")) for word in words):
-            return line
+        if words[0] in ("blacklist", "alias", "softdep"):
+            known = all(MODULES.match(word) or word in ("pre:", "post:", "off") for word in words[1:])
+            return line if known else None
         if words[0] != "options" or len(words) < 2:
             return None
-        if not _MODULES.match(words[1]):
+        if not MODULES.match(words[1]):
             return f"options {blank(words[1])} " + " ".join(blank(word) for word in words[2:])
         kept = [_option(word) for word in words[2:]]
         return line if kept == words[2:] else " ".join([*words[:2], *kept])
@@ -140,12 +125,19 @@ def modprobe(text: str) -> str:
     return by_line(text, keep)
 
 
+# Switches of NVIDIA's resource manager: RMName=0x1;RMOther=0x2.
+REGISTRY = pattern(r'"?((RM?|Rm?)[A-Za-z0-9]{1,40}=(0x)?[0-9a-fA-F]{1,8};?)*"?\Z')
+
+
 def _option(word: str) -> str:
     name, equals, value = word.partition("=")
     if not (equals and re.match(r"[A-Za-z0-9_]{1,48}\Z", name)):
         return blank(word)
-    registry = name.startswith("NVreg_") and re.match(r'"?([A-Za-z0-9]{1,40}=(0x)?[0-9a-fA-F]{1,8};?)*"?\Z', value)
-    return word if registry or is_plain(value.strip('"')) else f"{name}={blank(value)}"
+    return (
+        word
+        if (name.startswith("NVreg_") and REGISTRY.match(value)) or is_plain(value.strip('"'))
+        else f"{name}={blank(value)}"
+    )
 
 
 _UNIT_KEYS = pattern(
@@ -153,7 +145,10 @@ _UNIT_KEYS = pattern(
     r"|LoadState|ActiveState|SubState|UnitFileState|Result|NTPSynchronized|NTP|CPUWeight|MemoryMax|TasksMax"
 )
 _UNIT_VALUE = pattern(
-    r"([a-z-]{1,24}|[0-9]{1,20}[KMGTPE]?|[0-9,: -]{0,4096}|infinity)(:([0-9]{1,20}[KMGTPE]?|infinity))?\Z"
+    r"((not-)?(loaded|found)|masked|error|(de|re)?activ(e|ating)|inactive|failed|running|dead|exited|listening|waiting|mounted|plugged"
+    r"|(en|dis)abled(-runtime)?|static|indirect|generated|transient|alias|linked|success|exit-code|signal|timeout|core-dump|oom-kill"
+    r"|bind|preferred|interleave|local|default|numa|yes|no|[0-9]{1,20}(\.[0-9]{1,6})?[KMGTPE%]?|[0-9,: -]{0,4096}|infinity)"
+    r"(:([0-9]{1,20}(\.[0-9]{1,6})?[KMGTPE]?|infinity))?\Z"
 )
 _IRQBALANCE = pattern(r'"?IRQBALANCE_(BANNED_CPULIST|BANNED_CPUS|ARGS)=[0-9a-fA-F,: -]*"?\Z')
 
@@ -162,7 +157,7 @@ def unit(text: str) -> str:
     """Drop-ins of systemd and what `systemctl show` prints: limits, CPUs and states."""
 
     def keep(line: str) -> str | None:
-        if re.match(r"\s*\[[A-Za-z]{1,16}\]\s*\Z", line):
+        if re.match(r"\s*\[(Unit|Service|Slice|Scope|Socket|Timer|Mount|Manager|Install|Time|Journal)\]\s*\Z", line):
             return line
         match = re.match(r"(\s*)([A-Za-z]+)(\s*=\s*)(.*?)\s*\Z", line)
         if match is None:
@@ -190,22 +185,38 @@ def limits(text: str) -> str:
     return by_line(text, keep)
 
 
+_PAIR = pattern(r'\s*,?\s*([A-Z]+(?:\{[^}"]*\})?)(\s*)([!=+:-]?=)(\s*)"((?:[^"\\]|\\.)*)"\s*,?')
+_MATCHED = pattern(r"(ACTION|SUBSYSTEMS?|KERNELS?|DRIVERS?|TEST(\{0?[0-7]{3}\})?|ENV\{(DEVTYPE|ID_BUS|ID_PATH)\})\Z")
+_ATTRIBUTE = pattern(
+    r"ATTRS?\{(queue/[a-z0-9_-]+|queues/[a-z0-9*-]+/[a-z_]+|power/[a-z_]+|bdi/[a-z_]+|device/(queue_depth|timeout|numa_node|vendor|device)"
+    r"|vendor|device|class|numa_node|rotational|removable|type|mtu|tx_queue_len|max_read_request_size|msi_bus|d3cold_allowed)\}\Z"
+)
+_DEVICE_WORDS = pattern(
+    r"(add|change|remove|online|bind|move|block|bdi|net|pci|cpu|memory|nvme|scsi|infiniband|drm|misc|workqueue|disk|partition|usb"
+    r"|(0x)?[0-9a-fA-F]{1,8}|\*|([a-z]{2}[0-9*?\[\]!a-z:-]{0,6}|nvme[0-9*?\[\]!npc-]{0,32}|mlx[45]_[0-9*?\[\]-]{0,8}|0000:[0-9a-fA-F:.]{1,12}))\Z"
+)
+
+
 def udev(text: str) -> str:
     """Rules of udev that set an attribute: which, on what kind of device, to what plain value."""
 
     def keep(line: str) -> str | None:
-        if not re.search(r"ATTR\{[^}]*\}=\"", line):
+        pairs = list(_PAIR.finditer(line))
+        whole = "".join(pair.group(0) for pair in pairs) == line
+        if not any(_ATTRIBUTE.match(pair.group(1)) and pair.group(3) == "=" for pair in pairs):
             return None
-
-        def value(match: re.Match[str]) -> str:
-            safe = is_plain(match.group(2)) or re.match(r"[A-Za-z0-9_.:/*?|!\[\]-]{0,48}\Z", match.group(2))
-            known = re.match(
-                r"(ACTION|SUBSYSTEM|KERNELS?|DRIVERS?|ATTRS?\{[A-Za-z0-9_/]{1,64}\})[!=+:]{1,2}\Z", match.group(1)
-            )
-            secret = "address" in match.group(1) or "serial" in match.group(1)
-            return match.group(0) if safe and known and not secret else f'{match.group(1)}"{blank(match.group(2))}"'
-
-        return re.sub(r'([A-Z]+(?:\{[^}]*\})?[!=+:]{1,2})"([^"]*)"', value, line)
+        kept = []
+        for pair in pairs:
+            key, operator, value = pair.group(1), pair.group(3), pair.group(5)
+            if _ATTRIBUTE.match(key):
+                known = is_plain(value) or value in SYSFS or bool(_DEVICE_WORDS.match(value))
+            elif _MATCHED.match(key):
+                known = all(_DEVICE_WORDS.match(one) or MODULES.match(one) for one in value.split("|"))
+            else:
+                key, known = re.sub(r"\{.*\}", "{redacted}", key), False
+            kept.append(f'{key}{operator}"{value if known else blank(value)}"')
+        same = whole and ", ".join(kept) == line.strip()
+        return line if same else ", ".join(kept) + ("" if whole else f"  {comment(line)}")
 
     return by_line(text, keep)
 
@@ -221,7 +232,9 @@ def grub_defaults(text: str, allowed: Callable[[str], bool]) -> str:
             return line if kept == inner else f"{match.group(1)}{match.group(2)}{kept}{match.group(4)}"
         return (
             line
-            if re.match(r"\s*GRUB_(DEFAULT|TIMEOUT|ENABLE_BLSCFG|SAVEDEFAULT)=\"?[a-z0-9]{1,8}\"?\Z", line)
+            if re.match(
+                r"\s*GRUB_(DEFAULT|TIMEOUT|ENABLE_BLSCFG|SAVEDEFAULT)=\"?(saved|true|false|[0-9]{1,4})\"?\Z", line
+            )
             else None
         )
 
@@ -232,7 +245,11 @@ def boot_entries(text: str, allowed: Callable[[str], bool]) -> str:
     """grub.cfg, grubenv and boot loader entries: the lines that give the kernel its arguments."""
 
     def keep(line: str) -> str | None:
-        match = re.match(r"(\s*(?:linux(?:16|efi)?\s+[\w./()@+-]{1,128}|options|kernelopts=))(\s*)(.*)\Z", line)
+        match = re.match(r"(\s*)(linux(?:16|efi)?\s+)(\S{1,128})(\s+)(.*)\Z", line)
+        if match is not None:
+            image = match.group(3) if is_kernel_image(match.group(3)) else f"/vmlinuz-{blank(match.group(3))}"
+            return "".join((*match.group(1, 2), image, match.group(4), kernel_line(match.group(5), allowed)))
+        match = re.match(r"(\s*(?:options|kernelopts=))(\s*)(.*)\Z", line)
         if match is not None:
             return f"{match.group(1)}{match.group(2)}{kernel_line(match.group(3), allowed)}"
         return line if re.match(r"(saved_entry=|version\s+|linux\s+)[\w./()@+-]{1,128}\Z", line) else None

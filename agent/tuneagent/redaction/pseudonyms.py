@@ -5,63 +5,25 @@ from __future__ import annotations
 import ipaddress
 import re
 import secrets
+from collections.abc import Iterable
 from hashlib import sha256
 
 from tuneagent.errors import TuneError
 from tuneagent.host import Host
 from tuneagent.pattern import pattern
+from tuneagent.redaction.vocabulary import is_file_name
 
 _UUID = pattern(r"\b[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}\b")
 _MACHINE_ID = pattern(r"(?<![0-9a-fA-F])[0-9a-f]{32}(?![0-9a-fA-F])")
 _MAC = pattern(r"\b(?:[0-9a-fA-F]{2}:){5}[0-9a-fA-F]{2}\b")
 _IPV4 = pattern(r"(?<![\d.])(?!(?:0|127)\.)(?:\d{1,3}\.){3}\d{1,3}(?![\d.])")
 _IPV6 = pattern(r"(?<![\w:.])[0-9a-fA-F:]*:[0-9a-fA-F:]*:[0-9a-fA-F:]*(?![\w:])")
-# Numbers with a unit, lists of CPUs and ranges, switches, and the words in which the kernel speaks of them.
-_PLAIN = pattern(
-    r"[\[(<]?-?(?:0x[0-9a-fA-F]{1,16}|[0-9]{1,20}(?:[-,:./][0-9]{1,20})*)(?:[KMGTPkmgtp]?i?[Bb]?|us|ms|s|%)[\])>]?\Z"
-)
-_SWITCHES = frozenset(
-    [
-        "Y",
-        "N",
-        "y",
-        "n",
-        "yes",
-        "no",
-        "on",
-        "off",
-        "true",
-        "false",
-        "True",
-        "False",
-        "none",
-        "None",
-        "auto",
-        "default",
-        "always",
-        "never",
-        "madvise",
-        "defer",
-        "defer+madvise",
-        "advise",
-        "force",
-        "deny",
-        "infinity",
-        "unlimited",
-        "max",
-    ]
-)
 _KINDS = (
     ("url", pattern(r"[A-Za-z][A-Za-z0-9+.-]*://")),
     ("hex", pattern(r"(0x)?[0-9a-fA-F-]{8,}\Z")),
     ("number", pattern(r"[-+0-9.,:]+\Z")),
     ("path", pattern(r"/[^\s]*\Z")),
 )
-
-
-def is_plain(word: str) -> bool:
-    """Whether a word is a number, a list of numbers or a switch: a setting, and no secret."""
-    return word in _SWITCHES or bool(_PLAIN.match(word))
 
 
 def blank(text: str) -> str:
@@ -81,8 +43,12 @@ class Pseudonyms:
             name = host.files.read_or("proc/sys/kernel/hostname", "")
         except TuneError:
             name = ""
-        if enabled and name and name != "localhost":
-            self._name = re.compile(rf"(?<![\w-]){re.escape(name)}(?:\.[A-Za-z0-9.-]+)?(?![\w-])")
+        short = name.partition(".")[0]
+        if enabled and short and short != "localhost":
+            # A name stands in others too, as of a volume group: only letters and digits beside it make it another.
+            self._name = re.compile(
+                rf"(?<![A-Za-z0-9]){re.escape(short)}(?![A-Za-z0-9])(?:\.[A-Za-z0-9.-]+)?", re.IGNORECASE
+            )
 
     def _digits(self, text: str, count: int) -> str:
         return sha256((self._salt + text.lower()).encode()).hexdigest()[:count]
@@ -115,6 +81,25 @@ class Pseudonyms:
         if self._name is None:
             return text
         return self._name.sub(lambda match: "host-" + self._digits(match.group(0).partition(".")[0], 8), text)
+
+    def named(self, kind: str, name: str) -> str:
+        """A name of someone's own making, as its kind and a number."""
+        return f"{kind}-{self._digits(name, 8)}" if self._enabled else name
+
+    def file_names(self, names: Iterable[str]) -> dict[str, str]:
+        """Names of configuration files that are somebody's own, with what stands for each; their order is the same.
+
+        The order decides which file wins, so a name follows the known one before it: `10-network.conf+00001.conf`.
+        """
+        found: dict[str, str] = {}
+        last, count = "", 0
+        for name in sorted(set(names)) if self._enabled else ():
+            if is_file_name(name) and self.host_name(self.text(name)) == name and name > f"{last}+99999":
+                last, count = name, 0
+                continue
+            count += 1
+            found[name] = f"{last}+{count:05d}.{name.rpartition('.')[2]}"
+        return found
 
     def text(self, text: str) -> str:
         """Text with every address and identifier replaced."""

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
-from tuneagent.checks.environment import ROWS as ENVIRONMENT_ROWS
+from tuneagent.checks.environment import NAMES as VARIABLES
 from tuneagent.model import Setting
 from tuneagent.pattern import pattern
+from tuneagent.persist.sysctl_d import covers
 from tuneagent.redaction import documents, grammars
 from tuneagent.redaction.pseudonyms import Pseudonyms, blank
+from tuneagent.redaction.vocabulary import MODULES, NETWORK
+from tuneagent.sysctl_rows import ROWS
 from tuneagent.tunables.kernel_arguments import ALLOWED as KERNEL_ARGUMENTS
 from tuneagent.tunables.sysctl import ALLOWED as SYSCTLS
 from tuneagent.tunables.sysctl import ELSEWHERE
@@ -18,13 +21,10 @@ Filter = Callable[[str], str]
 _WORD = pattern(r"[\[\]<>()A-Za-z0-9_+.,:;/%=*#@|&'\"!-]{1,256}\Z")
 # Files of the kernel that name one machine or one device among its like.
 _IDENTITY = pattern(
-    r"(serial|serial_number|wwid|uuid|nguid|eui|subsysnqn|address|asset_tag|product_uuid|fastopen_key|unique_id)\Z"
+    r"(serial|serial_number|wwid|uuid|nguid|eui|subsysnqn|address|asset_tag|product_uuid|fastopen_key|unique_id|node_desc|(node|sys_image|port)_guid)\Z"
 )
 # Attributes of modules are what an administrator gave them: a password of a driver among them.
 _MODULE = pattern(r"sys/module/([^/]+)/parameters/")
-_OWN_MODULES = pattern(
-    r"(nvidia[-_a-z]*|nvme(_core)?|mlx[45]_(core|ib)|intel_idle|processor|workqueue|pcie_aspm|kvm(_intel|_amd)?|rcutree|ib_core)\Z"
-)
 _DSN_CAPABILITY = 0x0003
 # Words of specs: modes, names of profiles of MIG, lists of CPUs, `{reserved}`.
 _SETTING = pattern(r"[A-Za-z0-9_.,:+{}<>=-]{1,32}\Z")
@@ -37,8 +37,11 @@ def _is_argument(name: str) -> bool:
 def _is_sysctl(key: str) -> bool:
     first_slash, first_dot = key.find("/"), key.find(".")
     dotted = key.replace("/", ".") if first_slash >= 0 and (first_dot < 0 or first_slash < first_dot) else key
-    is_glob = "*" in dotted and re.match(r"(net|vm|kernel|fs)\.", dotted)
-    return dotted in ELSEWHERE or bool(SYSCTLS.fullmatch(dotted) or is_glob)
+    return (
+        dotted in ELSEWHERE
+        or bool(SYSCTLS.fullmatch(dotted))
+        or any(covers(dotted, one) for one in (*ROWS, *ELSEWHERE))
+    )
 
 
 def _kernel_line(text: str) -> str:
@@ -55,9 +58,7 @@ def _kernel_text(text: str) -> str:
 
 
 def _plain(text: str) -> str:
-    return grammars.plain_words(
-        text, ("cubic", "bbr", "reno", "dctcp", "htcp", "vegas", "fq", "fq_codel", "pfifo_fast", "cake", "mq")
-    )
+    return grammars.plain_words(text, NETWORK)
 
 
 def _notes(text: str) -> str:
@@ -75,31 +76,17 @@ def _notes(text: str) -> str:
 
 
 def _variables(text: str) -> str:
-    known = {
-        name for row in ENVIRONMENT_ROWS.values() for name in re.findall(r"\b[A-Z][A-Z0-9]*_[A-Z0-9_]+\b", row.evidence)
-    }
-    return documents.named_values(text, lambda name: name in known)
+    return documents.variables(text, VARIABLES)
 
 
-_RELEASE = (
-    "ID",
-    "ID_LIKE",
-    "NAME",
-    "VERSION",
-    "VERSION_ID",
-    "VERSION_CODENAME",
-    "PRETTY_NAME",
-    "PLATFORM_ID",
-    "VARIANT_ID",
-)
 _RULES: tuple[tuple[re.Pattern[str], Filter], ...] = (
     (pattern(r"proc/cmdline\Z"), _kernel_line),
     (pattern(r"proc/cpuinfo\Z"), documents.cpuinfo),
     (pattern(r"proc/(\d+|self)/(mounts|mountinfo)\Z|proc/mounts\Z"), documents.mounts),
-    (pattern(r"proc/swaps\Z"), _kernel_text),
+    (pattern(r"proc/swaps\Z"), documents.swaps),
     (pattern(r"proc/sys/kernel/(osrelease|ostype|arch|version|hostname|random/boot_id)\Z"), lambda text: text),
     (pattern(r"proc/sys/"), _plain),
-    (pattern(r"proc/driver/nvidia/(params|registry)\Z"), lambda text: documents.named_values(text, bool, ":")),
+    (pattern(r"proc/driver/nvidia/(params|registry)\Z"), documents.driver_table),
     (pattern(r"proc/driver/nvidia/"), _kernel_text),
     (pattern(r"proc/(\d+/(limits|status|numa_maps|cgroup)|self/limits|[a-z_]+\Z|irq/|net/|pressure/)"), _kernel_text),
     (pattern(r"sys/"), _kernel_text),
@@ -117,10 +104,7 @@ _RULES: tuple[tuple[re.Pattern[str], Filter], ...] = (
     (pattern(r"etc/tuneagent/kernel-arguments\Z"), _notes),
     (pattern(r"etc/fstab\Z"), documents.fstab),
     (pattern(r"etc/nccl\.conf\Z"), _variables),
-    (
-        pattern(r"etc/os-release\Z|usr/lib/os-release\Z"),
-        lambda text: documents.named_values(text, lambda name: name in _RELEASE),
-    ),
+    (pattern(r"etc/os-release\Z|usr/lib/os-release\Z"), documents.os_release),
     (pattern(r"etc/containerd/"), documents.containerd),
     (pattern(r"var/lib/kubelet/config\.yaml\Z|etc/kubernetes/kubelet/"), documents.kubelet),
     (pattern(r"var/lib/kubelet/\w+_state\Z"), documents.manager_state),
@@ -132,6 +116,14 @@ _PROGRAMS: dict[str, Filter] = {
     "timedatectl": grammars.unit,
     "ethtool": documents.table_of_numbers,
 }
+# Files whose names their owner chose, and which win by the order of these.
+_CONFIGURED = pattern(r"(etc|run|usr|lib)/.*\.(conf|rules|cfg|toml|yaml)\Z")
+_DEVICES = pattern(
+    r"(nvidia[a-z0-9-]*|char|block|shm|pts|mapper|disk|infiniband|vfio|net|cpu|dri|input|snd|bus|fd|mqueue|hugepages|null|zero|full|random"
+    r"|urandom|kmsg|kvm|mem|port|ptmx|console|tty[A-Za-z0-9]{0,5}|(sd|vd|xvd|hd)[a-z]{1,3}[0-9]{0,3}|nvme[0-9a-z]{1,12}|md[0-9]{0,3}|dm-[0-9]+"
+    r"|loop[-a-z0-9]{1,8}|zram[0-9]+|ram[0-9]+|mlx[0-9a-z_]+|gdrdrv|fuse|rtc[0-9]?|hpet|watchdog[0-9]?|cpu_dma_latency|std(in|out|err)"
+    r"|core|log|initctl|rfkill|uinput|uhid|vhost-[a-z]+|vcs[a-z0-9]*|sg[0-9]+|mcelog|ipmi[0-9]?|tpm[a-z0-9]*|userfaultfd|snapshot)\Z"
+)
 # Where a host's own name may stand: elsewhere it would be a word of the kernel's, as in /sys/devices/system/node.
 _NAMED = pattern(r"(?!sys/|proc/(?!sys/kernel/hostname))")
 
@@ -141,6 +133,11 @@ class Redactor:
 
     def __init__(self, pseudonyms: Pseudonyms) -> None:
         self._pseudonyms = pseudonyms
+        self._files: dict[str, str] = {}
+
+    def learn(self, paths: Iterable[str]) -> None:
+        """Give the configuration files among these paths their names; before any of them is hidden."""
+        self._files = self._pseudonyms.file_names(path.rpartition("/")[2] for path in paths if _CONFIGURED.match(path))
 
     def content(self, path: str, data: bytes) -> bytes:
         """A file's content as it may leave the host."""
@@ -159,16 +156,25 @@ class Redactor:
         module = _MODULE.match(path)
         if path.startswith(("sys/", "proc/sys/")) and _IDENTITY.search(path.rpartition("/")[2]):
             return self._pseudonyms.text(text) if _is_address(text) else blank(text.strip()) + "\n"
-        if module and not _OWN_MODULES.match(module.group(1)):
+        if module and not MODULES.match(module.group(1)):
             return _plain(text)
         chosen = next((filter_ for form, filter_ in _RULES if form.match(path)), _nothing)
-        kept = self._pseudonyms.text(chosen(text))
+        try:
+            kept = self._pseudonyms.text(chosen(text))
+        except Exception:
+            # What its filter cannot take is taken out; a row that cannot read it says so of the copy too.
+            return f"\0{blank(text)}\n"
         return self._pseudonyms.host_name(kept) if _NAMED.match(path) else kept
 
     def path(self, path: str) -> str:
-        """A path, without names of this host in it."""
-        found = self._pseudonyms.text(path)
-        return self._pseudonyms.host_name(found) if _NAMED.match(path) else found
+        """A path, without names of this host or of anyone in it."""
+        folder, slash, name = path.rpartition("/")
+        if _CONFIGURED.match(path) and name in self._files:
+            name = self._files[name]
+        elif folder == "dev" and not _DEVICES.match(name):
+            name = blank(name)
+        found = self._pseudonyms.text(f"{folder}{slash}{name}")
+        return self._pseudonyms.host_name(found) if _NAMED.match(path) and name == path.rpartition("/")[2] else found
 
     def answer(self, argv: str, output: str) -> str:
         """What a program printed."""
@@ -183,12 +189,18 @@ class Redactor:
             lambda m: m.group(0) if _WORD.match(m.group(0)) and len(m.group(0)) < 80 else blank(m.group(0)),
             text,
         )
+        for name, other in self._files.items():
+            words = words.replace(f"/{name}", f"/{other}")
         return self._pseudonyms.host_name(self._pseudonyms.text(words[:500]))
+
+    def named(self, kind: str, name: str) -> str:
+        """A name that people gave, as of a profile."""
+        return self._pseudonyms.named(kind, name)
 
     def setting(self, value: Setting, *, tunable: str = "") -> Setting:
         """A value of a journal or a profile: numbers, switches and short words, of sysctls those of the kernel's alone."""
         if isinstance(value, dict):
-            return {str(key): self.setting(one, tunable=tunable) for key, one in value.items()}
+            return {self._key(str(key)): self.setting(one, tunable=tunable) for key, one in value.items()}
         if isinstance(value, (list, tuple)):
             return [self.setting(one, tunable=tunable) for one in value]
         if not isinstance(value, str):
@@ -197,6 +209,10 @@ class Redactor:
             return _plain(value)
         words = [one if _SETTING.match(one) else blank(one) for one in value.split()]
         return self._pseudonyms.host_name(self._pseudonyms.text(" ".join(words)))
+
+    def _key(self, key: str) -> str:
+        known = key if _SETTING.match(key) or re.match(r"[A-Za-z0-9_.:-]{1,64}\Z", key) else blank(key)
+        return self._pseudonyms.host_name(self._pseudonyms.text(known))
 
     def tune(self, tune: Mapping[str, Setting]) -> dict[str, Setting]:
         """The settings of a profile."""
