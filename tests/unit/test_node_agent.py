@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from memory_api import merge
 from support import session_of, tree, write_tree
 from tuneagent import node_agent
 from tuneagent.errors import CommandFailed
@@ -98,17 +99,6 @@ class Server:
         }  # fmt: skip
         self.spec(grant=grant)
         return grant
-
-
-def merge(target: dict[str, Any], change: dict[str, Any]) -> None:
-    """A JSON merge patch."""
-    for key, value in change.items():
-        if value is None:
-            target.pop(key, None)
-        elif isinstance(value, dict):
-            merge(target.setdefault(key, {}), value)
-        else:
-            target[key] = value
 
 
 class Programs:

@@ -11,6 +11,17 @@ from tuneoperator.kube import ApiFailed
 from tuneoperator.records import NodeTuning
 
 
+def draining() -> World:
+    """A node that is cordoned and waits for its pod to end."""
+    world = World("n1", drain={"mode": "cordonAndWait"})
+    world.pod("n1")
+    world.step(2)
+    world.proposes("n1")
+    world.step(4)
+    assert world.phase("n1") == "Draining" and world.holds("n1") == (False, True, True)
+    return world
+
+
 def test_a_change_that_reboots_goes_its_whole_way() -> None:
     world = World("n1")
     world.granted("n1")
@@ -180,12 +191,7 @@ def test_the_loser_of_a_tie_is_not_rolled_out() -> None:
 
 @pytest.mark.parametrize("why", ["typo", "pause", "policy"])
 def test_a_node_is_not_kept_cordoned_for_what_does_not_begin(why: str) -> None:
-    world = World("n1", drain={"mode": "cordonAndWait"})
-    world.pod("n1")
-    world.step(2)
-    world.proposes("n1")
-    world.step(4)
-    assert world.phase("n1") == "Draining" and world.holds("n1") == (False, True, True)
+    world = draining()
     if why == "typo":
         world.profile("p", tune={"sysctI": {}})
     else:
@@ -197,12 +203,7 @@ def test_a_node_is_not_kept_cordoned_for_what_does_not_begin(why: str) -> None:
 
 @pytest.mark.parametrize("kind", ["tuningpolicies", "tuningprofiles", "nodetunings"])
 def test_whichever_kind_is_deleted_nodes_are_given_back(kind: str) -> None:
-    world = World("n1", drain={"mode": "cordonAndWait"})
-    world.pod("n1")
-    world.step(2)
-    world.proposes("n1")
-    world.step(4)
-    assert world.holds("n1") == (False, True, True)
+    world = draining()
     world.api.not_served.add(kind)
     for path in [path for path in world.api.objects if f"/{kind}/" in path]:
         if kind == "nodetunings":

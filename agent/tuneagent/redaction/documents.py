@@ -24,7 +24,7 @@ def fstab(text: str) -> str:
 
     def keep(line: str) -> str | None:
         fields = line.split()
-        if len(fields) < 3 or fields[2] != "swap":
+        if len(fields) < 3 or fields[2] != "swap" or fields[0].startswith("#"):
             return None
         place = fields[0] if DEVICE.match(fields[0]) else _path(fields[0])
         more = [
@@ -33,8 +33,7 @@ def fstab(text: str) -> str:
             if re.match(r"(sw|defaults|nofail|(,?(sw|defaults|nofail|discard|pri=\d{1,5}))+|\d)\Z", one)
         ]
         where = "none" if fields[1] in ("none", "swap") else blank(fields[1])
-        commented = fields[0].startswith("#")
-        return None if commented else " ".join([place, where, "swap", *more])
+        return " ".join([place, where, "swap", *more])
 
     return by_line(text, keep)
 
