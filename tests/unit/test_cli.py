@@ -336,3 +336,8 @@ def test_colour_is_for_terminals_alone(root: Path, tmp_path: Path, monkeypatch: 
         with monkeypatch.context() as context:
             context.setenv(name, value)
             assert text.report_text(report) == plain
+
+
+def test_a_lower_limit_is_shown_as_one_whatever_stands_for_no_limit() -> None:
+    assert text.plain({"min": 5}) == text.plain({"min": 5, "unlimited": -1}) == ">= 5"
+    assert text.plain({"min": 5, "max": 9}) == {"min": 5, "max": 9}

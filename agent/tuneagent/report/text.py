@@ -148,7 +148,7 @@ def plain(desired: Setting) -> Setting:
     """What is wanted in the words of a person: the wrapping of checks and lower limits is for programs."""
     if isinstance(desired, dict) and "check" in desired:
         return desired["want"]
-    if isinstance(desired, dict) and set(desired) == {"min"}:
+    if isinstance(desired, dict) and "min" in desired and set(desired) <= {"min", "unlimited"}:
         return f">= {desired['min']}"
     return desired
 
