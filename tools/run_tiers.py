@@ -32,7 +32,10 @@ TIERS = (
     Tier("unit", ("tests/unit", "-n", "auto")),
     Tier("gpu", ("tests/gpu", "-n", "auto"), (("gcc", "gcc"), ("taskset", "util-linux"))),
     Tier(
-        "host", ("tests/host", "-W", "default", "-s"), (("strace", "strace"), ("tuned-adm", "tuned")), root=True
+        "host",
+        ("tests/host", "-W", "default", "-s"),
+        (("strace", "strace"), ("tuned-adm", "tuned"), ("systemctl", "systemd")),
+        root=True,
     ),
     Tier(
         "vm",

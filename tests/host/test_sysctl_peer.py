@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import random
 import subprocess
 from pathlib import Path
 
-import pytest
 from machine import sysctl_path
 from tuneagent.host import tree_host
 from tuneagent.persist.sysctl_d import at_boot, normal_key, number
@@ -41,7 +39,6 @@ def refuse_other_keys() -> None:
         assert paths <= {Path(key.replace(".", "/")) for key in KEYS}, name
 
 
-@pytest.mark.skipif(not os.path.exists(SYSTEMD_SYSCTL), reason="systemd is not installed")
 def test_next_boot_as_systemd_sets_it(machine: dict[str, str], tmp_path: Path) -> None:
     refuse_other_keys()
     pick = random.Random(12)
