@@ -170,11 +170,14 @@ class Redactor:
         """A path, without names of this host or of anyone in it."""
         folder, slash, name = path.rpartition("/")
         if _CONFIGURED.match(path) and name in self._files:
-            name = self._files[name]
-        elif folder == "dev" and not _DEVICES.match(name):
-            name = blank(name)
-        found = self._pseudonyms.text(f"{folder}{slash}{name}")
-        return self._pseudonyms.host_name(found) if _NAMED.match(path) and name == path.rpartition("/")[2] else found
+            return self._pseudonyms.host_name(self._pseudonyms.text(folder)) + slash + self._files[name]
+        top, _, rest = path.partition("/")
+        device, slash, more = rest.partition("/")
+        if top == "dev" and device and not _DEVICES.match(device):
+            # A group of volumes, mostly; by its owner's name for it.
+            path = f"dev/{self._pseudonyms.named('device', device)}{slash}{more}"
+        found = self._pseudonyms.text(path)
+        return self._pseudonyms.host_name(found) if _NAMED.match(path) else found
 
     def answer(self, argv: str, output: str) -> str:
         """What a program printed."""
