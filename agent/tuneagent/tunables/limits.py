@@ -36,7 +36,7 @@ _IN_BYTES = ("memlock", "stack")
 
 
 class Spec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Bytes, counts, or `infinity`."""
+    """Bytes, counts, or `infinity`, each at least: what services or logins are given already and is more stays."""
 
     memlock: int | str | None = None
     nofile: int | str | None = None
