@@ -125,6 +125,7 @@ def test_run_binds_and_hands_on_the_exit_code() -> None:
 
 def test_daemon_repairs_serves_metrics_and_stops(machine: dict[str, str], profile: Path, tmp_path: Path) -> None:
     state = ("--state-dir", str(tmp_path / "state"))
+    profile.write_text(profile.read_text().replace("spec:\n", "spec:\n  drift: repair\n", 1))
     argv = [TUNEAGENT, *state, "daemon", "-f", str(profile), "--interval", "1", "--metrics", "127.0.0.1:19632"]
     with subprocess.Popen(argv, stderr=subprocess.PIPE, text=True) as process:
         try:
