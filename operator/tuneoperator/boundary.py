@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from tuneoperator.cluster import NotLeader
 from tuneoperator.kube import ApiFailed
@@ -23,6 +23,12 @@ class Boundaries:
     def left(self, key: str) -> float:
         """Seconds for which the object is left alone still."""
         return self._backoff.left(key)
+
+    def attempt(self, key: str, act: Callable[..., object], *arguments: object) -> None:
+        """Call `act` inside the object's boundary, unless the object is left alone still."""
+        if not self.left(key):
+            with self.around(key):
+                act(*arguments)
 
     @contextlib.contextmanager
     def around(self, key: str) -> Iterator[None]:

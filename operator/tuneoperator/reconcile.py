@@ -93,15 +93,9 @@ class Reconciler:
                 self._assign(node, assigned)
         self.assigned = assigned
         for name, answer in answers.items():
-            if not self.boundaries.left(f"profile/{name}"):
-                with self.boundaries.around(f"profile/{name}"):
-                    self.cluster.profile_status(name, {}, [profile_report.acceptance(answer)])
-        if not self.boundaries.left("policy"):
-            with self.boundaries.around("policy"):
-                self._report_policy(policy_of(self.cluster.policy()))
-        if not self.boundaries.left("ledger"):
-            with self.boundaries.around("ledger"):
-                self._keep_ledger()
+            self.boundaries.attempt(f"profile/{name}", self._report_acceptance, name, answer)
+        self.boundaries.attempt("policy", self._report_policy)
+        self.boundaries.attempt("ledger", self._keep_ledger)
         self._release({tuning.metadata.name: tuning for tuning in self.cluster.tunings.all()})
 
     def _assign(self, node: Node, assigned: Assigned) -> None:
@@ -109,9 +103,8 @@ class Reconciler:
         tuning = self.cluster.tunings.get(name)
         assigned.add(node, tuning.spec.profile if tuning else None)
         wanted = assigned.profile_of[name] is not None and tuning is None and name not in self.cluster.tunings.faults()
-        if wanted and not self.boundaries.left(f"node/{name}"):
-            with self.boundaries.around(f"node/{name}"):
-                self._create_tuning(node)
+        if wanted:
+            self.boundaries.attempt(f"node/{name}", self._create_tuning, node)
 
     def _create_tuning(self, node: Node) -> None:
         self.cluster.check_leader()
@@ -132,7 +125,11 @@ class Reconciler:
             if error.status != 409:
                 raise
 
-    def _report_policy(self, policy: Policy) -> None:
+    def _report_acceptance(self, name: str, answer: Accepted | tuple[str, ...]) -> None:
+        self.cluster.profile_status(name, {}, [profile_report.acceptance(answer)])
+
+    def _report_policy(self) -> None:
+        policy = policy_of(self.cluster.policy())
         valid = Condition("Accepted", "True", "Valid")
         invalid = Condition("Accepted", "False", "Invalid", f"nothing new begins: {'; '.join(policy.faults)}")
         self.cluster.policy_status({}, [invalid if policy.faults else valid])
@@ -200,9 +197,8 @@ class Reconciler:
         limits = self._limits(one, len(group))
         step = decide(states, limits, places_free=self._room(policy), now=self.clock(), paused=paused)
         again_s = self._perform(step, name, decided, policy)
-        if answer is not None and not self.boundaries.left(f"profile/{name}"):
-            with self.boundaries.around(f"profile/{name}"):
-                self._report(name, answer, step, states)
+        if answer is not None:
+            self.boundaries.attempt(f"profile/{name}", self._report, name, answer, step, states)
         for after_s in (step.next_check_s, again_s):
             if after_s is not None:
                 self.queue.add(f"profile/{name}", after_s)
@@ -224,8 +220,8 @@ class Reconciler:
 
     def _decided(self, group: list[NodeTuning]) -> dict[str, Decided]:
         """The objects that decisions about these nodes are made from, and that their writes are bound to."""
-        names = [tuning.metadata.name for tuning in group]
-        return {name: Decided(name, one, self.cluster.nodes.get(name)) for name, one in zip(names, group, strict=True)}
+        nodes = self.cluster.nodes
+        return {(name := one.metadata.name): Decided(name, one, nodes.get(name)) for one in group}
 
     def _states(
         self,
@@ -263,9 +259,8 @@ class Reconciler:
         if one is None:
             return "" if name == NOBODY else "NotAccepted: the profile as it stands is not accepted"
         key = f"revision/{one.revision}"
-        if group and not self.boundaries.left(key):
-            with self.boundaries.around(key):
-                self.cluster.ensure_revision(one.profile, one.revision)
+        if group:
+            self.boundaries.attempt(key, self.cluster.ensure_revision, one.profile, one.revision)
         if self.boundaries.left(key):
             self.queue.add(f"profile/{name}", self.boundaries.left(key))
             return f"RevisionNotStored: {self.boundaries.refused.get(key, 'the API server did not take it')}"
@@ -321,9 +316,8 @@ class Reconciler:
         }
         governed = sum(1 for tuning in self.cluster.tunings.all() if tuning.spec.profile)
         waiting = needs_approval(losing, governed, policy.spec.approve)
-        if not self.boundaries.left("approval"):
-            with self.boundaries.around("approval"):
-                self.cluster.policy_status({"awaitingApproval": sorted(set(waiting.values()))}, [])
+        asked = {"awaitingApproval": sorted(set(waiting.values()))}
+        self.boundaries.attempt("approval", self.cluster.policy_status, asked, [])
         return waiting
 
     def _report(self, name: str, answer: Accepted | tuple[str, ...], step: Step, states: list[NodeState]) -> None:

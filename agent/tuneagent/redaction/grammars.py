@@ -23,8 +23,6 @@ _ARGUMENTS = pattern(
     r"|pcie_ports|acpi_[a-z_]+|amd_iommu_dump|iommu|intel_iommu|kvm(_intel|_amd)?|vfio[-_a-z]*|zswap|hugetlb_cma|cma|ksm"
     r"|lru_gen|thp_anon|usbcore|libata|scsi_mod|dm_mod|sched_[a-z_]+|watchdog_thresh|softlockup_panic|hung_task_panic)(\.[A-Za-z_]+)?"
 )
-LONG_RANDOM = pattern(r"[A-Za-z0-9+/_-]{25,}\Z")
-WORD = pattern(r"[A-Za-z0-9_.+-]{1,24}\Z")
 
 
 def kernel_line(text: str, allowed: Callable[[str], bool]) -> str:

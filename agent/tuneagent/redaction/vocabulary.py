@@ -131,6 +131,4 @@ def known_part(path: str) -> tuple[str, str]:
 def is_file_name(name: str) -> bool:
     """Whether the name of a configuration file is made of words that packages and guides use."""
     words = re.findall(r"[^\W\d_]+", name.lower())
-    return bool(re.match(r"[A-Za-z0-9@_.-]{1,64}\Z", name)) and all(
-        word in _FILE_WORDS or word == "rules" for word in words
-    )
+    return bool(re.match(r"[A-Za-z0-9@_.-]{1,64}\Z", name)) and all(word in _FILE_WORDS for word in words)
