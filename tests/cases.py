@@ -8,8 +8,8 @@ from typing import Any
 import msgspec
 import yaml
 from support import FIXTURES, PlayedPrograms, session_of, tree, write_tree
-from tuneagent.host import Files
-from tuneagent.session import Session
+from tuneagent.engine.host_tuner import HostTuner
+from tuneagent.host.files import Files
 
 CASES = sorted((FIXTURES / "tunables").glob("*/*.yaml"))
 
@@ -21,7 +21,9 @@ def load(path: Path) -> dict[str, Any]:
     return case
 
 
-def session_of_case(case: dict[str, Any], path: Path, root: Path, unreadable: dict[str, str] | None = None) -> Session:
+def session_of_case(
+    case: dict[str, Any], path: Path, root: Path, unreadable: dict[str, str] | None = None
+) -> HostTuner:
     files = dict(case["files"])
     if "gpus" in case:
         files["tuneagent/gpus.json"] = msgspec.json.encode(case["gpus"]).decode()

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from tuneagent.cpulist import format_cpulist, format_cpumask
+from tuneagent.formats.cpulist import format_cpulist, format_cpumask
 
 CPU, NODE, PCI = "sys/devices/system/cpu", "sys/devices/system/node", "sys/bus/pci/devices"
 CLASSES = {"gpu": "0x030200", "nic": "0x020000", "nvme": "0x010802", "nvswitch": "0x068000", "rdma": "0x020700"}
@@ -97,8 +97,9 @@ def address(kind: str, index: int = 0) -> str:
 def counted_audit(root: Path) -> tuple[int, int, float]:
     """Files read, bytes and milliseconds of one audit with the profile `training` on a tree."""
     from support import session_of, tree
-    from tuneagent.host import Files
-    from tuneagent.tuning_profile import builtin, resolve
+    from tuneagent.host.files import Files
+    from tuneagent.profile_files.resolve import builtin
+    from tuneagent.tunables.registry import registry, resolved
 
     class Counted(Files):
         files = size = 0
@@ -112,7 +113,7 @@ def counted_audit(root: Path) -> tuple[int, int, float]:
     found = builtin("training")
     assert found is not None
     counted = Counted(str(root))
-    session = session_of(tree(counted), resolve(found).spec.tune)
+    session = session_of(tree(counted), resolved(found, registry()).spec.tune)
     started = time.perf_counter()
     session.audit()
     return counted.files, counted.size, (time.perf_counter() - started) * 1000

@@ -10,11 +10,11 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from tuneoperator.accept import Acceptance
-from tuneoperator.cluster import Cluster
-from tuneoperator.kube import ApiFailed
-from tuneoperator.reconcile import ALL, Reconciler, TimeLimits
-from tuneoperator.workqueue import WorkQueue
+from tuneoperator.controllers.reconcile import ALL, Reconciler, TimeLimits
+from tuneoperator.controllers.workqueue import WorkQueue
+from tuneoperator.decide.accept import Acceptance
+from tuneoperator.kube.client import ApiFailed
+from tuneoperator.kube.cluster import Cluster
 
 GROUP = "/apis/tuneagent.dev/v1alpha1"
 NAMESPACE = "/api/v1/namespaces/tuneagent-system"

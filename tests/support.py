@@ -9,10 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from tuneagent.contracts.tuning_profile import ProfileSpec
+from tuneagent.engine.host_tuner import STATE_FOLDER, HostTuner
 from tuneagent.errors import CommandFailed, WriteFailed
-from tuneagent.host import Completed, Files, Host, NoProcesses
-from tuneagent.session import STATE_FOLDER, Session
-from tuneagent.tuning_profile import Profile, ProfileSpec
+from tuneagent.host.commands import Completed
+from tuneagent.host.files import Files
+from tuneagent.host.machine import Host
+from tuneagent.host.processes import NoProcesses
+from tuneagent.profile_files.document import Profile
 
 FIXTURES = Path(__file__).parent / "fixtures"
 
@@ -153,7 +157,7 @@ class FailingFiles(Files):
 
 def tree(files: Files, programs: Any = None, unreadable: dict[str, str] | None = None) -> Host:
     """A host on a tree, with a clock that stands still."""
-    from tuneagent.host import NoExec
+    from tuneagent.host.commands import NoExec
 
     return Host(
         files,
@@ -165,7 +169,7 @@ def tree(files: Files, programs: Any = None, unreadable: dict[str, str] | None =
     )
 
 
-def session_of(host: Host, tune: dict[str, Any], name: str = "case", **spec: Any) -> Session:
+def session_of(host: Host, tune: dict[str, Any], name: str = "case", **spec: Any) -> HostTuner:
     """A session with a profile of these settings."""
     converted = msgspec.convert({"tune": tune, **spec}, ProfileSpec)
-    return Session(host, host.files, STATE_FOLDER, Profile(name, converted))
+    return HostTuner(host, host.files, STATE_FOLDER, Profile(name, converted))

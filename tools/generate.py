@@ -9,18 +9,18 @@ from typing import Any
 
 import msgspec
 import yaml
-from tuneagent.comparison import Comparison
-from tuneagent.crd_schema import structural, tune_schema
-from tuneagent.journal import JournalDocument
-from tuneagent.model import Plan, Report
+from crd_schema import structural, tune_schema
+from tuneagent.contracts.journal import JournalDocument
+from tuneagent.contracts.outcome import Applied, UndoneDocument
+from tuneagent.contracts.plan import Plan
+from tuneagent.contracts.report import Report
+from tuneagent.contracts.tuning_profile import ProfileSpec
+from tuneagent.formats.yaml_document import load_yaml
 from tuneagent.report.reference import reference_markdown
-from tuneagent.restore import UndoneDocument
-from tuneagent.session import Applied
-from tuneagent.topology import Topology
-from tuneagent.tunables import registry
-from tuneagent.tuning_profile import ProfileSpec
-from tuneagent.yaml_document import load_yaml
-from tuneoperator.records import PolicySpec
+from tuneagent.share.comparison import Comparison
+from tuneagent.topology.picture import Topology
+from tuneagent.tunables.registry import registry
+from tuneoperator.decide.records import PolicySpec
 
 ROOT = Path(__file__).parents[1]
 GROUP, VERSION = "tuneagent.dev", "v1alpha1"
@@ -258,7 +258,7 @@ def outputs() -> dict[Path, str]:
     for crd in (tuning_profile(), node_tuning(), tuning_policy()):
         path = ROOT / "manifests/crds" / f"{crd['metadata']['name'].partition('.')[0]}.yaml"
         found[path] = head + yaml.safe_dump(crd, sort_keys=False, width=120)
-    schemas = ROOT / "agent/tuneagent/schemas"
+    schemas = ROOT / "agent/tuneagent/contracts/schemas"
     for name, kind in DOCUMENTS.items():
         encoded = msgspec.json.encode(msgspec.json.schema(kind), order="sorted")
         found[schemas / f"{name}.schema.json"] = msgspec.json.format(encoded, indent=1).decode() + "\n"
@@ -266,7 +266,7 @@ def outputs() -> dict[Path, str]:
     found[schemas / "tune.json"] = (
         msgspec.json.format(msgspec.json.encode(tune, order="sorted"), indent=1).decode() + "\n"
     )
-    for path in sorted((ROOT / "agent/tuneagent/profiles").glob("*.yaml")):
+    for path in sorted((ROOT / "agent/tuneagent/profile_files/builtin").glob("*.yaml")):
         document = load_yaml(path.read_text(), path.name)
         found[path.with_suffix(".json")] = msgspec.json.format(msgspec.json.encode(document), indent=1).decode() + "\n"
     readme = ROOT / "README.md"

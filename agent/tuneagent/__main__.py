@@ -8,7 +8,7 @@ import sys
 def main() -> None:
     """Run the command line. Ctrl-C while it still loads ends it as Ctrl-C does."""
     try:
-        from tuneagent.cli import main as run
+        from tuneagent.commands.main import main as run
 
         run()
     except KeyboardInterrupt:

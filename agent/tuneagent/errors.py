@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 
 class TuneError(Exception):
     """Anything that ends a command with exit code 1."""
@@ -54,3 +56,11 @@ class ProfileInvalid(UsageError):
     def __init__(self, faults: list[str], source: str = "profile") -> None:
         self.faults = faults
         super().__init__(f"{source} is not valid:\n" + "\n".join(f"  {fault}" for fault in faults))
+
+
+def nearest(name: str, known: Sequence[str]) -> str:
+    """`, did you mean X?` for a wrong name, or nothing."""
+    import difflib
+
+    close = difflib.get_close_matches(str(name), known, n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""

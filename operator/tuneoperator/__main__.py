@@ -15,15 +15,15 @@ from dataclasses import dataclass, field
 import click
 from prometheus_client import CollectorRegistry, Counter, Gauge
 from tuneagent.errors import UsageError
-from tuneagent.health import serve
+from tuneagent.host.health import serve
 
-from tuneoperator.accept import Acceptance
-from tuneoperator.cluster import Cluster, NotLeader
-from tuneoperator.kube import Api, ApiFailed
-from tuneoperator.lease import Elector
-from tuneoperator.reconcile import ALL, Reconciler, TimeLimits
-from tuneoperator.state import NAMESPACE
-from tuneoperator.workqueue import WorkQueue
+from tuneoperator.controllers.reconcile import ALL, Reconciler, TimeLimits
+from tuneoperator.controllers.workqueue import WorkQueue
+from tuneoperator.decide.accept import Acceptance
+from tuneoperator.decide.state import NAMESPACE
+from tuneoperator.kube.client import Api, ApiFailed
+from tuneoperator.kube.cluster import Cluster, NotLeader
+from tuneoperator.kube.lease import Elector
 
 log = logging.getLogger("tuneoperator")
 RESYNC_S = 60.0

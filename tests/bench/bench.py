@@ -184,7 +184,7 @@ def bench_apply(environment: dict[str, str], profile: str, folder: Path) -> None
 def bench_journal(folder: Path) -> None:
     """What the journal costs for each change: the same applies with and without it reaching the disk."""
     from support import session_of, tree, write_tree
-    from tuneagent.host import Files
+    from tuneagent.host.files import Files
 
     class Unsynced(Files):
         def append_synced(self, path: str, data: bytes) -> None:

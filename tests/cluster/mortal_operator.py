@@ -11,7 +11,7 @@ import signal
 from typing import Any
 
 from tuneoperator.__main__ import main
-from tuneoperator.kube import Api
+from tuneoperator.kube.client import Api
 
 AT = int(os.environ["TUNEAGENT_DIES_AT"])
 BEFORE = os.environ["TUNEAGENT_DIES"] == "before"

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from controlplane import API_PORT, ControlPlane
-from tuneagent.kube import ApiFailed, Credentials, KubeApi
+from tuneagent.node.api_client import ApiFailed, Credentials, KubeApi
 
 TUNINGS = "/apis/tuneagent.dev/v1alpha1/nodetunings"
 NAMESPACE = "tuneagent-system"

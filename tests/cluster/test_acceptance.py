@@ -13,7 +13,7 @@ import pytest
 from controlplane import ControlPlane, wait_for
 from simulated import Fleet, SimulatedAgent, admin, simulated
 from test_fleet import Operator, condition
-from tuneagent.kube import ApiFailed, KubeApi
+from tuneagent.node.api_client import ApiFailed, KubeApi
 
 PROFILES = "/apis/tuneagent.dev/v1alpha1/tuningprofiles"
 TUNE = {"sysctl": {"vm.swappiness": 10}}

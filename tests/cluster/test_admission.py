@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 from controlplane import ControlPlane
 from simulated import TUNINGS, make_node
-from tuneagent.kube import ApiFailed, KubeApi
+from tuneagent.node.api_client import ApiFailed, KubeApi
 
 
 def _tuning(plane: ControlPlane, name: str) -> None:
@@ -68,7 +68,7 @@ def test_nothing_else_may_be_read(agent: KubeApi, path: str) -> None:
 
 
 def test_a_token_without_a_node_is_refused(plane: ControlPlane) -> None:
-    from tuneagent.kube import Credentials
+    from tuneagent.node.api_client import Credentials
 
     token = plane.kubectl("create", "token", "tuneagent-agent", "-n", "tuneagent-system").strip()
     import ssl

@@ -19,7 +19,7 @@ import pytest
 from controlplane import ControlPlane, wait_for
 from simulated import NAMESPACE, TUNINGS, Fleet, SimulatedAgent, WatchLog, admin, simulated
 from test_fleet import Operator, check_log, condition, nodes
-from tuneagent.kube import ApiFailed
+from tuneagent.node.api_client import ApiFailed
 
 HERE = Path(__file__).parent
 ARGUMENT = iter(range(1, 10_000))

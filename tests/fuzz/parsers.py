@@ -16,18 +16,19 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "agent"))
 
-from tuneagent import pci_config
 from tuneagent.checks.environment import _conf
-from tuneagent.cpulist import parse_cpulist, parse_cpumask
+from tuneagent.engine.journal_lines import decode
 from tuneagent.errors import TuneError
-from tuneagent.host import tree_host
-from tuneagent.journal import decode
-from tuneagent.persist import grub, read_notes, sysctl_d, tmpfiles_d
-from tuneagent.redaction import Pseudonyms, Redactor
+from tuneagent.formats import pci_config
+from tuneagent.formats.cpulist import parse_cpulist, parse_cpumask
+from tuneagent.formats.yaml_document import load_yaml
+from tuneagent.host.machine import tree_host
+from tuneagent.interop.tuned import _sections
+from tuneagent.persist import grub, sysctl_d, tmpfiles_d
+from tuneagent.persist.own_files import read_notes
+from tuneagent.profile_files.document import parse
+from tuneagent.share.redaction import Pseudonyms, Redactor
 from tuneagent.tunables.irq_affinity import actions_of
-from tuneagent.tuned_import import _sections
-from tuneagent.tuning_profile import parse
-from tuneagent.yaml_document import load_yaml
 
 FILTERED = (
     "proc/cmdline", "proc/cpuinfo", "proc/mounts", "proc/sys/vm/x", "sys/x", "etc/sysctl.d/x", "etc/tmpfiles.d/x",

@@ -9,10 +9,14 @@ from typing import Any
 
 import pytest
 from support import session_of
-from tuneagent.gpu import GpuSnapshot, read_gpus
-from tuneagent.host import Files, Host, LocalExec, LocalProcesses
-from tuneagent.model import Disruption, Unreadable
-from tuneagent.session import Session
+from tuneagent.contracts.values import Disruption, Unreadable
+from tuneagent.engine.host_tuner import HostTuner
+from tuneagent.gpu.ask import read_gpus
+from tuneagent.gpu.snapshot import GpuSnapshot
+from tuneagent.host.commands import LocalExec
+from tuneagent.host.files import Files
+from tuneagent.host.machine import Host
+from tuneagent.host.processes import LocalProcesses
 
 UUID = "GPU-00000000-0000-0000-0000-000000000001"
 
@@ -24,7 +28,7 @@ def host(tmp_path: Path) -> Host:
     return Host(Files(str(tmp_path)), LocalExec(), LocalProcesses())
 
 
-def _apply(session: Session) -> dict[str, str]:
+def _apply(session: HostTuner) -> dict[str, str]:
     return {
         item.subject: f"{item.result} {item.reason}".strip() for item in session.apply(limit=Disruption.GPU).results
     }
@@ -113,7 +117,7 @@ def test_a_lost_gpu_is_unknown(card: Any, host: Host) -> None:
 
 
 def test_a_slow_nvml_does_not_hang_us(card: Any, host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tuneagent.gpu.SNAPSHOT_TIMEOUT_S", 1.0)
+    monkeypatch.setattr("tuneagent.gpu.ask.SNAPSHOT_TIMEOUT_S", 1.0)
     card.knobs("slow_ms 3000")
     started = time.monotonic()
     facts = read_gpus(host)

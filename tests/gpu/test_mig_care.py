@@ -10,13 +10,18 @@ from typing import Any
 
 import pytest
 from support import session_of
-from tuneagent.daemon import run_pass
+from tuneagent.contracts.report import Verdict
+from tuneagent.contracts.values import Disruption
+from tuneagent.engine.host_tuner import HostTuner
 from tuneagent.errors import ProfileInvalid
-from tuneagent.gpu import GpuSnapshot, read_gpus
-from tuneagent.host import Files, Host, LocalExec, LocalProcesses
-from tuneagent.metrics import Metrics
-from tuneagent.model import Disruption, Verdict
-from tuneagent.session import Session
+from tuneagent.gpu.ask import read_gpus
+from tuneagent.gpu.snapshot import GpuSnapshot
+from tuneagent.host.commands import LocalExec
+from tuneagent.host.files import Files
+from tuneagent.host.machine import Host
+from tuneagent.host.processes import LocalProcesses
+from tuneagent.node.metrics import Metrics
+from tuneagent.node.passes import run_pass
 
 ONE, TWO = (f"GPU-00000000-0000-0000-0000-00000000000{number}" for number in (1, 2))
 
@@ -43,7 +48,7 @@ def pair(card: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     return card
 
 
-def apply(session: Session) -> dict[str, str]:
+def apply(session: HostTuner) -> dict[str, str]:
     outcomes = session.apply(limit=Disruption.GPU, replace=True).results
     return {item.subject: f"{item.result} {item.reason}".strip() for item in outcomes}
 
@@ -61,7 +66,7 @@ def divide(profile: str, *slices: int) -> None:
     """What someone else does to the idle instance of that profile: compute instances of their own choice."""
     code = f"""
 import ctypes, pynvml
-from tuneagent.nvml_read import computes_of, instances_of, mig_profiles
+from tuneagent.gpu.mig.read import computes_of, instances_of, mig_profiles
 pynvml.nvmlInit()
 card = pynvml.nvmlDeviceGetHandleByIndex(0)
 profile = next(one for one in mig_profiles(card) if one.name == {profile!r})
@@ -127,7 +132,7 @@ def test_a_name_that_is_no_gpu_here_is_a_fault_on_a_host_and_gone_in_a_cluster(
     found = {finding.subject: finding for finding in session.audit().findings}[f"gpu:{name}"]
     assert found.verdict is Verdict.UNSUPPORTED and "gone" in found.advice and ONE in found.advice
     assert not session.plan()[0].changes
-    strict = Session(host, host.files, session.folder, session.profile, is_strict=True)
+    strict = HostTuner(host, host.files, session.folder, session.profile, is_strict=True)
     with pytest.raises(ProfileInvalid) as caught:
         strict.audit()
     assert ONE in str(caught.value) and TWO in str(caught.value) and f"spec.tune.mig.gpus.{name}" in str(caught.value)
@@ -237,7 +242,7 @@ def test_one_gpu_under_two_names_is_a_fault(pair: Any, host: Host) -> None:
     plan, _ = session.plan()
     assert not plan.changes and [one.reason for one in plan.refused] == [f"0 and {ONE} are names of this one GPU"]
     with pytest.raises(ProfileInvalid, match="the same GPU as 0"):
-        Session(host, host.files, session.folder, session.profile, is_strict=True).audit()
+        HostTuner(host, host.files, session.folder, session.profile, is_strict=True).audit()
 
 
 @pytest.mark.parametrize("spec", [{"gpus": {}}, {"enabled": False, "gpus": {}}, {"layout": {"1g.10gb": 1}, "gpus": {}}])

@@ -57,7 +57,7 @@ class FakeApi:
 
 def start_operator() -> None:
     from tuneoperator.__main__ import Operator
-    from tuneoperator.reconcile import TimeLimits
+    from tuneoperator.controllers.reconcile import TimeLimits
 
     api: Any = FakeApi(6)
     operator = Operator(api, CollectorRegistry(), limits=TimeLimits())
@@ -68,11 +68,12 @@ def start_operator() -> None:
 def start_agent() -> None:
     from pathlib import Path
 
-    from tuneagent import node_agent
-    from tuneagent.host import tree_host
-    from tuneagent.metrics import Metrics
-    from tuneagent.session import Session
-    from tuneagent.tuning_profile import builtin, resolve
+    from tuneagent.engine.host_tuner import HostTuner
+    from tuneagent.host.machine import tree_host
+    from tuneagent.node import cluster_agent as node_agent
+    from tuneagent.node.metrics import Metrics
+    from tuneagent.profile_files.resolve import builtin
+    from tuneagent.tunables.registry import registry, resolved
 
     wanted = {
         "metadata": {"name": "n1", "generation": 1, "resourceVersion": "5"},
@@ -103,16 +104,16 @@ def start_agent() -> None:
     host = tree_host(folder)
     found = builtin("generic")
     assert found is not None
-    session = Session(host, host.files, "var/lib/tuneagent", resolve(found))
+    session = HostTuner(host, host.files, "var/lib/tuneagent", resolved(found, registry()))
     session.state.make_folder(session.folder)
     node_agent.NodeAgent(session, "n1", Metrics(), threading.Event(), 60).serve()
 
 
 def main() -> None:
     """Fork COUNT times, one after the other."""
-    import tuneagent.node_agent
+    import tuneagent.node.cluster_agent
     import tuneoperator.__main__
-    from tuneagent.tunables import registry
+    from tuneagent.tunables.registry import registry
 
     del tuneagent, tuneoperator
     dict(registry())

@@ -18,15 +18,16 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 from support import FIXTURES, read_tree, session_of, tree, write_tree
-from tuneagent.cli import cli
-from tuneagent.daemon import JITTER, next_wait_s
+from tuneagent.commands.main import cli
+from tuneagent.contracts.journal import Record
+from tuneagent.contracts.values import Lifetime
+from tuneagent.engine.host_tuner import HostTuner
+from tuneagent.engine.journal import COMPACT_BYTES
 from tuneagent.errors import JournalError, ProfileInvalid
-from tuneagent.host import Files
-from tuneagent.journal import COMPACT_BYTES, Record
-from tuneagent.model import Lifetime
-from tuneagent.session import Session
-from tuneagent.tuning_profile import parse
-from tuneagent.yaml_document import load_yaml
+from tuneagent.formats.yaml_document import load_yaml
+from tuneagent.host.files import Files
+from tuneagent.node.passes import JITTER, next_wait_s
+from tuneagent.profile_files.document import parse
 
 TUNEAGENT = str(Path(sys.executable).parent / "tuneagent")
 HEAD = "apiVersion: tuneagent.dev/v1alpha1\nkind: TuningProfile\nmetadata: {name: p}\n"
@@ -298,11 +299,11 @@ def test_what_is_right_and_not_kept_keeps_no_job_away(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("capture", sorted((FIXTURES / "hosts").glob("*/capture.tar.gz")), ids=lambda p: p.parent.name)
 def test_a_host_without_systemd_is_not_told_what_only_systemd_does(capture: Path, tmp_path: Path) -> None:
-    from tuneagent.capture import unpack
     from tuneagent.commands.settings import load_profile
+    from tuneagent.share.capture import unpack
 
     host = unpack(str(capture), str(tmp_path))
-    report = Session(host, host.files, "var/lib/tuneagent", load_profile(None, "generic")).audit()
+    report = HostTuner(host, host.files, "var/lib/tuneagent", load_profile(None, "generic")).audit()
     rows = {one.subject: one.verdict.value for one in report.findings if one.tunable == "checks"}
     answers = host.exec._answers.values()  # type: ignore[attr-defined]
     if any("systemd does not run here" in one.stderr for one in answers):

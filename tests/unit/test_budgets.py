@@ -8,7 +8,7 @@ from pathlib import Path
 
 from machines import build, counted_audit
 from support import session_of, tree, write_tree
-from tuneagent.host import Files
+from tuneagent.host.files import Files
 
 
 def test_files_read_grow_at_most_with_the_cpus(tmp_path: Path) -> None:
@@ -48,21 +48,29 @@ def modules_of(code: str) -> set[str]:
 
 
 def test_the_daemon_path_loads_no_cluster_client_and_no_library_of_tables() -> None:
-    loaded = modules_of("import tuneagent.daemon")
-    for name in ("kubernetes", "rich", "pynvml", "tuneagent.nvml", "tuneagent.kube", "tuneagent.node_agent", "asyncio"):
+    loaded = modules_of("import tuneagent.node.standalone")
+    for name in (
+        "kubernetes",
+        "rich",
+        "pynvml",
+        "tuneagent.gpu.nvml_child",
+        "tuneagent.node.api_client",
+        "tuneagent.node.cluster_agent",
+        "asyncio",
+    ):
         assert name not in loaded, name
 
 
 def test_what_every_command_starts_with_loads_little() -> None:
     loaded = modules_of("import tuneagent.__main__") - modules_of("")
-    for name in ("click", "msgspec", "re", "json", "pathlib", "subprocess", "contextlib", "tuneagent.cli"):
+    for name in ("click", "msgspec", "re", "json", "pathlib", "subprocess", "contextlib", "tuneagent.commands.main"):
         assert name not in loaded, name
 
 
 def test_an_audit_loads_no_server_no_client_and_no_process_library() -> None:
     loaded = modules_of(
         "import sys\nsys.argv = ['tuneagent', '--root', '/nonexistent', 'audit']\n"
-        "from tuneagent.cli import main\ntry:\n    main()\nexcept SystemExit:\n    pass"
+        "from tuneagent.commands.main import main\ntry:\n    main()\nexcept SystemExit:\n    pass"
     )
     for name in ("kubernetes", "rich", "pynvml", "prometheus_client", "psutil", "http.server", "asyncio"):
         assert name not in loaded, name

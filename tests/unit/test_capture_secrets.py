@@ -15,15 +15,16 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 from support import session_of, tree, write_tree
-from tuneagent.capture import take, unpack
-from tuneagent.cli import cli
+from tuneagent.commands.main import cli
 from tuneagent.commands.settings import load_profile
-from tuneagent.host import Files
-from tuneagent.model import Report
-from tuneagent.redaction.pseudonyms import Pseudonyms, blank
-from tuneagent.session import Session
-from tuneagent.support import bundle
-from tuneagent.tunables import registry
+from tuneagent.commands.share import views
+from tuneagent.contracts.report import Report
+from tuneagent.engine.host_tuner import HostTuner
+from tuneagent.host.files import Files
+from tuneagent.share.bundle import bundle
+from tuneagent.share.capture import take, unpack
+from tuneagent.share.redaction.pseudonyms import Pseudonyms, blank
+from tuneagent.tunables.registry import registry
 
 # Every planted word holds one of these; so does everything that names this host or someone on it.
 MARKERS = re.compile(
@@ -165,7 +166,7 @@ TUNE = {
 }
 
 
-def planted(root: Path, files: dict[str, str] = FILES) -> Session:
+def planted(root: Path, files: dict[str, str] = FILES) -> HostTuner:
     write_tree(root, files, ["etc/default/grub.d", "boot/grub"])
     return session_of(tree(Files(str(root))), {**load_profile(None, "training").spec.tune, **TUNE}, "planted")
 
@@ -204,7 +205,7 @@ def test_nothing_that_was_planted_leaves_in_a_capture_or_a_bundle(files: dict[st
     session.apply(only=("sysctl",), replace=True)
     capture = take(session.host, [session.profile], registry(), identifiers=False)
     assert leaks(capture) == []
-    assert leaks(bundle(session, [session.profile], registry(), identifiers=False)) == []
+    assert leaks(bundle(session, [session.profile], registry(), views(), identifiers=False)) == []
     # With identifiers, names and addresses stay; secrets do not.
     kept = take(session.host, [session.profile], registry(), identifiers=True)
     assert b"gw-17" in b"".join(members(kept).values())
@@ -216,7 +217,7 @@ def test_a_capture_of_it_audits_like_its_machine(tmp_path: Path) -> None:
     archive = tmp_path / "capture.tar.gz"
     archive.write_bytes(take(session.host, [session.profile], registry(), identifiers=False))
     host = unpack(str(archive), str(tmp_path / "unpacked"))
-    copy = Session(host, host.files, session.folder, session.profile)
+    copy = HostTuner(host, host.files, session.folder, session.profile)
     assert verdicts(copy.audit()) == verdicts(session.audit())
     mounts = host.files.read("proc/mounts")
     # The same host twice is the same pseudonym, and what a row reads is there.
@@ -224,11 +225,11 @@ def test_a_capture_of_it_audits_like_its_machine(tmp_path: Path) -> None:
     assert "SystemdCgroup = true" in host.files.read("etc/containerd/config.toml")
 
 
-def same_verdicts(session: Session, folder: Path) -> None:
+def same_verdicts(session: HostTuner, folder: Path) -> None:
     archive = folder / "capture.tar.gz"
     archive.write_bytes(take(session.host, [session.profile], session.registry, identifiers=False))
     host = unpack(str(archive), str(folder / "unpacked"))
-    copy = Session(host, host.files, session.folder, session.profile)
+    copy = HostTuner(host, host.files, session.folder, session.profile)
     found, wanted = verdicts(copy.audit()), verdicts(session.audit())
     # A row named after a path is named after what stands for it.
     assert sorted(found.values()) == sorted(wanted.values())
@@ -282,7 +283,7 @@ def test_a_capture_of_every_case_audits_like_the_case(path: Path, tmp_path: Path
     archive = tmp_path / "capture.tar.gz"
     archive.write_bytes(take(session.host, [session.profile], session.registry, identifiers=False))
     host = unpack(str(archive), str(tmp_path / "unpacked"))
-    copy = Session(host, host.files, session.folder, session.profile)
+    copy = HostTuner(host, host.files, session.folder, session.profile)
     assert verdicts(copy.audit()) == verdicts(session.audit())
 
 
@@ -305,7 +306,7 @@ def test_what_stands_for_a_value_says_its_kind_and_length() -> None:
 
 
 def test_a_device_serial_number_in_pci_configuration_space_is_zeroed() -> None:
-    from tuneagent.redaction.rules import _without_serial
+    from tuneagent.share.redaction.rules import _without_serial
 
     space = bytearray(4096)
     space[0:2] = b"\xde\x10"

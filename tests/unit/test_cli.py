@@ -13,11 +13,11 @@ import jsonschema
 import pytest
 from click.testing import CliRunner, Result
 from support import session_of, tree, write_tree
-from tuneagent.cli import cli
-from tuneagent.confirmation import DAEMON_LOCK
-from tuneagent.host import Files
+from tuneagent.commands.main import cli
+from tuneagent.engine.host_tuner import STATE_FOLDER
+from tuneagent.host.files import Files
+from tuneagent.node.confirmation import DAEMON_LOCK
 from tuneagent.report import text
-from tuneagent.session import STATE_FOLDER
 
 HEAD = "apiVersion: tuneagent.dev/v1alpha1\nkind: TuningProfile\nmetadata: {name: t}\n"
 
@@ -27,7 +27,9 @@ def call(*argv: str) -> Result:
 
 
 def schema(name: str) -> Any:
-    return json.loads((importlib.resources.files("tuneagent") / "schemas" / f"{name}.schema.json").read_text())
+    return json.loads(
+        (importlib.resources.files("tuneagent.contracts") / "schemas" / f"{name}.schema.json").read_text()
+    )
 
 
 @pytest.fixture
@@ -59,7 +61,7 @@ def test_documents_keep_to_their_schemas(root: Path, tmp_path: Path) -> None:
         jsonschema.validate(json.loads(call("--root", str(root), *argv, "-o", "json").stdout), schema(name))
     finding = json.loads(audit.stdout)["findings"][0]
     assert set(finding) == {
-        "tunable", "subject", "verdict", "severity", "desired", "observed", "persisted", "next_boot", "owner", "evidence",
+        "tunable", "subject", "name", "verdict", "severity", "desired", "observed", "persisted", "next_boot", "owner", "evidence",
         "in_effect", "disruption", "why", "advice", "sources",
     }  # fmt: skip
 
@@ -182,12 +184,12 @@ def test_a_flipped_bit_in_a_capture_is_noticed(tmp_path: Path) -> None:
 
 def test_what_a_machine_could_not_read_is_unknown_in_its_capture(root: Path, tmp_path: Path) -> None:
     from support import tree
-    from tuneagent.capture import take
     from tuneagent.commands.settings import load_profile
     from tuneagent.errors import ReadFailed
-    from tuneagent.host import Files
+    from tuneagent.host.files import Files
     from tuneagent.host.recording import RecordingFiles
-    from tuneagent.tunables import registry
+    from tuneagent.share.capture import take
+    from tuneagent.tunables.registry import registry
 
     write_tree(root, {"etc/sysctl.d/90.conf": "vm.swappiness = 70\n"})
     file = profile(tmp_path, "{sysctl: {vm.swappiness: 60}}")
@@ -236,8 +238,8 @@ def test_hostile_files_of_a_tree_are_unknown_and_never_hang(root: Path, tmp_path
 def test_a_file_that_vanishes_or_breaks_during_the_read(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import errno
 
-    from tuneagent.host import Files
     from tuneagent.host import files as files_module
+    from tuneagent.host.files import Files
 
     def broken(number: int) -> Any:
         def read(descriptor: int, size: int) -> bytes:

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 from support import Dies, DyingFiles, read_tree, session_of, tree, write_tree
-from tuneagent.host import Files
-from tuneagent.journal import Journal
-from tuneagent.restore import recover
-from tuneagent.session import STATE_FOLDER
+from tuneagent.engine.host_tuner import STATE_FOLDER
+from tuneagent.engine.journal import Journal
+from tuneagent.engine.recover import recover
+from tuneagent.host.files import Files
 
 # Thirty changes: eighteen sysctl keys, two pairs, seven THP files, two pools, one governor.
 SYSCTLS = [

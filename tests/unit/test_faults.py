@@ -15,9 +15,9 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 from support import session_of, tree, write_tree
+from tuneagent.engine.host_tuner import HostTuner
 from tuneagent.errors import TuneError, WriteFailed
-from tuneagent.host import Files
-from tuneagent.session import Session
+from tuneagent.host.files import Files
 
 SOAK = bool(os.environ.get("TUNEAGENT_SOAK"))
 KEYS = ("vm.swappiness", "vm.stat_interval", "vm.vfs_cache_pressure")
@@ -105,7 +105,7 @@ class Faults(RuleBasedStateMachine):
     def teardown(self) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def session(self, number: int = 10) -> Session:
+    def session(self, number: int = 10) -> HostTuner:
         tune = {
             "sysctl": dict.fromkeys(KEYS, number),
             "dirtyPages": {"bytes": 1048576 * number, "backgroundRatio": 5},

@@ -11,10 +11,10 @@ import machines
 import msgspec
 import pytest
 from support import session_of, tree, write_tree
+from tuneagent.engine.host_tuner import HostTuner
 from tuneagent.errors import ProfileInvalid, ReadFailed, WriteFailed
-from tuneagent.host import Files, NoProcesses
-from tuneagent.host.processes import ProcessInfo
-from tuneagent.session import Session
+from tuneagent.host.files import Files
+from tuneagent.host.processes import NoProcesses, ProcessInfo
 
 BOOT = "3c8e6f0a-0000-4000-8000-000000000001"
 MEMORY = f"pid:42@1000@{BOOT}/memory"
@@ -60,7 +60,7 @@ class Job(NoProcesses):
             raise KeyboardInterrupt
 
 
-def job_session(root: Path, job: Job, spec: dict[str, Any]) -> Session:
+def job_session(root: Path, job: Job, spec: dict[str, Any]) -> HostTuner:
     files = machines.build(SHAPE)
     device = {"uuid": "GPU-0", "index": 0, "pci": machines.address("gpu"), "pids": [42]}
     snapshot = {"snapshot": {"driver_version": "580.1", "devices": [device]}}

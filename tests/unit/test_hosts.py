@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 import yaml
 from support import FIXTURES
-from tuneagent.capture import take, unpack
 from tuneagent.commands.settings import load_profile
-from tuneagent.host import Files
-from tuneagent.model import Report
-from tuneagent.session import STATE_FOLDER, Session
-from tuneagent.tunables import registry
+from tuneagent.contracts.report import Report
+from tuneagent.engine.host_tuner import STATE_FOLDER, HostTuner
+from tuneagent.host.files import Files
+from tuneagent.share.capture import take, unpack
+from tuneagent.tunables.registry import registry
 
 HOSTS = FIXTURES / "hosts"
 
@@ -22,7 +22,7 @@ def _audit(capture: Path, folder: Path, profile: str) -> Report:
     host = unpack(str(capture), str(folder))
     path = capture.parent / profile
     found = load_profile(str(path), None) if path.is_file() else load_profile(None, profile)
-    return Session(host, host.files, STATE_FOLDER, found).audit()
+    return HostTuner(host, host.files, STATE_FOLDER, found).audit()
 
 
 def _verdicts(report: Report) -> dict[tuple[str, str], str]:

@@ -20,8 +20,8 @@ def test_source_roots_are_no_packages() -> None:
 
 def test_the_operator_loads_the_rules_of_tunables_and_nothing_that_changes_a_host() -> None:
     code = (
-        "import sys, tuneoperator.accept, tuneoperator.__main__; tuneoperator.accept.Acceptance(); "
-        "print([m for m in sys.modules if m in ('pynvml', 'tuneagent.engine', 'tuneagent.journal', 'tuneagent.session')])"
+        "import sys, tuneoperator.decide.accept, tuneoperator.__main__; tuneoperator.decide.accept.Acceptance(); "
+        "print([m for m in sys.modules if m in ('pynvml', 'tuneagent.engine', 'tuneagent.node', 'tuneagent.commands')])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd="/")
     assert done.stdout.strip() == "[]"
@@ -29,7 +29,7 @@ def test_the_operator_loads_the_rules_of_tunables_and_nothing_that_changes_a_hos
 
 def test_the_daemon_loads_neither_the_terminal_nor_the_kubernetes_client() -> None:
     code = (
-        "import sys, tuneagent.daemon, tuneagent.node_agent; "
+        "import sys, tuneagent.node.standalone, tuneagent.node.cluster_agent; "
         "print([m for m in sys.modules if m in ('click', 'rich', 'kubernetes', 'pynvml')])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd="/")

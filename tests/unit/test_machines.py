@@ -12,16 +12,18 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from support import FIXTURES, session_of, tree, write_tree
-from tuneagent import cpu_plan
-from tuneagent.cpulist import format_cpulist, parse_cpulist
 from tuneagent.errors import UsageError
-from tuneagent.gpu import GpuDevice, GpuSnapshot
-from tuneagent.host import Files, Host
-from tuneagent.launch import Rank, bind, choose_gpu, rank_of, share_of
-from tuneagent.topology import NumaNode, Topology
-from tuneagent.topology_read import read_topology
-from tuneagent.tuning_profile import builtin as builtin_profile
-from tuneagent.tuning_profile import builtin_names, resolve
+from tuneagent.formats.cpulist import format_cpulist, parse_cpulist
+from tuneagent.gpu.snapshot import GpuDevice, GpuSnapshot
+from tuneagent.host.files import Files
+from tuneagent.host.machine import Host
+from tuneagent.jobs.launch import Rank, bind, choose_gpu, rank_of, share_of
+from tuneagent.profile_files.resolve import builtin as builtin_profile
+from tuneagent.profile_files.resolve import builtin_names
+from tuneagent.topology import cpu_plan
+from tuneagent.topology.picture import NumaNode, Topology
+from tuneagent.topology.read import read_topology
+from tuneagent.tunables.registry import registry, resolved
 
 PATHS = sorted((FIXTURES / "machines").glob("*.yaml"))
 
@@ -77,7 +79,7 @@ def test_a_plan_of_another_topology_waits(case: dict[str, Any], host: Host) -> N
 
 
 def test_ranks_get_disjoint_whole_cores_of_their_node(case: dict[str, Any], host: Host) -> None:
-    from tuneagent.gpu import read_gpus
+    from tuneagent.gpu.ask import read_gpus
 
     topology, gpus = read_topology(host), read_gpus(host)
     for wanted in case["ranks"]:
@@ -93,7 +95,7 @@ def test_ranks_get_disjoint_whole_cores_of_their_node(case: dict[str, Any], host
 def test_audit_of_every_built_in_profile(case: dict[str, Any], host: Host, profile: str) -> None:
     found = builtin_profile(profile)
     assert found is not None
-    session = session_of(host, resolve(found).spec.tune)
+    session = session_of(host, resolved(found, registry()).spec.tune)
     verdicts = {f"{one.tunable} {one.subject}": one.verdict.value for one in session.audit().findings}
     if profile == "generic":
         assert {name: verdicts[name] for name in case["verdicts"]} == case["verdicts"]
@@ -142,7 +144,7 @@ def test_one_visible_gpu_for_each_rank_keeps_ranks_apart() -> None:
 
 
 def machines_pci(index: int, node: int) -> Any:
-    from tuneagent.topology import PciDevice
+    from tuneagent.topology.picture import PciDevice
 
     return PciDevice(f"0000:{index:02x}:00.0", "0302", "10de", "2330", node, "0-3" if node == 0 else "4-7")
 

@@ -11,12 +11,14 @@ import msgspec
 import pytest
 from memory_api import merge
 from support import session_of, tree, write_tree
-from tuneagent import node_agent
+from tuneagent.contracts.tuning_profile import ProfileSpec
 from tuneagent.errors import CommandFailed
-from tuneagent.host import Completed, Files
-from tuneagent.kube import ApiFailed
-from tuneagent.metrics import Metrics
-from tuneagent.tuning_profile import Profile, ProfileSpec
+from tuneagent.host.commands import Completed
+from tuneagent.host.files import Files
+from tuneagent.node import cluster_agent as node_agent
+from tuneagent.node.api_client import ApiFailed
+from tuneagent.node.metrics import Metrics
+from tuneagent.profile_files.document import Profile
 
 FILES = {
     "proc/sys/kernel/random/boot_id": "b0\n",

@@ -7,14 +7,15 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from tuneagent.node_selector import NodeSelector
-from tuneoperator import ledger
-from tuneoperator.accept import Acceptance, Accepted
-from tuneoperator.advance import Stops, advance
-from tuneoperator.ledger import Place
-from tuneoperator.policy import policy_of
-from tuneoperator.profile_report import Selection, rolled_out
-from tuneoperator.records import (
+from tuneagent.contracts.node_selector import NodeSelector
+from tuneoperator.controllers.workqueue import Backoff, WorkQueue
+from tuneoperator.decide import ledger
+from tuneoperator.decide.accept import Acceptance, Accepted
+from tuneoperator.decide.advance import Stops, advance
+from tuneoperator.decide.ledger import Place
+from tuneoperator.decide.policy import policy_of
+from tuneoperator.decide.profile_report import Selection, rolled_out
+from tuneoperator.decide.records import (
     AgentStatus,
     Grant,
     LedgerMap,
@@ -29,11 +30,10 @@ from tuneoperator.records import (
     TuningPolicy,
     TuningProfile,
 )
-from tuneoperator.rollout import decide
-from tuneoperator.rollout_model import Limits, NodeState, Step
-from tuneoperator.state import Around, is_in_hand, node_state, stands_in_the_way
-from tuneoperator.store import Store
-from tuneoperator.workqueue import Backoff, WorkQueue
+from tuneoperator.decide.rollout import decide
+from tuneoperator.decide.rollout_model import Limits, NodeState, Step
+from tuneoperator.decide.state import Around, is_in_hand, node_state, stands_in_the_way
+from tuneoperator.kube.store import Store
 
 
 @pytest.mark.parametrize(
@@ -234,16 +234,16 @@ def test_acceptance_is_the_agents_own_check_with_every_fault() -> None:
 
 
 def test_one_profiles_trouble_is_no_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    import tuneoperator.accept
+    from tuneoperator.decide import accept
 
-    real = tuneoperator.accept.checked
+    real = accept.checked
 
     def breaks(document: Any, *rest: Any) -> Any:
         if document["metadata"]["name"] == "bad":
             raise KeyError("a fault of ours")
         return real(document, *rest)
 
-    monkeypatch.setattr(tuneoperator.accept, "checked", breaks)
+    monkeypatch.setattr(accept, "checked", breaks)
     answers = Acceptance().judge([TuningProfile(Meta("bad")), TuningProfile(Meta("good"), {"allNodes": True})])
     assert isinstance(answers["good"], Accepted)
     assert isinstance(answers["bad"], tuple) and "a fault of ours" in answers["bad"][0]

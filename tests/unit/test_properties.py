@@ -6,11 +6,13 @@ import msgspec
 from fuzz import parsers
 from hypothesis import given
 from hypothesis import strategies as st
-from tuneagent.cpulist import format_cpulist, format_cpumask, parse_cpulist, parse_cpumask
-from tuneagent.gpu import MigProfile
-from tuneagent.journal import Entry, Record, compact, decode, encode, fold
-from tuneagent.mig_layout import Wanted, place
-from tuneagent.model import Lifetime
+from tuneagent.contracts.journal import Entry, Record
+from tuneagent.contracts.values import Lifetime
+from tuneagent.engine.applied_settings import compact, fold
+from tuneagent.engine.journal_lines import decode, encode
+from tuneagent.formats.cpulist import format_cpulist, format_cpumask, parse_cpulist, parse_cpumask
+from tuneagent.gpu.mig.board import MigProfile
+from tuneagent.gpu.mig.planner import Wanted, place
 from tuneagent.persist import grub, sysctl_d, tmpfiles_d
 
 CPUS = st.frozensets(st.integers(0, 1023), max_size=200)

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 from memory_api import GROUP, LEDGER, POLICY, World
-from tuneoperator.kube import ApiFailed
-from tuneoperator.records import NodeTuning
+from tuneoperator.decide.records import NodeTuning
+from tuneoperator.kube.client import ApiFailed
 
 
 def draining() -> World:
@@ -287,7 +287,7 @@ def test_a_node_whose_pods_do_not_go_takes_no_others_turn(monkeypatch: pytest.Mo
     world.step(2)
     for name in world.names:
         world.proposes(name)
-    monkeypatch.setattr("tuneoperator.reconcile.TURN_S", 0.0)
+    monkeypatch.setattr("tuneoperator.controllers.reconcile.TURN_S", 0.0)
     evictions: list[str] = []
 
     def refuse(method: str, path: str) -> None:

@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 from support import PlayedPrograms, session_of, tree, write_tree
+from tuneagent.contracts.values import Disruption
 from tuneagent.errors import WriteFailed
-from tuneagent.gpu import GpuDevice, GpuSnapshot
-from tuneagent.host import Completed, Files
-from tuneagent.launch import Rank, choose_gpu, rank_of
-from tuneagent.model import Disruption
-from tuneagent.tunable import Facts
+from tuneagent.facts.one_pass import Facts
+from tuneagent.gpu.snapshot import GpuDevice, GpuSnapshot
+from tuneagent.host.commands import Completed
+from tuneagent.host.files import Files
+from tuneagent.jobs.launch import Rank, choose_gpu, rank_of
 
 CPU = "sys/devices/system/cpu/cpu0/cpufreq"
 UNCONFIRMED = {"sysctl": {"vm.swappiness": 10}}
@@ -147,8 +148,8 @@ class Reloading(PlayedPrograms):
 
 
 def test_no_reload_of_systemd_that_could_cost_gpus(tmp_path: Path) -> None:
-    from tuneagent.confirmation import arm
     from tuneagent.errors import UsageError
+    from tuneagent.node.confirmation import arm
     from tuneagent.tunables.irqbalance import TUNABLE
 
     write_tree(

@@ -8,11 +8,12 @@ from dataclasses import replace
 import hypothesis.strategies as st
 from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
-from tuneagent.node_selector import NodeSelector, parse_selector
-from tuneoperator.assign import Candidate, assign
-from tuneoperator.rollout import decide
-from tuneoperator.rollout_model import IN_FLIGHT, Action, Limits, NodeState, resolve_limit
-from tuneoperator.state import holds_gpu, needs_approval
+from tuneagent.contracts.node_selector import NodeSelector
+from tuneagent.profile_files.selector import parse_selector
+from tuneoperator.decide.assign import Candidate, assign
+from tuneoperator.decide.rollout import decide
+from tuneoperator.decide.rollout_model import IN_FLIGHT, Action, Limits, NodeState, resolve_limit
+from tuneoperator.decide.state import holds_gpu, needs_approval
 
 LIMITS = Limits(
     max_unavailable=2,
@@ -29,14 +30,14 @@ HEAVY = ("", "gpu", "reboot")
 class Fleet(RuleBasedStateMachine):
     """Nodes, their agents, and an operator that may die between any two actions."""
 
-    @initialize(heavy=st.lists(st.sampled_from(HEAVY), min_size=3, max_size=8), bad=st.integers(0, 255))
-    def start(self, heavy: list[str], bad: int) -> None:
+    @initialize(needs_grant=st.lists(st.sampled_from(HEAVY), min_size=3, max_size=8), bad=st.integers(0, 255))
+    def start(self, needs_grant: list[str], bad: int) -> None:
         self.now = 0.0
         self.paused = ""
         self.revision = 1
-        self.heavy = {f"n{number}": kind for number, kind in enumerate(heavy)}
-        self.bad = {name: bool(bad >> number & 1) and number % 2 == 1 for number, name in enumerate(self.heavy)}
-        self.nodes = {name: NodeState(name, "r1", idle=True) for name in self.heavy}
+        self.needs_grant = {f"n{number}": kind for number, kind in enumerate(needs_grant)}
+        self.bad = {name: bool(bad >> number & 1) and number % 2 == 1 for number, name in enumerate(self.needs_grant)}
+        self.nodes = {name: NodeState(name, "r1", idle=True) for name in self.needs_grant}
         self.others_cordon: set[str] = set()
         self.granted_now: set[str] = set()
 
@@ -87,10 +88,10 @@ class Fleet(RuleBasedStateMachine):
         if not (node.ready and node.agent_ready):
             return
         if node.named and node.at_revision != node.named:
-            digest = f"d-{name}-{node.named}" if self.heavy[name] else ""
+            digest = f"d-{name}-{node.named}" if self.needs_grant[name] else ""
             error = "EINVAL" if self.bad[name] else ""
             node = replace(node, at_revision=node.named, seen=True, pending_digest=digest,
-                           pending_disruption=self.heavy[name], error=error)  # fmt: skip
+                           pending_disruption=self.needs_grant[name], error=error)  # fmt: skip
         elif node.in_hand:
             # The answer to what it took: made, or its plan has moved.
             boot = f"{node.boot_id}x" if node.granted_disruption == "reboot" else node.boot_id

@@ -12,13 +12,15 @@ import msgspec
 import pytest
 import yaml
 from support import FIXTURES, session_of, tree, write_tree
-from tuneagent.cpulist import parse_cpulist
+from tuneagent.contracts.report import Verdict
 from tuneagent.errors import CommandFailed, ReadFailed
-from tuneagent.host import Completed, Files, NoProcesses
+from tuneagent.formats.cpulist import parse_cpulist
+from tuneagent.host.commands import Completed
+from tuneagent.host.files import Files
+from tuneagent.host.processes import NoProcesses
 from tuneagent.host.recording import CaptureFiles
-from tuneagent.model import Verdict
-from tuneagent.sysctl_rows import ROWS as SYSCTL_ROWS
 from tuneagent.tunables import checks, gpu_health, kernel_files
+from tuneagent.tunables.tables.sysctl import ROWS as SYSCTL_ROWS
 
 ROWS = FIXTURES / "rows"
 CASES: dict[str, dict[str, Any]] = yaml.safe_load((ROWS / "checks.yaml").read_text())

@@ -9,10 +9,10 @@ import machines
 import pytest
 from support import session_of, tree, write_tree
 from tuneagent.errors import ProfileInvalid
-from tuneagent.gpu import GpuDevice, GpuSnapshot
-from tuneagent.host import Files
-from tuneagent.launch import choose_gpu
-from tuneagent.topology_read import read_topology
+from tuneagent.gpu.snapshot import GpuDevice, GpuSnapshot
+from tuneagent.host.files import Files
+from tuneagent.jobs.launch import choose_gpu
+from tuneagent.topology.read import read_topology
 from tuneagent.tunables.checks import ROWS
 from tuneagent.tunables.gpu_health import ROWS as GPU_ROWS
 

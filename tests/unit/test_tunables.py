@@ -10,8 +10,9 @@ import pytest
 import yaml
 from cases import CASES, load, name_of, session_of_case
 from support import read_tree
-from tuneagent.model import Disruption, Verdict
-from tuneagent.tunables import registry
+from tuneagent.contracts.report import Verdict
+from tuneagent.contracts.values import Disruption
+from tuneagent.tunables.registry import registry
 
 
 def test_every_tunable_has_cases() -> None:

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 from support import Dies, FailingFiles, PlayedPrograms, read_tree, session_of, tree, write_tree
+from tuneagent.contracts.report import Verdict
+from tuneagent.contracts.values import Disruption
 from tuneagent.errors import JournalError, Locked, PlanMoved, UsageError
-from tuneagent.host import Completed, Files
-from tuneagent.model import Disruption, Verdict
+from tuneagent.host.commands import Completed
+from tuneagent.host.files import Files
 
 FILES = {"proc/sys/vm/swappiness": "60\n", "proc/sys/vm/stat_interval": "1\n", "proc/sys/kernel/random/boot_id": "b0\n"}
 TUNE = {"sysctl": {"vm.swappiness": 10, "vm.stat_interval": 10}}

@@ -6,11 +6,11 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from tuneagent.checks import Row, about, among, at_least, equal, has_kubelet, several_nodes
+from tuneagent.checks.rows import CheckRow, about, among, at_least, equal, has_kubelet, several_nodes
+from tuneagent.contracts.values import Absent, Observation, Setting, Severity, Unreadable, Value
 from tuneagent.errors import CommandFailed, NoSystemd, PathMissing, ProfileInvalid, ReadFailed
-from tuneagent.model import Absent, Observation, Setting, Severity, Unreadable, Value
-from tuneagent.tunable import Facts
-from tuneagent.yaml_document import load_yaml
+from tuneagent.facts.one_pass import Facts
+from tuneagent.formats.yaml_document import load_yaml
 
 KUBELET_CONFIG = "var/lib/kubelet/config.yaml"
 _CONTAINERD = "etc/containerd/config.toml"
@@ -143,19 +143,19 @@ def _systemd_cgroup(content: str) -> Observation:
     return Value(match is not None and match.group(1) == "true")
 
 
-def _row(name: str, default: Setting, kind: Any, severity: Severity, why: str, source: str, **more: Any) -> Row:
+def _row(name: str, default: Setting, kind: Any, severity: Severity, why: str, source: str, **more: Any) -> CheckRow:
     """A row of one kubelet field."""
     static = more.pop("static", False)
     read = _static_only(name, default) if static else kubelet(name, default)
     right = more.pop("right", among if kind == tuple[str, ...] else equal)
     advice = more.pop("advice", "a change of the kubelet's configuration: drain the node, restart the kubelet")
-    return Row(
+    return CheckRow(
         group="kubelet", read=read, right=right, kind=kind, applies=(has_kubelet, *more.pop("applies", ())),
         evidence=f"/{KUBELET_CONFIG}", about=about(severity, why, source, advice), **more,
     )  # fmt: skip
 
 
-ROWS: dict[str, Row] = {
+ROWS: dict[str, CheckRow] = {
     "cpuManagerPolicy": _row(
         "cpuManagerPolicy", "none", str | None, Severity.MEDIUM, "without the static policy no pod gets cores of its own", _CPU,
         advice="the kubelet will not start with another policy than in its state file: drain, and remove that file",
@@ -202,38 +202,38 @@ ROWS: dict[str, Row] = {
         "cgroupDriver", "cgroupfs", bool, Severity.HIGH, "two managers of one cgroup tree work against each other",
         "https://kubernetes.io/docs/tasks/administer-cluster/kubeadm/configure-cgroup-driver/", expect="systemd",
     ),
-    "kubeletEvictionMinMib": Row(
+    "kubeletEvictionMinMib": CheckRow(
         group="kubelet", read=_eviction_mib, right=at_least, kind=int | None, applies=(has_kubelet,),
         evidence=f"/{KUBELET_CONFIG}",
         about=about(Severity.MEDIUM, "100 MiB left of a terabyte is no margin: the kernel kills before the kubelet evicts",
                     "https://kubernetes.io/docs/concepts/scheduling-eviction/node-pressure-eviction/"),
     ),
-    "kubeletState": Row(
+    "kubeletState": CheckRow(
         group="kubelet", read=_state_policy, right=lambda seen, wanted: seen["config"] == seen["state"],
         applies=(has_kubelet,), evidence="/var/lib/kubelet/cpu_manager_state",
         about=about(Severity.CRITICAL, "at its next start the kubelet refuses a state file of another policy", _CPU,
                     "drain, stop the kubelet, remove the state file, start it"),
     ),
-    "runtimeMemlock": Row(
+    "runtimeMemlock": CheckRow(
         group="container runtime", read=_unit_limit("LimitMEMLOCK"), right=equal, expect="infinity",
         evidence="systemctl show containerd.service",
         about=about(Severity.CRITICAL, "containers inherit this limit: RDMA registration fails and NCCL uses sockets",
                     "https://github.com/NVIDIA/nvidia-container-toolkit/issues/2037",
                     "LimitMEMLOCK=infinity in a drop-in of the runtime's unit; see deviceLinks before a reload"),
     ),
-    "runtimeFilesMin": Row(
+    "runtimeFilesMin": CheckRow(
         group="container runtime", read=_unit_limit("LimitNOFILE"), right=_enough_files, kind=int | None,
         evidence="systemctl show containerd.service",
         about=about(Severity.MEDIUM, "loaders with many shards run out of files; infinity makes some daemons run out of memory",
                     "https://github.com/containerd/containerd/pull/7566", "LimitNOFILE=1048576"),
     ),
-    "runtimeGpu": Row(
+    "runtimeGpu": CheckRow(
         group="container runtime", read=_containerd(_gpu_way), right=lambda seen, wanted: bool(seen),
         evidence=f"/{_CONTAINERD}",
         about=about(Severity.CRITICAL, "the runtime knows no way to give a container a GPU", _TOOLKIT,
                     "nvidia-ctk runtime configure, or enable_cdi"),
     ),
-    "runtimeSystemdCgroup": Row(
+    "runtimeSystemdCgroup": CheckRow(
         group="container runtime", read=_containerd(_systemd_cgroup), right=equal, applies=(has_kubelet,),
         evidence=f"/{_CONTAINERD}",
         about=about(Severity.HIGH, "runtime and kubelet must use the same cgroup driver",

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from tuneagent.checks import (
-    Row,
+from tuneagent.checks.rows import (
+    CheckRow,
     about,
     at_most,
     each,
@@ -18,10 +18,10 @@ from tuneagent.checks import (
     metal,
     number,
     words_of_cmdline,
-)  # fmt: skip
-from tuneagent.cpulist import format_cpulist, parse_cpulist
-from tuneagent.model import Absent, Observation, Severity, Unreadable, Value
-from tuneagent.tunable import Facts
+)
+from tuneagent.contracts.values import Absent, Dispute, Observation, Severity, Unreadable, Value
+from tuneagent.facts.one_pass import Facts
+from tuneagent.formats.cpulist import format_cpulist, parse_cpulist
 
 _CPU = "sys/devices/system/cpu"
 
@@ -117,10 +117,10 @@ def _pods_throttled(facts: Facts) -> Observation:
     return Absent("no cgroup of pods")
 
 
-def _pressure(resource: str) -> Row:
+def _pressure(resource: str) -> CheckRow:
     high = Severity.MEDIUM
     path = f"proc/pressure/{resource}"
-    return Row(
+    return CheckRow(
         group="cpu" if resource == "cpu" else "memory",
         read=field(path, r"^some .*avg60=(\d+\.\d+)", float),
         right=at_most,
@@ -131,69 +131,73 @@ def _pressure(resource: str) -> Row:
     )  # fmt: skip
 
 
-ROWS: dict[str, Row] = {
-    "cpusOnline": Row(
+ROWS: dict[str, CheckRow] = {
+    "cpusOnline": CheckRow(
         group="cpu", read=_cpus_missing, right=equal, expect="", evidence=f"/{_CPU}/online, /{_CPU}/present",
         about=about(Severity.HIGH, "a CPU that is offline is paid for and feeds nothing",
                     "https://docs.kernel.org/core-api/cpu_hotplug.html",
                     "look at maxcpus, nr_cpus and the firmware; a static kubelet needs its state file removed after"),
     ),
-    "cpuLimitArguments": Row(
+    "cpuLimitArguments": CheckRow(
         group="kernel arguments", read=_cpu_limits, right=equal, expect=[], evidence="/proc/cmdline",
         about=about(Severity.HIGH, "maxcpus and nr_cpus hide CPUs from everyone",
                     "https://docs.kernel.org/admin-guide/kernel-parameters.html"),
     ),
-    "cpu0Housekeeping": Row(
+    "cpu0Housekeeping": CheckRow(
         group="cpu", read=_isolated_cpu_0, right=equal, expect=False, evidence=f"/{_CPU}/isolated",
         about=about(Severity.HIGH, "CPU 0 serves what cannot be moved; isolated, it stalls both sides",
                     "https://docs.kernel.org/admin-guide/kernel-parameters.html",
                     "take CPU 0 out of isolcpus or of the isolated partition"),
     ),
-    "noDomainIsolation": Row(
+    "noDomainIsolation": CheckRow(
         group="kernel arguments", read=_domain_isolation, right=equal, expect=[], evidence="/proc/cmdline",
         applies=(has_kubelet,),
         about=about(Severity.HIGH, "the kubelet takes no notice of isolcpus: pods on these CPUs are never balanced",
                     "https://docs.kernel.org/admin-guide/kernel-parameters.html",
-                    "isolate by cpuset partitions or the kubelet's static policy"),
+                    "isolate by cpuset partitions or the kubelet's static policy", dispute=Dispute(
+"TuneD's cpu-partitioning and realtime isolate by isolcpus",
+"the kernel calls that deprecated and irreversible; the kubelet takes no notice of it",
+"managed_irq alone, cpusets for the rest",
+),),
     ),
     "cpuPressureMax": _pressure("cpu"),
     "memoryPressureMax": _pressure("memory"),
-    "cpuStealMax": Row(
+    "cpuStealMax": CheckRow(
         group="cpu", read=_steal, right=at_most, kind=float | None, evidence="/proc/stat",
         about=about(Severity.HIGH, "the hypervisor gave this machine's CPU time to another",
                     "https://docs.kernel.org/filesystems/proc.html", "ask for dedicated CPUs"),
     ),
-    "cpuThrottled": Row(
+    "cpuThrottled": CheckRow(
         group="cpu", read=gathered(_throttle_files, int, "no CPU counts its throttling"), right=each, expect=0,
         evidence=f"/{_CPU}/cpu*/thermal_throttle/core_throttle_count",
         about=about(Severity.MEDIUM, "a CPU that got too hot since boot ran below its clock",
                     "https://docs.kernel.org/admin-guide/thermal/intel_powerclamp.html", "look at fans and inlet air"),
     ),
-    "microcode": Row(
+    "microcode": CheckRow(
         group="cpu", read=_microcode, right=lambda seen, wanted: len(seen) == wanted, expect=1,
         evidence="/proc/cpuinfo", applies=(metal,),
         about=about(Severity.MEDIUM, "CPUs with different microcode behave differently under the same load",
                     "https://docs.kernel.org/arch/x86/microcode.html"),
     ),
-    "podsThrottled": Row(
+    "podsThrottled": CheckRow(
         group="cpu", read=_pods_throttled, right=equal, expect=0, evidence="/sys/fs/cgroup/kubepods.slice/cpu.stat",
         applies=(has_kubelet,),
         about=about(Severity.MEDIUM, "a CPU quota stops launch threads for the rest of a period",
                     "https://kubernetes.io/docs/concepts/policy/node-resource-managers/",
                     "give GPU pods whole CPUs as Guaranteed pods, or no limit"),
     ),
-    "softnetDrops": Row(
+    "softnetDrops": CheckRow(
         group="irq", read=_softnet, right=equal, expect=0, evidence="/proc/net/softnet_stat",
         about=about(Severity.MEDIUM, "packets were dropped because a CPU could not take them up in time",
                     "https://docs.kernel.org/networking/scaling.html", "net.core.netdev_max_backlog, interrupts on more CPUs"),
     ),
-    "addressRandomization": Row(
+    "addressRandomization": CheckRow(
         group="kernel", read=number("proc/sys/kernel/randomize_va_space"), right=equal, expect=2,
         evidence="/proc/sys/kernel/randomize_va_space",
         about=about(Severity.MEDIUM, "benchmark advice that stayed: without it an exploit is easy",
                     "https://docs.kernel.org/admin-guide/sysctl/kernel.html", "kernel.randomize_va_space = 2"),
     ),
-    "cgroupV2": Row(
+    "cgroupV2": CheckRow(
         group="container runtime", read=exists("sys/fs/cgroup/cgroup.controllers", "sys/fs/cgroup"), right=equal,
         evidence="/sys/fs/cgroup/cgroup.controllers",
         about=about(Severity.MEDIUM, "cpuset partitions, pressure and swap limits of pods need the unified cgroup tree",

@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 
-from tuneagent.checks import Row, about, equal
+from tuneagent.checks.rows import CheckRow, about, equal
+from tuneagent.contracts.values import Absent, Dispute, Observation, Severity, Unreadable, Value
 from tuneagent.errors import PathMissing, ReadFailed
-from tuneagent.gpu import GpuSnapshot
-from tuneagent.model import Absent, Observation, Severity, Unreadable, Value
-from tuneagent.tunable import Facts
+from tuneagent.facts.one_pass import Facts
+from tuneagent.gpu.snapshot import GpuSnapshot
 
 NCCL_CONF = "etc/nccl.conf"
 _NCCL = "https://docs.nvidia.com/deeplearning/nccl/user-guide/docs/env.html"
@@ -105,17 +105,25 @@ def _threads(facts: Facts) -> Observation:
     return Value(faults)
 
 
-def _row(read: Callable[[Facts], Observation], severity: Severity, why: str, source: str, advice: str = "") -> Row:
-    return Row(
+def _row(
+    read: Callable[[Facts], Observation],
+    severity: Severity,
+    why: str,
+    source: str,
+    advice: str = "",
+    dispute: Dispute | None = None,
+) -> CheckRow:
+    return CheckRow(
         group="cuda/nccl environment", read=read, right=equal, expect=[], evidence=f"/{NCCL_CONF}, /proc/*/environ",
-        about=about(severity, why, source, advice or "the owner of the job changes it; tuneagent never does"),
+        about=about(severity, why, source, advice or "the owner of the job changes it; tuneagent never does", dispute),
     )  # fmt: skip
 
 
-ROWS: dict[str, Row] = {
+ROWS: dict[str, CheckRow] = {
     "noNcclDebugSettings": _row(
         _wrong(_named(_DEBUG)), Severity.HIGH,
         "left over from debugging, these take a fast path away or pin a choice that NCCL makes better", _NCCL,
+        dispute=Dispute("some guides set NCCL_ALGO and NCCL_NET_GDR_LEVEL", "NCCL's manual: not in production", "reported"),
     ),
     "noNcclDebugOutput": _row(
         _wrong(_valued("NCCL_DEBUG", "trace", "info")), Severity.LOW, "every rank writes a log line for every call", _NCCL,

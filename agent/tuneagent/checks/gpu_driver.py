@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from tuneagent.checks import (
+from tuneagent.checks.rows import (
+    CheckRow,
     Condition,
-    Row,
     about,
     arm64,
     each,
@@ -22,10 +22,10 @@ from tuneagent.checks import (
     has_systemd,
     text,
 )
+from tuneagent.contracts.values import Absent, Dispute, Observation, Setting, Severity, Unreadable, Value
 from tuneagent.errors import CommandFailed, NoSystemd
-from tuneagent.gpu import GpuSnapshot
-from tuneagent.model import Absent, Observation, Setting, Severity, Unreadable, Value
-from tuneagent.tunable import Facts
+from tuneagent.facts.one_pass import Facts
+from tuneagent.gpu.snapshot import GpuSnapshot
 
 _PARAMS = "proc/driver/nvidia/params"
 _VERSION = "proc/driver/nvidia/version"
@@ -83,8 +83,8 @@ def _option(name: str) -> Callable[[Facts], Observation]:
 
 def _option_row(
     name: str, expect: str, severity: Severity, why: str, advice: str = "", applies: tuple[Condition, ...] = ()
-) -> Row:
-    return Row(
+) -> CheckRow:
+    return CheckRow(
         group="gpu driver", read=_option(name), right=equal, expect=expect, applies=(has_nvidia_gpu, *applies),
         evidence=f"/{_PARAMS}", about=about(severity, why, _OPTIONS, advice),
     )  # fmt: skip
@@ -154,32 +154,32 @@ def _cdi_is_current(seen: Setting, wanted: Setting) -> bool:
     return bool(seen["spec"] == [seen["driver"]])
 
 
-ROWS: dict[str, Row] = {
-    "gpuCount": Row(
+ROWS: dict[str, CheckRow] = {
+    "gpuCount": CheckRow(
         group="health", read=_counts, right=lambda seen, wanted: seen["pci"] == seen["nvml"], applies=(has_nvidia_gpu,),
         evidence="/sys/bus/pci/devices, NVML",
         about=about(Severity.CRITICAL, "a GPU that is on the bus and not with the driver, or fell off it, does no work",
                     "https://docs.nvidia.com/deploy/gpu-debug-guidelines/", "dmesg; drain and reboot the node"),
     ),
-    "driverMatchesModule": Row(
+    "driverMatchesModule": CheckRow(
         group="gpu driver", read=_driver_and_module, right=lambda seen, wanted: seen["library"] == seen["module"],
         evidence="NVML, /sys/module/nvidia/version",
         about=about(Severity.CRITICAL, "a user-space driver other than the loaded module ends every CUDA start with an error",
                     "https://docs.nvidia.com/deploy/cuda-compatibility/",
                     "reload the driver or reboot after its packages were upgraded"),
     ),
-    "driverMin": Row(
+    "driverMin": CheckRow(
         group="gpu driver", read=_driver, right=lambda seen, wanted: version_of(seen) >= version_of(wanted),
         kind=str | None, evidence="NVML",
         about=about(Severity.MEDIUM, "an older driver lacks what the CUDA version in the images needs",
                     "https://docs.nvidia.com/deploy/cuda-compatibility/"),
     ),
-    "openModule": Row(
+    "openModule": CheckRow(
         group="gpu driver", read=_open_module, right=equal, applies=(has_nvidia_gpu,), evidence=f"/{_VERSION}",
         about=about(Severity.MEDIUM, "DMA-BUF and GPUDirect Storage need the open kernel module; Blackwell knows no other",
                     f"{_OPERATOR}gpu-operator-rdma.html", "install the open flavour of the driver, from Turing on"),
     ),
-    "noNouveau": Row(
+    "noNouveau": CheckRow(
         group="gpu driver", read=exists("sys/module/nouveau", "sys/module"), right=equal, expect=False,
         applies=(has_nvidia_gpu,), evidence="/sys/module/nouveau",
         about=about(Severity.CRITICAL, "nouveau holds the GPU: the NVIDIA driver cannot load",
@@ -198,38 +198,42 @@ ROWS: dict[str, Row] = {
     "messageInterrupts": _option_row("EnableMSI", "1", Severity.MEDIUM, "line interrupts are shared and slow"),
     "noTopologyOverride": _option_row("GrdmaPciTopoCheckOverride", "0", Severity.MEDIUM,
                                       "overrides the driver's judgement of the PCI topology"),
-    "coherentMemoryMode": Row(
+    "coherentMemoryMode": CheckRow(
         group="gpu driver", read=_option("CoherentGPUMemoryMode"), right=equal, kind=str | None, applies=(arm64, has_nvidia_gpu),
         evidence=f"/{_PARAMS}",
         about=about(Severity.HIGH, "with `numa` the GPU's memory appears as NUMA nodes of the host", _OPTIONS,
                     "NVreg_CoherentGPUMemoryMode=driver"),
     ),
-    "gspFirmware": Row(
+    "gspFirmware": CheckRow(
         group="gpu driver", read=_firmware, right=each, expect="on", applies=(has_nvidia_gpu,),
         evidence="/proc/driver/nvidia/gpus/*/information",
         about=about(Severity.MEDIUM, "without GSP firmware the host's CPU does the GPU's housekeeping",
-                    "https://download.nvidia.com/XFree86/Linux-x86_64/580.65.06/README/gsp.html"),
+                    "https://download.nvidia.com/XFree86/Linux-x86_64/580.65.06/README/gsp.html", dispute=Dispute(
+"off mended hangs of DCGM on T4",
+"on by default, and the open module ignores the switch",
+"reported",
+),),
     ),
-    "fabricManager": Row(
+    "fabricManager": CheckRow(
         group="gpu driver", read=_fabric_manager, right=equal, expect="active", applies=(has_nvswitch,),
         evidence="systemctl show nvidia-fabricmanager.service",
         about=about(Severity.CRITICAL, "without the fabric manager no GPU behind an NVSwitch can be used (CUDA error 802)",
                     "https://docs.nvidia.com/datacenter/tesla/fabric-manager-user-guide/",
                     "its version must equal the driver's exactly"),
     ),
-    "deviceLinks": Row(
+    "deviceLinks": CheckRow(
         group="container runtime", read=_device_links, right=equal, applies=(has_systemd, has_runtime),
         evidence="/dev/char/195:255",
         about=about(Severity.HIGH, "a reload of systemd takes the GPUs from running containers whose devices lack this link",
                     "https://github.com/NVIDIA/nvidia-container-toolkit/issues/48",
                     "nvidia-ctk system create-dev-char-symlinks --create-all, or CDI"),
     ),
-    "cdiCurrent": Row(
+    "cdiCurrent": CheckRow(
         group="container runtime", read=_cdi, right=_cdi_is_current, evidence="/etc/cdi, /var/run/cdi",
         about=about(Severity.CRITICAL, "a CDI specification of an older driver gives containers libraries that do not exist",
                     f"{_OPERATOR}cdi.html", "nvidia-ctk cdi generate"),
     ),
-    "gpuDirectStorage": Row(
+    "gpuDirectStorage": CheckRow(
         group="storage", read=text("proc/driver/nvidia-fs/stats"),
         right=lambda seen, wanted: str(seen).startswith("GDS Version"), applies=(has_nvidia_gpu,),
         evidence="/proc/driver/nvidia-fs/stats",

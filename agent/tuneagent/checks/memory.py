@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from tuneagent.checks import (
-    Row,
+from tuneagent.checks.rows import (
+    CheckRow,
     about,
     arm64,
     at_least,
@@ -19,8 +19,8 @@ from tuneagent.checks import (
     metal,
     several_nodes,
 )
-from tuneagent.model import Absent, Observation, Severity, Unreadable, Value
-from tuneagent.tunable import Facts
+from tuneagent.contracts.values import Absent, Observation, Severity, Unreadable, Value
+from tuneagent.facts.one_pass import Facts
 
 _NUMA = "https://docs.kernel.org/admin-guide/mm/numaperf.html"
 
@@ -134,70 +134,70 @@ def _edac(facts: Facts) -> Mapping[str, str]:
     return {name: f"{folder}/{name}/ue_count" for name in names}
 
 
-ROWS: dict[str, Row] = {
-    "numaMemorySpreadMax": Row(
+ROWS: dict[str, CheckRow] = {
+    "numaMemorySpreadMax": CheckRow(
         group="numa", read=_memory_spread, right=at_most, kind=float | None, applies=(several_nodes,),
         evidence="/sys/devices/system/node/node*/meminfo",
         about=about(Severity.HIGH, "a node with less memory than the others has lost a DIMM", _NUMA,
                     "compare with dmidecode and the machines beside it"),
     ),
-    "numaDistances": Row(
+    "numaDistances": CheckRow(
         group="numa", read=_distances, right=equal, expect=[], applies=(several_nodes,),
         evidence="/sys/devices/system/node/node*/distance",
         about=about(Severity.LOW, "a distance table that is not symmetric misleads every allocator", _NUMA,
                     "a firmware fault"),
     ),
-    "numaGpuNode": Row(
+    "numaGpuNode": CheckRow(
         group="numa", read=_gpu_nodes, right=equal, expect=[], applies=(has_nvidia_gpu, several_nodes, metal),
         evidence="/sys/bus/pci/devices/*/numa_node",
         about=about(Severity.HIGH, "a GPU whose node the firmware hides cannot be given near CPUs and memory",
                     "https://docs.kernel.org/PCI/sysfs-pci.html", "a firmware update; tuneagent never writes numa_node"),
     ),
-    "numaGpuNic": Row(
+    "numaGpuNic": CheckRow(
         group="numa", read=_gpus_without_nic, right=equal, expect=[], applies=(has_nvidia_gpu, several_nodes),
         evidence="/sys/bus/pci/devices/*/numa_node",
         about=about(Severity.MEDIUM, "a GPU without a NIC on its node sends all its traffic over the socket link",
                     "https://docs.nvidia.com/deeplearning/nccl/user-guide/docs/troubleshooting.html"),
     ),
-    "noMemoryOnlyNodes": Row(
+    "noMemoryOnlyNodes": CheckRow(
         group="numa", read=_memory_only_nodes, right=equal, expect=[], applies=(arm64,),
         evidence="/sys/devices/system/node",
         about=about(Severity.HIGH, "GPU memory onlined as NUMA nodes counts as the node's RAM for the kubelet",
                     "https://github.com/NVIDIA/open-gpu-kernel-modules",
                     "NVreg_CoherentGPUMemoryMode=driver, with the driver reloaded"),
     ),
-    "nodesPerPackage": Row(
+    "nodesPerPackage": CheckRow(
         group="numa", read=_nodes_per_package, right=equal, kind=int | None, evidence="/sys/devices/system/node",
         about=about(Severity.MEDIUM, "sub-NUMA clustering in the firmware halves what is local; more than 8 nodes stop the kubelet",
                     "https://kubernetes.io/docs/tasks/administer-cluster/topology-manager/", "NPS or SNC in the firmware"),
     ),
-    "numaMissMax": Row(
+    "numaMissMax": CheckRow(
         group="numa", read=_numa_miss, right=at_most, kind=float | None, applies=(several_nodes,),
         evidence="/sys/devices/system/node/node*/numastat",
         about=about(Severity.MEDIUM, "memory was taken from another node than wanted", _NUMA),
     ),
-    "pageSize": Row(
+    "pageSize": CheckRow(
         group="memory", read=_page_size, right=equal, kind=int | None, applies=(arm64,), evidence="/proc/meminfo",
         about=about(Severity.HIGH, "a 4 KiB base page on Grace costs TLB misses; 64 KiB is recommended",
                     "https://docs.nvidia.com/grace-perf-tuning-guide/os-settings.html", "a kernel built for 64 KiB pages"),
     ),
-    "hugePageSupplyMin": Row(
+    "hugePageSupplyMin": CheckRow(
         group="hugepages", read=_free_blocks, right=at_least, kind=int | None, evidence="/proc/buddyinfo",
         about=about(Severity.LOW, "memory is too broken up to give huge pages at run time",
                     "https://docs.kernel.org/admin-guide/mm/hugetlbpage.html", "reserve them at boot"),
     ),
-    "hugePagesIdleMax": Row(
+    "hugePagesIdleMax": CheckRow(
         group="hugepages", read=_unused_pages, right=at_most, kind=float | None, evidence="/proc/meminfo",
         about=about(Severity.MEDIUM, "reserved huge pages that nobody uses are memory lost to all others",
                     "https://docs.kernel.org/admin-guide/mm/hugetlbpage.html"),
     ),
-    "memoryErrors": Row(
+    "memoryErrors": CheckRow(
         group="health", read=gathered(_edac, int, "no memory controller reports errors"), right=each, expect=0,
         evidence="/sys/devices/system/edac/mc/mc*/ue_count",
         about=about(Severity.CRITICAL, "uncorrected memory errors end processes, or the machine",
                     "https://docs.kernel.org/driver-api/edac.html", "drain the node and change the DIMM"),
     ),
-    "oomKills": Row(
+    "oomKills": CheckRow(
         group="health", read=field("proc/vmstat", r"^oom_kill (\d+)$", int, "this kernel counts no kills"), right=equal,
         expect=0, evidence="/proc/vmstat",
         about=about(Severity.HIGH, "the kernel ended processes for want of memory since boot",

@@ -5,10 +5,21 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 
-from tuneagent.checks import Row, about, at_least, at_most, each, equal, exists, gathered, has_nvidia_gpu, has_rdma
+from tuneagent.checks.rows import (
+    CheckRow,
+    about,
+    at_least,
+    at_most,
+    each,
+    equal,
+    exists,
+    gathered,
+    has_nvidia_gpu,
+    has_rdma,
+)
+from tuneagent.contracts.values import Absent, Observation, Setting, Severity, Unreadable, Value
 from tuneagent.errors import CommandFailed
-from tuneagent.model import Absent, Observation, Setting, Severity, Unreadable, Value
-from tuneagent.tunable import Facts
+from tuneagent.facts.one_pass import Facts
 
 _NET = "sys/class/net"
 _IB = "sys/class/infiniband"
@@ -117,75 +128,75 @@ def _gids(facts: Facts) -> Observation:
     return gathered(_ports("gid_attrs/types/3"), str, "no port has a GID 3")(facts)
 
 
-ROWS: dict[str, Row] = {
-    "mtuMin": Row(
+ROWS: dict[str, CheckRow] = {
+    "mtuMin": CheckRow(
         group="network", read=_per_link("mtu", int), right=at_least, kind=int | None, evidence=f"/{_NET}/*/mtu",
         about=about(Severity.MEDIUM, "small frames cost a CPU per packet what jumbo frames do not",
                     "https://docs.kernel.org/networking/", "only where the whole path carries it; prove it unfragmented"),
     ),
-    "linkSpeedMin": Row(
+    "linkSpeedMin": CheckRow(
         group="network", read=_per_link("speed", int), right=at_least, kind=int | None, evidence=f"/{_NET}/*/speed",
         about=about(Severity.CRITICAL, "a link that negotiated down moves a fraction (Mbit/s)",
                     "https://docs.kernel.org/networking/ethtool-netlink.html", "cable, optics or switch port"),
     ),
-    "fullDuplex": Row(
+    "fullDuplex": CheckRow(
         group="network", read=_per_link("duplex", str), right=each, expect="full", evidence=f"/{_NET}/*/duplex",
         about=about(Severity.HIGH, "half duplex is a negotiation that failed",
                     "https://docs.kernel.org/networking/ethtool-netlink.html"),
     ),
-    "receiveErrors": Row(
+    "receiveErrors": CheckRow(
         group="network", read=_per_link("statistics/rx_crc_errors", int), right=each, expect=0,
         evidence=f"/{_NET}/*/statistics/rx_crc_errors",
         about=about(Severity.HIGH, "damaged frames are sent again, much later", _STATISTICS, "cable or optics"),
     ),
-    "receiveMissedMax": Row(
+    "receiveMissedMax": CheckRow(
         group="network", read=_per_link("statistics/rx_missed_errors", int), right=at_most, kind=int | None,
         evidence=f"/{_NET}/*/statistics/rx_missed_errors",
         about=about(Severity.MEDIUM, "the host did not take packets from the NIC in time", _STATISTICS,
                     "larger rings, more queues, interrupts on the NIC's own node"),
     ),
-    "carrierChangesMax": Row(
+    "carrierChangesMax": CheckRow(
         group="network", read=_per_link("carrier_down_count", int), right=at_most, kind=int | None,
         evidence=f"/{_NET}/*/carrier_down_count",
         about=about(Severity.HIGH, "a link that went away under load stalls every rank",
                     "https://docs.kernel.org/admin-guide/abi-testing.html"),
     ),
-    "fullRings": Row(
+    "fullRings": CheckRow(
         group="network", read=_rings, right=lambda seen, wanted: all(len(set(v.split(" of "))) == 1 for v in seen.values()),
         evidence="ethtool -g",
         about=about(Severity.LOW, "short receive rings overflow in bursts",
                     "https://docs.kernel.org/networking/ethtool-netlink.html", "ethtool -G; the link goes down for a moment"),
     ),
-    "rdmaLinkState": Row(
+    "rdmaLinkState": CheckRow(
         group="rdma", read=_port_row("state", _state), right=each, expect="ACTIVE", applies=(has_rdma,),
         evidence=f"/{_IB}/*/ports/*/state",
         about=about(Severity.CRITICAL, "a port that is down takes its rail with it",
                     "https://docs.kernel.org/infiniband/sysfs.html"),
     ),
-    "rdmaPhysicalState": Row(
+    "rdmaPhysicalState": CheckRow(
         group="rdma", read=_port_row("phys_state", _state), right=each, expect="LinkUp", applies=(has_rdma,),
         evidence=f"/{_IB}/*/ports/*/phys_state",
         about=about(Severity.CRITICAL, "no link at all on this port", "https://docs.kernel.org/infiniband/sysfs.html"),
     ),
-    "rdmaRateMin": Row(
+    "rdmaRateMin": CheckRow(
         group="rdma", read=_port_row("rate", _rate), right=at_least, kind=int | None, applies=(has_rdma,),
         evidence=f"/{_IB}/*/ports/*/rate",
         about=about(Severity.CRITICAL, "a port below its rate holds every collective back (Gbit/s)",
                     "https://docs.kernel.org/infiniband/sysfs.html"),
     ),
-    "rdmaSymbolErrors": Row(
+    "rdmaSymbolErrors": CheckRow(
         group="rdma", read=_port_row("counters/symbol_error", int), right=each, expect=0, applies=(has_rdma,),
         evidence=f"/{_IB}/*/ports/*/counters/symbol_error",
         about=about(Severity.HIGH, "signal errors are repaired by sending again",
                     "https://docs.kernel.org/infiniband/sysfs.html", "cable or optics"),
     ),
-    "rdmaLinkDownedMax": Row(
+    "rdmaLinkDownedMax": CheckRow(
         group="rdma", read=_port_row("counters/link_downed", int), right=at_most, kind=int | None, applies=(has_rdma,),
         evidence=f"/{_IB}/*/ports/*/counters/link_downed",
         about=about(Severity.HIGH, "the link was lost since the counters started",
                     "https://docs.kernel.org/infiniband/sysfs.html"),
     ),
-    "rdmaTrafficClass": Row(
+    "rdmaTrafficClass": CheckRow(
         group="rdma", right=each, kind=int | None, applies=(has_rdma,),
         read=gathered(
             lambda facts: {name: f"{_IB}/{name}/tc/1/traffic_class" for name in facts.host.files.names(_IB)},
@@ -195,19 +206,19 @@ ROWS: dict[str, Row] = {
         about=about(Severity.HIGH, "RoCE outside the lossless class collapses under congestion",
                     "https://docs.nvidia.com/networking/", "must be the fabric's own value; never guessed"),
     ),
-    "rdmaGidRoceV2": Row(
+    "rdmaGidRoceV2": CheckRow(
         group="rdma", read=_gids, right=each, expect="RoCE v2", applies=(has_rdma,),
         evidence=f"/{_IB}/*/ports/*/gid_attrs/types/3",
         about=about(Severity.HIGH, "NCCL with GID index 3 needs RoCE v2 there", _NCCL),
     ),
-    "gpuDirectRdma": Row(
+    "gpuDirectRdma": CheckRow(
         group="rdma", read=_gpudirect, right=lambda seen, wanted: bool(seen), applies=(has_nvidia_gpu, has_rdma),
         evidence="/sys/module/nvidia_peermem, /proc/driver/nvidia/version",
         about=about(Severity.CRITICAL, "without a way from NIC to GPU memory every message is copied through the host",
                     "https://docs.nvidia.com/datacenter/cloud-native/gpu-operator/latest/gpu-operator-rdma.html",
                     "the open kernel module with kernel 5.12 or later, or modprobe nvidia-peermem"),
     ),
-    "gdrcopy": Row(
+    "gdrcopy": CheckRow(
         group="rdma", read=exists("sys/module/gdrdrv", "sys/module"), right=equal, applies=(has_nvidia_gpu,),
         evidence="/sys/module/gdrdrv",
         about=about(Severity.MEDIUM, "low-latency libraries fall back to slower copies without gdrdrv",

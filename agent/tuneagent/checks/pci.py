@@ -6,8 +6,8 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import TypeVar
 
-from tuneagent.checks import (
-    Row,
+from tuneagent.checks.rows import (
+    CheckRow,
     about,
     among,
     arm64,
@@ -21,11 +21,11 @@ from tuneagent.checks import (
     words_of_cmdline,
     x86,
 )
+from tuneagent.contracts.values import Absent, Dispute, Observation, Setting, Severity, Unreadable, Value
 from tuneagent.errors import PathMissing, ReadFailed
-from tuneagent.model import Absent, Observation, Setting, Severity, Unreadable, Value
-from tuneagent.pci_config import device_control, redirects_requests
-from tuneagent.topology import PciDevice
-from tuneagent.tunable import Facts
+from tuneagent.facts.one_pass import Facts
+from tuneagent.formats.pci_config import device_control, redirects_requests
+from tuneagent.topology.picture import PciDevice
 
 T = TypeVar("T")
 _PCI = "sys/bus/pci/devices"
@@ -173,71 +173,83 @@ def _words(pattern: str) -> Callable[[Facts], Observation]:
     return read
 
 
-ROWS: dict[str, Row] = {
-    "pcieAcs": Row(
+ROWS: dict[str, CheckRow] = {
+    "pcieAcs": CheckRow(
         group="pcie/iommu", read=_access_control, right=each, expect=False, applies=(has_nvidia_gpu, metal),
         evidence="/sys/bus/pci/devices/*/config",
         about=about(Severity.CRITICAL, "ACS on a bridge above a GPU sends peer-to-peer traffic through the root complex",
-                    _NCCL, "setpci ECAP_ACS+6.w=0 on these bridges at each boot; not with tenants or GB200 data-direct"),
+                    _NCCL, "setpci ECAP_ACS+6.w=0 on these bridges at each boot; not with tenants or GB200 data-direct", dispute=Dispute(
+"NCCL: off on bare metal; 56 % to line rate measured (NCCL issue 949)",
+"without it devices are not isolated; GB200 data-direct needs a mask of its own",
+"reported on bridges above GPUs, on bare metal, and not for tenants",
+),),
     ),
-    "pcieLinkWidth": Row(
+    "pcieLinkWidth": CheckRow(
         group="pcie/iommu", read=_links, right=full_width, applies=(metal,),
         evidence="/sys/bus/pci/devices/*/current_link_width",
         about=about(Severity.HIGH, "a NIC or drive that lost lanes moves half as much", _SYSFS,
                     "width alone is judged: an idle link may rest at a lower speed"),
     ),
-    "pcieReadRequestMin": Row(
+    "pcieReadRequestMin": CheckRow(
         group="rdma", read=_control("max_read_request", _rdma_functions), right=at_least, kind=int | None,
         applies=(has_rdma, metal), evidence="/sys/bus/pci/devices/*/config",
         about=about(Severity.MEDIUM, "short read requests keep an RDMA NIC below its line rate",
                     "https://docs.nvidia.com/networking/", "setpci CAP_EXP+8.w; lost at reboot and reset"),
     ),
-    "pcieRelaxedOrdering": Row(
+    "pcieRelaxedOrdering": CheckRow(
         group="rdma", read=_control("relaxed_ordering", _rdma_functions), right=each, applies=(has_rdma, metal),
         evidence="/sys/bus/pci/devices/*/config",
         about=about(Severity.HIGH, "strict ordering halves an RDMA NIC on EPYC, arm64 and far nodes",
                     "https://docs.nvidia.com/deeplearning/nccl/user-guide/docs/env.html", "mlxconfig PCI_WR_ORDERING=1"),
     ),
-    "pciePayloadMin": Row(
+    "pciePayloadMin": CheckRow(
         group="pcie/iommu", read=_control("max_payload", _gpus_and_nics), right=at_least, kind=int | None,
         applies=(metal,), evidence="/sys/bus/pci/devices/*/config",
         about=about(Severity.MEDIUM, "a payload of 128 bytes spends the link on headers",
                     "https://docs.kernel.org/admin-guide/kernel-parameters.html", "pci=pcie_bus_perf, or the firmware"),
     ),
-    "pcieFatalErrors": Row(
+    "pcieFatalErrors": CheckRow(
         group="pcie/iommu", read=gathered(_error_files("fatal"), _total, "no device counts errors"), right=each, expect=0,
         evidence="/sys/bus/pci/devices/*/aer_dev_fatal",
         about=about(Severity.CRITICAL, "a fatal link error ended what was under way",
                     "https://docs.kernel.org/PCI/pcieaer-howto.html", "reseat; replace if it comes again"),
     ),
-    "pcieNonfatalErrors": Row(
+    "pcieNonfatalErrors": CheckRow(
         group="pcie/iommu", read=gathered(_error_files("nonfatal"), _total, "no device counts errors"), right=each,
         expect=0, evidence="/sys/bus/pci/devices/*/aer_dev_nonfatal",
         about=about(Severity.HIGH, "errors that the link did not repair by itself",
                     "https://docs.kernel.org/PCI/pcieaer-howto.html"),
     ),
-    "iommuMode": Row(
+    "iommuMode": CheckRow(
         group="pcie/iommu", read=_iommu, right=among, kind=tuple[str, ...], applies=(has_nvidia_gpu, metal, x86),
         evidence="/sys/bus/pci/devices/*/iommu_group/type",
         about=about(Severity.HIGH, "translated DMA costs on x86; Grace wants it, and beyond 255 CPUs off loses CPUs",
-                    "https://docs.nvidia.com/gpudirect-storage/best-practices-guide/", "iommu=pt on x86"),
+                    "https://docs.nvidia.com/gpudirect-storage/best-practices-guide/", "iommu=pt on x86", dispute=Dispute(
+"GPUDirect Storage: off gives the best results on x86",
+"AMD: pt, since off loses CPUs above 255; Grace and virtual machines need it on",
+"identity or off on x86, translated on Grace, never one value for all",
+),),
     ),
-    "iommuTranslated": Row(
+    "iommuTranslated": CheckRow(
         group="pcie/iommu", read=_iommu, right=among, expect=["DMA", "DMA-FQ"], applies=(has_nvidia_gpu, metal, arm64),
         evidence="/sys/bus/pci/devices/*/iommu_group/type",
         about=about(Severity.HIGH, "Grace wants the IOMMU on and translating; passed through, GPUDirect Storage fails",
                     "https://docs.nvidia.com/gpudirect-storage/best-practices-guide/", "no iommu.passthrough=1"),
     ),
-    "pcieErrorReporting": Row(
+    "pcieErrorReporting": CheckRow(
         group="kernel arguments", read=_words(r"pci=(.*,)?noaer(,.*)?"), right=equal, expect=[],
         evidence="/proc/cmdline",
         about=about(Severity.LOW, "with pci=noaer link errors pass unseen",
                     "https://docs.kernel.org/admin-guide/kernel-parameters.html"),
     ),
-    "mitigations": Row(
+    "mitigations": CheckRow(
         group="kernel arguments", read=_words(r"mitigations=off|nopti|nospectre_v[12]|spectre_v2=off|mds=off"), right=equal,
         expect=[], evidence="/proc/cmdline",
         about=about(Severity.HIGH, "switched off, one tenant reads another's memory; no gain for GPU work was measured",
-                    "https://docs.kernel.org/admin-guide/hw-vuln/", "a decision for security, not for tuning"),
+                    "https://docs.kernel.org/admin-guide/hw-vuln/", "a decision for security, not for tuning", dispute=Dispute(
+"folklore: off is faster",
+"no slow-down was measured in TensorFlow and Caffe jobs; tenants can read each other",
+"never changed, reported when off",
+),),
     ),
 }  # fmt: skip

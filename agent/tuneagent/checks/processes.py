@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from tuneagent.checks import Row, about, at_least, at_most
 from tuneagent.checks.environment import gpu_pids
+from tuneagent.checks.rows import CheckRow, about, at_least, at_most
+from tuneagent.contracts.values import Absent, Observation, Severity, Unreadable, Value
 from tuneagent.errors import ReadFailed
-from tuneagent.model import Absent, Observation, Severity, Unreadable, Value
-from tuneagent.tunable import Facts
+from tuneagent.facts.one_pass import Facts
 
 # Less than this a thread has not run long enough for its waiting to say anything.
 _RAN_ENOUGH_NS = 1_000_000_000
@@ -44,15 +44,15 @@ def _run_delay(facts: Facts, pid: int) -> int | None:
     return round(100 * waited / (ran + waited)) if ran + waited >= _RAN_ENOUGH_NS else None
 
 
-ROWS: dict[str, Row] = {
-    "jobSharedMemoryMin": Row(
+ROWS: dict[str, CheckRow] = {
+    "jobSharedMemoryMin": CheckRow(
         group="container runtime", read=_of_each(lambda facts, pid: facts.host.processes.shared_memory(pid)), right=at_least, kind=int | None,
         evidence="statvfs of /proc/<pid>/root/dev/shm",
         about=about(Severity.HIGH, "data loaders and NCCL pass batches through /dev/shm; a container's default of 64 MiB ends them with a bus error",
                     "https://docs.nvidia.com/deeplearning/nccl/user-guide/docs/troubleshooting.html",
                     "an emptyDir with medium Memory at /dev/shm, or --shm-size"),
     ),
-    "jobRunDelayMaxPercent": Row(
+    "jobRunDelayMaxPercent": CheckRow(
         group="cpu", read=_of_each(_run_delay), right=at_most, kind=int | None, evidence="/proc/<pid>/schedstat",
         about=about(Severity.MEDIUM, "a thread that waits for its CPU launches nothing meanwhile; the limit is ours, no source names one",
                     "https://docs.kernel.org/scheduler/sched-stats.html", "`tuneagent run`, and CPUs that no one else may use"),

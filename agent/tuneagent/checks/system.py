@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 
-from tuneagent.checks import Row, about, among, at_least, command, each, equal, gathered, has_nvidia_gpu, text
+from tuneagent.checks.rows import CheckRow, about, among, at_least, command, each, equal, gathered, has_nvidia_gpu, text
+from tuneagent.contracts.values import Absent, Dispute, Observation, Severity, Unreadable, Value
 from tuneagent.errors import CommandFailed, ReadFailed
-from tuneagent.model import Absent, Observation, Severity, Unreadable, Value
-from tuneagent.tunable import Facts
+from tuneagent.facts.one_pass import Facts
 
 # Xids after which NVIDIA's and Azure's fleet checks take a node out of service.
 FATAL_XIDS = frozenset((48, 56, 57, 58, 62, 63, 64, 65, 68, 69, 73, 74, 79, 80, 81, 92, 119, 120))
@@ -28,8 +28,6 @@ MANAGERS = {
     "var/lib/waagent": "Azure guest agent",
     "etc/slurm/slurm.conf": "Slurm",
 }
-
-
 _LIMIT_LINES = {
     "memlock": "Max locked memory",
     "nofile": "Max open files",
@@ -169,8 +167,8 @@ def _status(content: str) -> str:
     return "suspended" if content in ("suspended", "suspending") else "active"
 
 
-ROWS: dict[str, Row] = {
-    "memlock": Row(
+ROWS: dict[str, CheckRow] = {
+    "memlock": CheckRow(
         group="services/time/limits", read=lambda facts: service_limit(facts, "memlock"),
         right=lambda seen, wanted: seen == {"unlimited": "infinity"}.get(wanted, wanted), kind=str | None,
         evidence="systemctl show --property=DefaultLimitMEMLOCK, /proc/1/limits",
@@ -178,75 +176,79 @@ ROWS: dict[str, Row] = {
                     "https://docs.nvidia.com/deeplearning/nccl/user-guide/docs/troubleshooting.html",
                     "the tunable `limits` sets it for the next boot; containers take it from their runtime's unit"),
     ),
-    "clocksource": Row(
+    "clocksource": CheckRow(
         group="services/time/limits", read=text(_CLOCK), right=among, kind=tuple[str, ...], evidence=f"/{_CLOCK}",
         about=about(Severity.MEDIUM, "a slow clock source makes every time stamp a system call or a VM exit",
                     "https://docs.kernel.org/timers/timekeeping.html"),
     ),
-    "timeSynchronized": Row(
+    "timeSynchronized": CheckRow(
         group="services/time/limits", read=command(["timedatectl", "show", "--property=NTPSynchronized"], _synchronized),
         right=equal, expect="yes", evidence="timedatectl show",
         about=about(Severity.MEDIUM, "clocks that drift apart break traces across nodes, and certificates",
                     "https://www.freedesktop.org/software/systemd/man/latest/timedatectl.html"),
     ),
-    "noSwap": Row(
+    "noSwap": CheckRow(
         group="memory", read=swap_devices, right=equal, expect=[], evidence="/proc/swaps",
         about=about(Severity.HIGH, "a swapped page in the path that feeds a GPU stalls it for milliseconds",
-                    "https://docs.kernel.org/admin-guide/sysctl/vm.html", "swapoff, and the line out of /etc/fstab"),
+                    "https://docs.kernel.org/admin-guide/sysctl/vm.html", "swapoff, and the line out of /etc/fstab", dispute=Dispute(
+"fleet checks want none",
+"Kubernetes has LimitedSwap, GKE offers it against OOM kills",
+"none for GPU nodes; the policy of pods is the kubelet's",
+),),
     ),
-    "otherManagers": Row(
+    "otherManagers": CheckRow(
         group="services/time/limits", read=_managers, right=lambda seen, wanted: not set(seen) - {"kubelet", *(wanted or ())},
         kind=tuple[str, ...], evidence="/run, /etc",
         about=about(Severity.HIGH, "two programs that write the same setting take turns, and the last one wins",
                     "https://github.com/redhat-performance/tuned", "give each setting one owner; name those that stay"),
     ),
-    "newestKernel": Row(
+    "newestKernel": CheckRow(
         group="health", read=_newest_kernel, right=lambda seen, wanted: seen["running"] == seen["newest"],
         evidence="/boot, /proc/sys/kernel/osrelease",
         about=about(Severity.LOW, "a newer kernel is installed: the next reboot changes more than was planned",
                     "https://docs.kernel.org/admin-guide/"),
     ),
-    "noFatalXid": Row(
+    "noFatalXid": CheckRow(
         group="health", read=command(["dmesg", "--level=emerg,alert,crit,err,warn", "--notime"], _xids),
         right=equal, expect=[], applies=(has_nvidia_gpu,), evidence="dmesg",
         about=about(Severity.CRITICAL, "the driver reported a fault of a GPU since boot",
                     "https://docs.nvidia.com/deploy/xid-errors/", "drain the node; the Xid catalogue says what then"),
     ),
-    "noFatalSxid": Row(
+    "noFatalSxid": CheckRow(
         group="health", read=command(["dmesg", "--level=emerg,alert,crit,err,warn", "--notime"], _switch_errors),
         right=equal, expect=[], applies=(has_nvidia_gpu,), evidence="dmesg",
         about=about(Severity.CRITICAL, "an NVSwitch reported a fatal error",
                     "https://docs.nvidia.com/datacenter/tesla/fabric-manager-user-guide/"),
     ),
-    "noMachineChecks": Row(
+    "noMachineChecks": CheckRow(
         group="health", read=command(["dmesg", "--level=emerg,alert,crit,err,warn", "--notime"], _machine_checks),
         right=equal, expect=0, evidence="dmesg",
         about=about(Severity.HIGH, "the CPU or its memory reported an error since boot",
                     "https://docs.kernel.org/admin-guide/ras/"),
     ),
-    "noAccessTimes": Row(
+    "noAccessTimes": CheckRow(
         group="storage", read=_mounts, right=equal, expect=[], evidence="/proc/mounts",
         about=about(Severity.LOW, "reading a data set writes access times to it",
                     "https://man7.org/linux/man-pages/man8/mount.8.html", "mount with noatime"),
     ),
-    "nfsConnectionsMin": Row(
+    "nfsConnectionsMin": CheckRow(
         group="storage", read=_nfs, right=at_least, kind=int | None,
         evidence="/proc/mounts",
         about=about(Severity.MEDIUM, "one TCP connection bounds what an NFS mount can read",
                     "https://man7.org/linux/man-pages/man5/nfs.5.html", "mount with nconnect=8 or more"),
     ),
-    "nvmeCount": Row(
+    "nvmeCount": CheckRow(
         group="storage", read=_drives, right=equal, kind=int | None, evidence="/sys/bus/pci/devices",
         about=about(Severity.MEDIUM, "a drive that does not answer is missing from the stripe",
                     "https://docs.kernel.org/PCI/sysfs-pci.html"),
     ),
-    "devicesAwake": Row(
+    "devicesAwake": CheckRow(
         group="pcie/iommu", read=_runtime_pm, right=each, expect="active",
         evidence="/sys/bus/pci/devices/*/power/runtime_status",
         about=about(Severity.MEDIUM, "a suspended device wakes on the first use, milliseconds later",
                     "https://docs.kernel.org/power/runtime_pm.html", "the tunable `pciPower` keeps them on"),
     ),
-    "lockdown": Row(
+    "lockdown": CheckRow(
         group="kernel", read=text("sys/kernel/security/lockdown"),
         right=lambda seen, wanted: "[none]" in str(seen), evidence="/sys/kernel/security/lockdown",
         about=about(Severity.INFO, "a locked-down kernel refuses PCI and MSR writes: setpci advice does not work here",

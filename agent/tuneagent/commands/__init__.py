@@ -1,1 +1,5 @@
-"""Commands of `tuneagent`. No logic: each asks the session and prints one view of the answer."""
+"""The command line: options in, one call, one view out.
+
+May import: every other room.
+Never: logic.
+"""

@@ -9,7 +9,7 @@ import click
 from tuneagent.commands.options import FILE
 from tuneagent.commands.settings import Settings, load_profile
 from tuneagent.errors import UsageError
-from tuneagent.host import live_host
+from tuneagent.host.machine import live_host
 
 
 @click.command(context_settings={"ignore_unknown_options": True})
@@ -20,10 +20,10 @@ from tuneagent.host import live_host
 @click.pass_obj
 def run(settings: Settings, gpu: str, cpus: str, memory: str, command: tuple[str, ...]) -> None:
     """Run COMMAND on the CPUs and memory next to its GPU."""
-    from tuneagent.gpu import read_gpus
+    from tuneagent.gpu.ask import read_gpus
     from tuneagent.host.processes import bind_self, environment, own_cpus, replace_self
-    from tuneagent.launch import RANK_VARIABLES, VISIBLE, bind, choose_gpu, rank_of, share_of
-    from tuneagent.topology_read import read_topology
+    from tuneagent.jobs.launch import RANK_VARIABLES, VISIBLE, bind, choose_gpu, rank_of, share_of
+    from tuneagent.topology.read import read_topology
 
     if settings.root or settings.capture:
         raise UsageError("run works on this machine only")
@@ -54,12 +54,14 @@ def run(settings: Settings, gpu: str, cpus: str, memory: str, command: tuple[str
 @click.pass_obj
 def daemon(settings: Settings, file: str | None, node: str | None, interval: int, metrics: str) -> None:
     """Check again and again; repair drift where the profile says `drift: repair`."""
-    from tuneagent.daemon import serve_cluster, serve_file
-
     if (file is None) == (node is None):
         raise UsageError("give either -f FILE or --node NAME")
     host_session = settings.session(None, None, writing=True, is_strict=False)
     if file is not None:
+        from tuneagent.node.standalone import serve_file
+
         path = file
         sys.exit(serve_file(host_session, lambda: load_profile(path, None), interval, metrics))
+    from tuneagent.node.cluster_agent import serve_cluster
+
     sys.exit(serve_cluster(host_session, str(node), interval, metrics))

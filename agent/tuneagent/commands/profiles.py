@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import click
 
 from tuneagent.commands.options import FILE
 from tuneagent.commands.settings import Settings, load_profile, read_profile
-from tuneagent.errors import UsageError
-from tuneagent.tuning_profile import Profile, builtin, builtin_names, nearest, parse
-from tuneagent.yaml_document import load_yaml
+from tuneagent.errors import UsageError, nearest
+from tuneagent.formats.yaml_document import load_yaml
+from tuneagent.host import paths
+from tuneagent.profile_files.document import Profile, parse
+from tuneagent.profile_files.resolve import builtin, builtin_names
 
 
 @click.group()
@@ -52,10 +52,10 @@ def profile_import() -> None:
 @click.pass_obj
 def profile_import_tuned(settings: Settings, folder: str) -> None:
     """Print a TuneD profile as one of ours; lines without a counterpart follow as comments."""
+    from tuneagent.interop.tuned import convert
     from tuneagent.report.reference import imported_text
-    from tuneagent.tuned_import import convert
 
-    path = folder if settings.root else str(Path(folder).absolute())
+    path = folder if settings.root else paths.absolute(folder)
     imported = convert(settings.host(), path)
     click.echo(imported_text(imported), nl=False)
     click.echo(f"{len(imported.left)} lines have no counterpart", err=True)
@@ -65,7 +65,7 @@ def profile_import_tuned(settings: Settings, folder: str) -> None:
 @click.argument("file")
 def profile_check(file: str) -> None:
     """Find every fault of a profile file."""
-    from tuneagent.tunables import checked, registry
+    from tuneagent.tunables.registry import checked, registry
 
     found = checked(load_yaml(read_profile(file), file), file, registry())[1]
     click.echo(f"{file}: profile {found.name}, revision {found.revision}, is valid")

@@ -4,24 +4,27 @@ from __future__ import annotations
 
 import contextlib
 import sys
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any, NoReturn
 
 import click
 import msgspec
 
-from tuneagent.errors import TuneError, UsageError
-from tuneagent.host import Files, Host, live_host, pod_host, tree_host
-from tuneagent.model import SCHEMA_REPORT, Report
-from tuneagent.session import STATE_FOLDER, Session
-from tuneagent.tuning_profile import Profile, builtin, builtin_names, nearest, parse, resolve
-from tuneagent.yaml_document import load_yaml
+from tuneagent.contracts.report import SCHEMA_REPORT, Report
+from tuneagent.engine.host_tuner import STATE_FOLDER, HostTuner
+from tuneagent.errors import TuneError, UsageError, nearest
+from tuneagent.formats.yaml_document import load_yaml
+from tuneagent.host import paths
+from tuneagent.host.files import Files
+from tuneagent.host.machine import Host, live_host, pod_host, tree_host
+from tuneagent.profile_files.document import Profile, parse
+from tuneagent.profile_files.resolve import builtin, builtin_names
+from tuneagent.tunables.registry import registry, resolved
 
 EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
 PROFILE_LIMIT_BYTES = 1024 * 1024
+REPORT_LIMIT_BYTES = 256 * 1024 * 1024
 
 
 @dataclass
@@ -38,43 +41,44 @@ class Settings:
     def host(self, *, writing: bool = False) -> Host:
         """The host that the options mean."""
         if self.capture is not None:
-            if not Path(self.capture).is_file():
+            if not paths.is_file(self.capture):
                 raise UsageError(f"--capture {self.capture}: no such file")
             if writing:
                 raise UsageError("a capture is read only")
-            from tuneagent.capture import unpack
+            from tuneagent.share.capture import unpack
 
-            folder = self.stack.enter_context(tempfile.TemporaryDirectory(prefix="tuneagent-"))
+            folder = self.stack.enter_context(paths.temporary_folder())
             return unpack(self.capture, folder)
         if self.root is not None:
-            if not Path(self.root).is_dir():
+            if not paths.is_folder(self.root):
                 raise UsageError(f"--root {self.root}: no such folder")
             return tree_host(self.root)
         return pod_host(self.host_root, self.host_pid) if self.host_root else live_host()
 
     def session(
         self, file: str | None = None, name: str | None = None, *, writing: bool = False, is_strict: bool = True
-    ) -> Session:
+    ) -> HostTuner:
         """Host, state folder and resolved profile."""
         host = self.host(writing=writing)
         profile = load_profile(file, name)
         if self.state_dir is not None:
-            folder = str(Path(self.state_dir).absolute())
-            return Session(host, Files("/"), folder, profile, is_strict=is_strict)
-        return Session(host, host.files, STATE_FOLDER, profile, is_strict=is_strict)
+            folder = paths.absolute(self.state_dir)
+            return HostTuner(host, Files("/"), folder, profile, is_strict=is_strict)
+        return HostTuner(host, host.files, STATE_FOLDER, profile, is_strict=is_strict)
 
     def report_of(self, place: str, file: str | None, name: str | None) -> Report:
         """Report of a machine named on the command line: `live`, a folder, a capture, or a report of ours."""
         if place == "live":
             return replace(self, root=None, capture=None).session(file, name).audit()
-        if Path(place).is_dir():
+        if paths.is_folder(place):
             return replace(self, root=place, capture=None).session(file, name).audit()
-        if not Path(place).is_file():
+        if not paths.is_file(place):
             raise UsageError(f"{place}: neither `live`, a folder, a capture nor a report")
-        if Path(place).read_bytes()[:2] == b"\x1f\x8b":
+        data = paths.read_whole(place, REPORT_LIMIT_BYTES)
+        if data[:2] == b"\x1f\x8b":
             return replace(self, root=None, capture=place).session(file, name).audit()
         try:
-            report = msgspec.json.decode(Path(place).read_bytes(), type=Report)
+            report = msgspec.json.decode(data, type=Report)
         except msgspec.MsgspecError as error:
             raise UsageError(f"{place}: no report of tuneagent: {error}") from None
         if report.schema != SCHEMA_REPORT:
@@ -90,8 +94,8 @@ def load_profile(file: str | None, name: str | None) -> Profile:
         found = builtin("generic" if name is None else name)
         if found is None:
             raise UsageError(f"no built-in profile {name!r}{nearest(name or '', builtin_names())}")
-        return resolve(found)
-    return resolve(parse(load_yaml(read_profile(file), file), file))
+        return resolved(found, registry())
+    return resolved(parse(load_yaml(read_profile(file), file), file), registry())
 
 
 def read_profile(file: str) -> str:
@@ -100,10 +104,10 @@ def read_profile(file: str) -> str:
             if sys.stdin is None:
                 raise UsageError("standard input is closed")
             return sys.stdin.buffer.read(PROFILE_LIMIT_BYTES + 1).decode()
-        path = Path(file).absolute()
-        if path.exists() and not path.is_file():
+        path = paths.absolute(file)
+        if paths.exists(path) and not paths.is_file(path):
             raise UsageError(f"{file}: not a regular file; `-f -` reads standard input")
-        return Files("/").read(str(path))
+        return Files("/").read(path)
     except OSError as error:
         raise UsageError(f"{file}: {error.strerror}") from None
     except UnicodeDecodeError:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from tuneagent.facts.one_pass import Facts
 from tuneagent.persist import grub, grubby
-from tuneagent.tunable import DropIn, Facts
+from tuneagent.persist.drop_in import DropIn
 
 # A sign of another way to boot, and what its owner has to do.
 _BY_HAND = (

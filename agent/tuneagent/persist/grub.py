@@ -7,9 +7,10 @@ import shlex
 from collections.abc import Mapping
 
 from tuneagent.errors import PathMissing, ReadFailed
-from tuneagent.pattern import pattern
-from tuneagent.persist import HEADER, folder_impossible
-from tuneagent.tunable import Facts
+from tuneagent.facts.one_pass import Facts
+from tuneagent.formats.lazy_regex import pattern
+from tuneagent.persist.folders import folder_impossible
+from tuneagent.persist.own_files import HEADER
 
 OWN_NAME = "zz-tuneagent.cfg"
 GRUB_CONFIGS = ("boot/grub/grub.cfg", "boot/grub2/grub.cfg")

@@ -9,10 +9,11 @@ import re
 from collections.abc import Mapping
 
 from tuneagent.errors import PathMissing, ReadFailed
-from tuneagent.pattern import pattern
-from tuneagent.persist import HEADER, folder_impossible, noted, read_notes
+from tuneagent.facts.one_pass import Facts
+from tuneagent.formats.lazy_regex import pattern
+from tuneagent.persist.folders import folder_impossible
 from tuneagent.persist.grub import split_line, values_of
-from tuneagent.tunable import Facts
+from tuneagent.persist.own_files import HEADER, noted, read_notes
 
 ENTRIES = "boot/loader/entries"
 _ENVIRONMENTS = ("boot/grub2/grubenv", "boot/grub/grubenv", "boot/efi/EFI/redhat/grubenv")

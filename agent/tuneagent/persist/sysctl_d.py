@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from tuneagent.errors import PathMissing, ReadFailed
-from tuneagent.host import Host
-from tuneagent.pattern import pattern
-from tuneagent.persist import HEADER, by_precedence, folder_impossible
-from tuneagent.tunable import Facts
+from tuneagent.facts.one_pass import Facts
+from tuneagent.formats.lazy_regex import pattern
+from tuneagent.host.machine import Host
+from tuneagent.persist.folders import by_precedence, folder_impossible
+from tuneagent.persist.own_files import HEADER
 
 # Folders in order of precedence: a file name in an earlier one hides the same name in a later one.
 FOLDERS = ("etc/sysctl.d", "run/sysctl.d", "usr/local/lib/sysctl.d", "usr/lib/sysctl.d", "lib/sysctl.d")
@@ -24,7 +25,7 @@ _EXCLUSION = pattern(r"-\s*([^\s=]+)\s*\Z")
 
 
 @dataclass(frozen=True)
-class Setting:
+class BootSetting:
     """What a file says of a key."""
 
     value: str
@@ -72,7 +73,7 @@ def number(text: str) -> int | None:
     return int(match.group(1) + digits, base)
 
 
-def at_boot(facts: Facts, key: str) -> list[Setting]:
+def at_boot(facts: Facts, key: str) -> list[BootSetting]:
     """What the files say of a key, in the order in which the boot applies it. Raises ReadFailed.
 
     A line with wildcards counts where no line names the key itself (sysctl.d(5)).
@@ -99,14 +100,14 @@ def covers(glob: str, key: str) -> bool:
     return False
 
 
-def without_ours(settings: Sequence[Setting]) -> Setting | None:
+def without_ours(settings: Sequence[BootSetting]) -> BootSetting | None:
     """What the boot would set if our file were not there."""
     return next((setting for setting in reversed(settings) if setting.file != f"/{SysctlD.path}"), None)
 
 
-def all_settings(host: Host) -> dict[str, list[Setting]]:
+def all_settings(host: Host) -> dict[str, list[BootSetting]]:
     """For each key what the files say of it, in the order in which the boot applies them. Raises ReadFailed."""
-    found: dict[str, list[Setting]] = {}
+    found: dict[str, list[BootSetting]] = {}
     order = 0
     for path in by_precedence(host, FOLDERS):
         try:
@@ -124,7 +125,7 @@ def all_settings(host: Host) -> dict[str, list[Setting]]:
             before = found.get(key, [])
             # The same value once more leaves the line where it is.
             place = before[-1].order if before and before[-1].value == value else order
-            found[key] = [] if value is None else [*before, Setting(value, "/" + path, place)]
+            found[key] = [] if value is None else [*before, BootSetting(value, "/" + path, place)]
     return found
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from tuneagent.persist import OwnFiles, by_precedence
-from tuneagent.tunable import Facts
+from tuneagent.facts.one_pass import Facts
+from tuneagent.persist.folders import by_precedence
+from tuneagent.persist.own_files import OwnFiles
 
 OWN_NAME = "zz-tuneagent.conf"
 SLICES = ("system.slice", "user.slice", "machine.slice", "init.scope")

@@ -6,11 +6,12 @@ import fnmatch
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from tuneagent.contracts.values import Absent, Observation, Reading, Setting, Unreadable, Value
 from tuneagent.errors import PathMissing, ReadFailed
-from tuneagent.host import Host
-from tuneagent.model import Absent, Observation, Reading, Setting, Unreadable, Value
-from tuneagent.persist import HEADER, by_precedence, folder_impossible
-from tuneagent.tunable import Facts
+from tuneagent.facts.one_pass import Facts
+from tuneagent.host.machine import Host
+from tuneagent.persist.folders import by_precedence, folder_impossible
+from tuneagent.persist.own_files import HEADER
 
 FOLDERS = ("etc/tmpfiles.d", "run/tmpfiles.d", "usr/local/lib/tmpfiles.d", "usr/lib/tmpfiles.d")
 # The first line for a path wins, in the order of file names: ours must sort before everything.

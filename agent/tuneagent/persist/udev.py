@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from tuneagent.contracts.values import Absent, Observation, Reading, Setting, Unreadable, Value
 from tuneagent.errors import ReadFailed
-from tuneagent.model import Absent, Observation, Reading, Setting, Unreadable, Value
-from tuneagent.pattern import pattern
-from tuneagent.persist import OwnFiles
-from tuneagent.tunable import Facts
+from tuneagent.facts.one_pass import Facts
+from tuneagent.formats.lazy_regex import pattern
+from tuneagent.persist.own_files import OwnFiles
 
 OWN_NAME = "99-zz-tuneagent.rules"
 FOLDERS = ("etc/udev/rules.d", "run/udev/rules.d", "usr/lib/udev/rules.d", "lib/udev/rules.d")

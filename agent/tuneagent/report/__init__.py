@@ -1,1 +1,5 @@
-"""Views of one Report: text, JSON, metrics."""
+"""Views of one report, plan or journal: text, JUnit, Prometheus, reference pages.
+
+May import: engine, interop, share and what is below them, for their types.
+Never: reads a host.
+"""

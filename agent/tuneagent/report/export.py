@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from xml.sax.saxutils import escape, quoteattr
 
-from tuneagent.model import Finding, Report, Verdict
-from tuneagent.pattern import pattern
+from tuneagent.contracts.report import Finding, Report, Verdict
+from tuneagent.formats.lazy_regex import pattern
+from tuneagent.report.terminal import clean
 from tuneagent.report.text import plain, shown
-from tuneagent.session import clean
 
 _FAILURES = (Verdict.DRIFTED, Verdict.PENDING, Verdict.CONFLICT)
 # Not allowed in XML 1.0.

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 
-from tuneagent.errors import UsageError
-from tuneagent.journal import Held, Key, Record
-from tuneagent.model import Report
+from tuneagent.contracts.journal import Record
+from tuneagent.contracts.report import Report
+from tuneagent.engine.applied_settings import AppliedSetting, Key
+from tuneagent.errors import UsageError, nearest
+from tuneagent.profile_files.document import Profile
 from tuneagent.report.text import shown, table
-from tuneagent.tuning_profile import Profile, nearest
 
 
 def _time(seconds: float) -> str:
@@ -42,7 +43,7 @@ def journal_text(records: Sequence[Record], columns: int | None = None) -> str:
     return table(("time", "step", "tunable", "subject", "profile", ""), rows, columns)
 
 
-def why_text(subject: str, report: Report, held: Mapping[Key, Held], profile: Profile) -> str:
+def why_text(subject: str, report: Report, held: Mapping[Key, AppliedSetting], profile: Profile) -> str:
     """Everything known of one subject. Raises UsageError for one that the profile is not about."""
     known = {finding.subject for finding in report.findings} | {key[1] for key in held}
     wanted = subject if subject in known else f"key:{subject}"

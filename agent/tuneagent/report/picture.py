@@ -5,9 +5,9 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Mapping
 
-from tuneagent.cpulist import parse_cpulist
-from tuneagent.report.text import width
-from tuneagent.topology import NumaNode, PciDevice, Topology
+from tuneagent.formats.cpulist import parse_cpulist
+from tuneagent.host.terminal import width
+from tuneagent.topology.picture import NumaNode, PciDevice, Topology
 
 # More cores than this are told as a list, not drawn one by one.
 _DRAWN_CORES = 64

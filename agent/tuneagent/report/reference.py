@@ -11,12 +11,13 @@ from typing import Any
 import msgspec
 import yaml
 
-from tuneagent.disputes import DISPUTES
-from tuneagent.model import About
-from tuneagent.report.text import table, width
-from tuneagent.tunable import Tunable
-from tuneagent.tuned_import import Imported
-from tuneagent.tuning_profile import API_VERSION, KIND, Profile, ProfileSpec
+from tuneagent.contracts.tuning_profile import API_VERSION, KIND, ProfileSpec
+from tuneagent.contracts.values import About
+from tuneagent.host.terminal import width
+from tuneagent.interop.tuned import Imported
+from tuneagent.profile_files.document import Profile
+from tuneagent.report.text import table
+from tuneagent.tunables.base import Tunable
 
 
 def _persistence(tunable: Tunable[Any]) -> str:
@@ -66,7 +67,7 @@ def explain_text(tunable: Tunable[Any]) -> str:
     )
     if rows:
         lines += _listed("rows", list(rows))
-    return "\n".join([*lines, *_dispute(tunable.name)])
+    return "\n".join([*lines, *_dispute(about)])
 
 
 def _listed(name: str, words: list[str]) -> list[str]:
@@ -88,14 +89,14 @@ def row_text(name: str, tunable: str, about: About) -> str:
     ]
     lines += [f"  note        {about.advice}"] if about.advice else []
     lines += [f"  source      {source}" for source in about.sources]
-    return "\n".join([*lines, *_dispute(name)])
+    return "\n".join([*lines, *_dispute(about)])
 
 
-def _dispute(name: str) -> list[str]:
-    if name not in DISPUTES:
+def _dispute(about: About) -> list[str]:
+    found = about.dispute
+    if found is None:
         return []
-    one, other, ours = DISPUTES[name]
-    return [f"  disputed    {one}", f"  against     {other}", f"  our rule    {ours}"]
+    return [f"  disputed    {found.one}", f"  against     {found.other}", f"  our rule    {found.rule}"]
 
 
 def reference_markdown(registry: Mapping[str, Tunable[Any]]) -> str:
@@ -111,7 +112,7 @@ def profile_fields() -> dict[str, str]:
     """What each field of a profile's spec means, by its name; those of `rollout` too."""
     schema = msgspec.json.schema(ProfileSpec)["$defs"]
     found: dict[str, str] = {}
-    for kind, prefix in (("ProfileSpec", ""), ("Rollout", "rollout."), ("Drain", "rollout.drain.")):
+    for kind, prefix in (("ProfileSpec", ""), ("RolloutSpec", "rollout."), ("Drain", "rollout.drain.")):
         for name, field in schema[kind]["properties"].items():
             told = field.get("description") or schema.get(field.get("$ref", "").rpartition("/")[2], {}).get(
                 "description"
@@ -123,7 +124,7 @@ def profile_fields() -> dict[str, str]:
 def field_text(name: str) -> str:
     """One field of a profile, with the values that it takes and what holds where it is not given."""
     schema = msgspec.json.schema(ProfileSpec)["$defs"]
-    kind = {"rollout": "Rollout", "rollout.drain": "Drain"}.get(name.rpartition(".")[0], "ProfileSpec")
+    kind = {"rollout": "RolloutSpec", "rollout.drain": "Drain"}.get(name.rpartition(".")[0], "ProfileSpec")
     field = schema[kind]["properties"][name.rpartition(".")[2]]
     lines = [f"spec.{name}", "", textwrap.fill(profile_fields()[name], min(width(), 100)), ""]
     if "enum" in field:

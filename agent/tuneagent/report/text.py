@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 
 import click
 import msgspec
 
-from tuneagent.apply import Outcome
-from tuneagent.comparison import Comparison
-from tuneagent.host.processes import environment
-from tuneagent.model import Finding, Plan, Report, Setting, Verdict
-from tuneagent.pattern import pattern
-from tuneagent.restore import Undone
-from tuneagent.session import clean
+from tuneagent.contracts.outcome import Outcome, Undone
+from tuneagent.contracts.plan import Plan
+from tuneagent.contracts.report import Finding, Report, Verdict
+from tuneagent.contracts.values import Setting
+from tuneagent.formats.lazy_regex import pattern
+from tuneagent.host.terminal import has_colours, width
+from tuneagent.report.terminal import clean
+from tuneagent.share.comparison import Comparison
 
 # Worst first; `converged` is folded unless asked for.
 _ORDER = (
@@ -49,11 +48,6 @@ def shown(value: Setting) -> str:
         return "-"
     text = value if isinstance(value, str) else json.dumps(value, separators=(",", ":"), default=str)
     return clean(text)
-
-
-def width() -> int:
-    """Columns to write in."""
-    return max(shutil.get_terminal_size((100, 24)).columns, 40)
 
 
 def table(
@@ -131,17 +125,8 @@ def _brief(value: Setting) -> str:
 
 
 def _setting(finding: Finding) -> str:
-    """Tunable and subject in one, said once where the subject is the tunable's own kind of name."""
-    for prefix in ("key:", "check:", "file:", "arg:", "thp:", "option:", "limit:", "unit:"):
-        if finding.subject.startswith(prefix):
-            return f"{finding.tunable} {finding.subject.removeprefix(prefix)}"
-    short = _UUID.sub(lambda match: match.group(1), finding.subject)
-    return f"{finding.tunable} {short}"
-
-
-def _in_colour() -> bool:
-    """On a terminal that knows colours, unless asked not to (https://no-color.org)."""
-    return sys.stdout.isatty() and not environment("NO_COLOR") and environment("TERM") != "dumb"
+    """What people call it, with long UUIDs shortened."""
+    return _UUID.sub(lambda match: match.group(1), finding.name or f"{finding.tunable} {finding.subject}")
 
 
 def plain(desired: Setting) -> Setting:
@@ -164,7 +149,7 @@ def _folded(findings: Sequence[Finding]) -> list[Finding]:
         if len(group) < _FOLD:
             found.append(finding)
         elif finding is group[0]:
-            found.append(msgspec.structs.replace(finding, subject=f"{finding.subject} and {len(group) - 1} more"))
+            found.append(msgspec.structs.replace(finding, name=f"{finding.name} and {len(group) - 1} more"))
     return found
 
 
@@ -184,7 +169,7 @@ def report_text(report: Report, *, show_all: bool = False, columns: int | None =
     if chosen:
         headers = ("verdict", "severity", "setting", "found", "wanted", "")
         folded = chosen if show_all else _folded(chosen)
-        parts += ["", table(headers, _rows(folded), columns, _COLOURS if _in_colour() else None)]
+        parts += ["", table(headers, _rows(folded), columns, _COLOURS if has_colours() else None)]
     counts = ", ".join(f"{count} {verdict}" for verdict, count in report.summary.items() if count)
     hidden = len(findings) - len(chosen)
     parts += ["", (counts or "nothing to check") + (f"; {hidden} not shown, --all shows them" if hidden else "")]

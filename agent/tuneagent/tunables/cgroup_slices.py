@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from tuneagent.cpulist import format_cpulist, parse_cpulist
-from tuneagent.errors import ReadFailed
-from tuneagent.model import (
+from tuneagent.contracts.values import (
     About,
     Absent,
     Disruption,
@@ -18,8 +16,12 @@ from tuneagent.model import (
     Unreadable,
     Value,
 )
+from tuneagent.errors import ReadFailed
+from tuneagent.facts.one_pass import Facts
+from tuneagent.formats.cpulist import format_cpulist, parse_cpulist
+from tuneagent.persist.drop_in import Entries
 from tuneagent.persist.systemd_d import OWN_NAME, SLICES, SliceDropIns, unit_cpus
-from tuneagent.tunable import Entries, Facts, Tunable
+from tuneagent.tunables.base import Tunable
 from tuneagent.tunables.reserved_cpus import expand, waiting
 
 BASE = "sys/fs/cgroup"
@@ -32,6 +34,8 @@ class CgroupSlices(Tunable[Spec]):
     name = "cgroupSlices"
     group = "cpu"
     spec_type = Spec
+    merges = True
+    prefix = "unit:"
     about = About(
         Severity.MEDIUM,
         "daemons that wander over all cores delay the threads that feed GPUs",

@@ -7,11 +7,13 @@ from typing import Any
 
 import msgspec
 
-from tuneagent.checks import Row, containers, cpu, environment, gpu_driver, memory, network, pci, processes, system
-from tuneagent.model import About, Reading, Setting, Severity, Subject
-from tuneagent.tunable import Facts, Tunable
+from tuneagent.checks import containers, cpu, environment, gpu_driver, memory, network, pci, processes, system
+from tuneagent.checks.rows import CheckRow
+from tuneagent.contracts.values import About, Reading, Setting, Severity, Subject
+from tuneagent.facts.one_pass import Facts
+from tuneagent.tunables.base import Tunable
 
-ROWS: dict[str, Row] = {
+ROWS: dict[str, CheckRow] = {
     **cpu.ROWS,
     **memory.ROWS,
     **pci.ROWS,
@@ -36,7 +38,7 @@ Spec = msgspec.defstruct(
 )
 
 
-def _row(subject: Subject) -> Row:
+def _row(subject: Subject) -> CheckRow:
     return ROWS[subject.removeprefix("check:")]
 
 
@@ -46,6 +48,9 @@ class Checks(Tunable[Any]):
     name = "checks"
     group = "health"
     spec_type = Spec
+    merges = True
+    prefix = "check:"
+    rows = tuple(ROWS)
     about = About(Severity.MEDIUM, "settings that tuneagent reports and leaves to people")
     report_only = True
 

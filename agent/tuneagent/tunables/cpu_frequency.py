@@ -7,10 +7,22 @@ from typing import Literal
 
 import msgspec
 
+from tuneagent.contracts.values import (
+    About,
+    Absent,
+    Observation,
+    Reading,
+    Setting,
+    Severity,
+    Subject,
+    Unreadable,
+    Value,
+)
 from tuneagent.errors import ReadFailed
-from tuneagent.model import About, Absent, Observation, Reading, Setting, Severity, Subject, Unreadable, Value
+from tuneagent.facts.one_pass import Facts
+from tuneagent.persist.drop_in import Entries
 from tuneagent.persist.tmpfiles_d import TmpfilesD, reading
-from tuneagent.tunable import Entries, Facts, Tunable
+from tuneagent.tunables.base import Tunable
 
 BASE = "sys/devices/system/cpu"
 NO_TURBO, BOOST = f"{BASE}/intel_pstate/no_turbo", f"{BASE}/cpufreq/boost"

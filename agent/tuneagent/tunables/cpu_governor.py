@@ -7,9 +7,11 @@ from typing import Literal
 
 import msgspec
 
-from tuneagent.model import About, Absent, Reading, Setting, Severity, Subject, Unreadable, Value
+from tuneagent.contracts.values import About, Absent, Reading, Setting, Severity, Subject, Unreadable, Value
+from tuneagent.facts.one_pass import Facts
+from tuneagent.persist.drop_in import Entries
 from tuneagent.persist.tmpfiles_d import TmpfilesD, reading
-from tuneagent.tunable import Entries, Facts, Tunable
+from tuneagent.tunables.base import Tunable
 
 BASE = "sys/devices/system/cpu"
 # Drivers that choose the clock themselves: their `powersave` is the dynamic mode, not the slowest clock.

@@ -10,11 +10,22 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
+from tuneagent.contracts.values import (
+    About,
+    Dispute,
+    Observation,
+    Reading,
+    Setting,
+    Severity,
+    Subject,
+    Unreadable,
+    Value,
+)
 from tuneagent.errors import ReadFailed
-from tuneagent.model import About, Observation, Reading, Setting, Severity, Subject, Unreadable, Value
-from tuneagent.persist.sysctl_d import Setting as BootSetting
-from tuneagent.persist.sysctl_d import SysctlD, at_boot, number
-from tuneagent.tunable import Entries, Facts, Tunable
+from tuneagent.facts.one_pass import Facts
+from tuneagent.persist.drop_in import Entries
+from tuneagent.persist.sysctl_d import BootSetting, SysctlD, at_boot, number
+from tuneagent.tunables.base import Tunable
 
 # Pair -> member in the profile -> sysctl key.
 PAIRS = {
@@ -52,6 +63,11 @@ class DirtyPages(Tunable[Spec]):
         Severity.MEDIUM,
         "per cent of a large memory is many gigabytes: a checkpoint then stalls all writers at once",
         ("https://docs.kernel.org/admin-guide/sysctl/vm.html",),
+        dispute=Dispute(
+            "TuneD: 40 and 10 per cent for throughput",
+            "10 and 3 for latency; Grace guide 10 and 5",
+            "bytes for training, since per cent of a terabyte is many gigabytes",
+        ),
     )
     drop_in = SysctlD()
 

@@ -6,9 +6,11 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from tuneagent.gpu import GpuSnapshot, set_persistence, set_power_limit
-from tuneagent.model import About, Absent, Lifetime, Reading, Setting, Severity, Subject, Unreadable
-from tuneagent.tunable import Facts, Tunable
+from tuneagent.contracts.values import About, Absent, Lifetime, Reading, Setting, Severity, Subject, Unreadable
+from tuneagent.facts.one_pass import Facts
+from tuneagent.gpu.ask import set_persistence, set_power_limit
+from tuneagent.gpu.snapshot import GpuSnapshot
+from tuneagent.tunables.base import Tunable
 
 _FIELDS = {"persistence": "persistence", "powerLimitW": "power_limit_w"}
 

@@ -7,10 +7,21 @@ from typing import Any
 
 import msgspec
 
-from tuneagent.checks import about
-from tuneagent.gpu import GpuDevice, GpuSnapshot
-from tuneagent.model import About, Absent, Observation, Reading, Setting, Severity, Subject, Unreadable, Value
-from tuneagent.tunable import Facts, Tunable
+from tuneagent.checks.rows import about
+from tuneagent.contracts.values import (
+    About,
+    Absent,
+    Observation,
+    Reading,
+    Setting,
+    Severity,
+    Subject,
+    Unreadable,
+    Value,
+)
+from tuneagent.facts.one_pass import Facts
+from tuneagent.gpu.snapshot import GpuDevice, GpuSnapshot
+from tuneagent.tunables.base import Tunable
 from tuneagent.tunables.gpu import missing_gpu, subjects_of_gpus
 
 _NVML = "https://docs.nvidia.com/deploy/nvml-api/"
@@ -19,7 +30,7 @@ _NVML = "https://docs.nvidia.com/deploy/nvml-api/"
 BAD_CLOCK_REASONS = {0x8: "hardware slowdown", 0x20: "software thermal", 0x40: "hardware thermal", 0x80: "power brake"}
 
 
-class Row(msgspec.Struct, frozen=True):
+class GpuHealthRow(msgspec.Struct, frozen=True):
     """One fact of a GPU: how it is taken from NVML's answers, what is right, and why it matters."""
 
     read: Callable[[GpuDevice], Observation]
@@ -91,45 +102,45 @@ def _equal(seen: Setting, wanted: Setting) -> bool:
     return bool(seen == wanted)
 
 
-ROWS: dict[str, Row] = {
-    "eccOn": Row(_field("ecc_current"), _equal, about(
+ROWS: dict[str, GpuHealthRow] = {
+    "eccOn": GpuHealthRow(_field("ecc_current"), _equal, about(
         Severity.HIGH, "without ECC a flipped bit is a wrong result that nobody sees", _NVML, "takes a reset of the GPU")),
-    "eccNotPending": Row(_both("ecc_current", "ecc_pending"), _same, about(
+    "eccNotPending": GpuHealthRow(_both("ecc_current", "ecc_pending"), _same, about(
         Severity.MEDIUM, "an ECC mode that waits changes the GPU at its next reset", _NVML)),
-    "noUncorrectedErrors": Row(_field("ecc_uncorrected"), _equal, about(
+    "noUncorrectedErrors": GpuHealthRow(_field("ecc_uncorrected"), _equal, about(
         Severity.CRITICAL, "uncorrected errors since the driver was loaded", _NVML, "drain; reset; replace if they return"), 0),
-    "noRemapPending": Row(_field("remap_pending"), _equal, about(
+    "noRemapPending": GpuHealthRow(_field("remap_pending"), _equal, about(
         Severity.CRITICAL, "a row waits to be remapped: the memory is bad until the GPU is reset",
         "https://docs.nvidia.com/deploy/a100-gpu-mem-error-mgmt/", "drain the node and reset the GPU"), False),
-    "noRemapFailure": Row(_field("remap_failure"), _equal, about(
+    "noRemapFailure": GpuHealthRow(_field("remap_failure"), _equal, about(
         Severity.CRITICAL, "no spare row is left: the card is to be replaced",
         "https://docs.nvidia.com/deploy/a100-gpu-mem-error-mgmt/"), False),
-    "noThrottle": Row(_reasons, _equal, about(
+    "noThrottle": GpuHealthRow(_reasons, _equal, about(
         Severity.CRITICAL, "hardware holds the clocks down, by half or more",
         "https://docs.nvidia.com/deploy/nvml-api/group__nvmlClocksEventReasons.html", "look at cooling and power supply"), []),
-    "temperatureMarginMin": Row(_margin, lambda seen, wanted: bool(seen >= wanted), about(
+    "temperatureMarginMin": GpuHealthRow(_margin, lambda seen, wanted: bool(seen >= wanted), about(
         Severity.HIGH, "degrees left before the GPU slows itself down", _NVML, "look at cooling"), None, int | None),
-    "pcieWidth": Row(_both("pcie_width", "pcie_max_width"), _same, about(
+    "pcieWidth": GpuHealthRow(_both("pcie_width", "pcie_max_width"), _same, about(
         Severity.HIGH, "lost lanes halve every copy; the link speed, not its width, drops while the GPU idles",
         "nvml.h: nvmlDeviceGetCurrPcieLinkWidth", "reseat the card or the riser")),
-    "pcieReplaysMax": Row(_field("pcie_replays"), lambda seen, wanted: bool(seen <= wanted), about(
+    "pcieReplaysMax": GpuHealthRow(_field("pcie_replays"), lambda seen, wanted: bool(seen <= wanted), about(
         Severity.HIGH, "packets of the link had to be sent again", _NVML, "signal integrity: reseat"), None, int | None),
-    "bar1ShareMin": Row(_bar1_share, lambda seen, wanted: bool(seen >= wanted), about(
+    "bar1ShareMin": GpuHealthRow(_bar1_share, lambda seen, wanted: bool(seen >= wanted), about(
         Severity.MEDIUM, "per cent of the GPU's memory that a NIC can reach at a time", _NVML,
         "above-4G decoding and resizable BAR in the firmware"), None, int | None),
-    "nvlinksUp": Row(_down_links, _equal, about(
+    "nvlinksUp": GpuHealthRow(_down_links, _equal, about(
         Severity.CRITICAL, "a link that is down takes its share of every collective", _NVML), []),
-    "powerLimitDefault": Row(_both("power_limit_w", "power_default_w"), lambda seen, wanted: bool(seen[0] >= seen[1]), about(
+    "powerLimitDefault": GpuHealthRow(_both("power_limit_w", "power_default_w"), lambda seen, wanted: bool(seen[0] >= seen[1]), about(
         Severity.MEDIUM, "a limit below the card's default costs clocks under load", _NVML,
         "the tunable `gpu` sets powerLimitW; ask who lowered it first")),
-    "computeModeDefault": Row(_field("compute_mode"), _equal, about(
+    "computeModeDefault": GpuHealthRow(_field("compute_mode"), _equal, about(
         Severity.MEDIUM, "exclusive or prohibited: the second process on the GPU fails", _NVML), "default"),
-    "migNotPending": Row(_mig_modes, _same, about(
+    "migNotPending": GpuHealthRow(_mig_modes, _same, about(
         Severity.HIGH, "a MIG mode that waits changes the GPU at its next reset", _NVML)),
-    "memoryLeftoverMaxMib": Row(_leftover, lambda seen, wanted: bool(seen <= wanted), about(
+    "memoryLeftoverMaxMib": GpuHealthRow(_leftover, lambda seen, wanted: bool(seen <= wanted), about(
         Severity.MEDIUM, "memory is held and no process owns it", _NVML, "a process of another namespace, or a reset"),
         None, int | None),
-    "persistence": Row(_field("persistence"), _equal, about(
+    "persistence": GpuHealthRow(_field("persistence"), _equal, about(
         Severity.HIGH, "without persistence the driver forgets clocks and limits when the last client ends",
         "https://docs.nvidia.com/deploy/driver-persistence/", "the tunable `gpu` sets it")),
 }  # fmt: skip
@@ -148,6 +159,8 @@ class GpuHealth(Tunable[Any]):
     name = "gpuHealth"
     group = "gpu settings"
     spec_type = Spec
+    merges = True
+    rows = tuple(ROWS)
     about = About(Severity.HIGH, "one slow GPU holds back every rank of a job", (_NVML,))
     report_only = True
 

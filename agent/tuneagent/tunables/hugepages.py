@@ -11,11 +11,23 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
+from tuneagent.contracts.values import (
+    About,
+    Absent,
+    Observation,
+    Reading,
+    Setting,
+    Severity,
+    Subject,
+    Unreadable,
+    Value,
+)
 from tuneagent.errors import ReadFailed, WriteFailed
-from tuneagent.model import About, Absent, Observation, Reading, Setting, Severity, Subject, Unreadable, Value
-from tuneagent.pattern import pattern
+from tuneagent.facts.one_pass import Facts
+from tuneagent.formats.lazy_regex import pattern
+from tuneagent.persist.drop_in import Entries
 from tuneagent.persist.tmpfiles_d import TmpfilesD, reading
-from tuneagent.tunable import Entries, Facts, Tunable
+from tuneagent.tunables.base import Tunable
 
 BASE = "sys/devices/system/node"
 _SIZES = {"64Ki": 64, "2Mi": 2048, "16Mi": 16384, "32Mi": 32768, "512Mi": 524288, "1Gi": 1048576, "16Gi": 16777216}

@@ -8,12 +8,13 @@ from typing import Literal
 
 import msgspec
 
-from tuneagent.cpulist import format_cpulist, parse_cpulist
+from tuneagent.contracts.values import About, Absent, Reading, Setting, Severity, Subject, Unreadable, Value
 from tuneagent.errors import PathMissing, ReadFailed
-from tuneagent.model import About, Absent, Reading, Setting, Severity, Subject, Unreadable, Value
-from tuneagent.pattern import pattern
-from tuneagent.topology import PciDevice
-from tuneagent.tunable import Facts, Tunable
+from tuneagent.facts.one_pass import Facts
+from tuneagent.formats.cpulist import format_cpulist, parse_cpulist
+from tuneagent.formats.lazy_regex import pattern
+from tuneagent.topology.picture import PciDevice
+from tuneagent.tunables.base import Tunable
 from tuneagent.tunables.reserved_cpus import plan_of, waiting
 
 _SUBJECT = pattern(r"pci:([0-9a-f]{4,8}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7])/msix:(\d+)\Z")

@@ -6,11 +6,10 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from tuneagent.cpulist import format_cpulist, parse_cpulist
-from tuneagent.errors import CommandFailed, NoSystemd, ReadFailed, WriteFailed
-from tuneagent.model import (
+from tuneagent.contracts.values import (
     About,
     Absent,
+    Dispute,
     Disruption,
     Observation,
     Reading,
@@ -20,8 +19,12 @@ from tuneagent.model import (
     Unreadable,
     Value,
 )
+from tuneagent.errors import CommandFailed, NoSystemd, ReadFailed, WriteFailed
+from tuneagent.facts.one_pass import Facts
+from tuneagent.formats.cpulist import format_cpulist, parse_cpulist
+from tuneagent.persist.drop_in import Entries
 from tuneagent.persist.systemd_d import IrqbalanceDropIn, reload_refusal
-from tuneagent.tunable import Entries, Facts, Tunable
+from tuneagent.tunables.base import Tunable
 from tuneagent.tunables.reserved_cpus import expand, waiting
 
 UNIT, VARIABLE = "irqbalance.service", "IRQBALANCE_BANNED_CPULIST"
@@ -43,6 +46,11 @@ class Irqbalance(Tunable[Spec]):
         Severity.MEDIUM,
         "irqbalance spreads interrupts over every CPU it may use, those of jobs among them",
         ("https://github.com/Irqbalance/irqbalance",),
+        dispute=Dispute(
+            "Grace guide: switch it off; 10 to 20 % with static affinity",
+            "shared nodes: it follows the load, and newer versions know NUMA",
+            "one owner: the service stopped with irqAffinity, or running with a ban list",
+        ),
     )
     disruption = Disruption.SERVICE
     drop_in = IrqbalanceDropIn()

@@ -5,8 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
-from tuneagent.errors import PathMissing, ReadFailed
-from tuneagent.model import (
+from tuneagent.contracts.values import (
     About,
     Absent,
     Disruption,
@@ -19,11 +18,14 @@ from tuneagent.model import (
     Unreadable,
     Value,
 )
-from tuneagent.pattern import pattern
+from tuneagent.errors import PathMissing, ReadFailed
+from tuneagent.facts.one_pass import Facts
+from tuneagent.formats.lazy_regex import pattern
 from tuneagent.persist import grubby
 from tuneagent.persist.boot_arguments import BootArguments, by_hand
+from tuneagent.persist.drop_in import Entries
 from tuneagent.persist.grub import values_of
-from tuneagent.tunable import Entries, Facts, Tunable
+from tuneagent.tunables.base import Tunable
 from tuneagent.tunables.reserved_cpus import expand, waiting
 
 # Arguments that a profile may name. Those that start another program (init=, rdinit=), load other code or
@@ -46,6 +48,8 @@ class KernelArguments(Tunable[Spec]):
     name = "kernelArguments"
     group = "kernel arguments"
     spec_type = Spec
+    merges = True
+    prefix = "arg:"
     about = About(
         Severity.HIGH,
         "isolation, huge pages at boot and the IOMMU mode are decided once, when the kernel starts",

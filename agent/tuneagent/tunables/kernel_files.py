@@ -8,19 +8,21 @@ from typing import Any, Literal
 
 import msgspec
 
-from tuneagent.choice import chosen, with_chosen
-from tuneagent.cpulist import format_cpulist, format_cpumask, parse_cpulist, parse_cpumask
+from tuneagent.contracts.values import About, Observation, Reading, Setting, Severity, Subject, Unreadable, Value
 from tuneagent.errors import ReadFailed
-from tuneagent.model import About, Observation, Reading, Setting, Severity, Subject, Unreadable, Value
+from tuneagent.facts.one_pass import Facts
+from tuneagent.formats.bracketed_choice import chosen, with_chosen
+from tuneagent.formats.cpulist import format_cpulist, format_cpumask, parse_cpulist, parse_cpumask
+from tuneagent.persist.drop_in import Entries
 from tuneagent.persist.tmpfiles_d import TmpfilesD, reading
-from tuneagent.tunable import Entries, Facts, Tunable
+from tuneagent.tunables.base import Tunable
 from tuneagent.tunables.reserved_cpus import expand, waiting
 
 _TRANSHUGE = "https://docs.kernel.org/admin-guide/mm/transhuge.html"
 _SHMEM = ("always", "within_size", "advise", "never", "deny", "force")
 
 
-class Row(msgspec.Struct, frozen=True):
+class KernelFileRow(msgspec.Struct, frozen=True):
     """One file. `form`: a number, a word, a choice in brackets, Y/N or 0/1, or a CPU mask given as a list."""
 
     path: str
@@ -35,51 +37,51 @@ class Row(msgspec.Struct, frozen=True):
     offered: str = ""
 
 
-ROWS: dict[str, Row] = {
-    "thpShmem": Row("sys/kernel/mm/transparent_hugepage/shmem_enabled", "choice", Severity.LOW,
+ROWS: dict[str, KernelFileRow] = {
+    "thpShmem": KernelFileRow("sys/kernel/mm/transparent_hugepage/shmem_enabled", "choice", Severity.LOW,
                     "huge pages in shared memory spare TLB misses of data loaders", _TRANSHUGE, "hugepages", _SHMEM),
-    "thpZeroPage": Row("sys/kernel/mm/transparent_hugepage/use_zero_page", "switch", Severity.LOW,
+    "thpZeroPage": KernelFileRow("sys/kernel/mm/transparent_hugepage/use_zero_page", "switch", Severity.LOW,
                        "a huge zero page is split at the first write", _TRANSHUGE, "hugepages"),
-    "hugepagesOvercommit": Row("sys/kernel/mm/hugepages/hugepages-2048kB/nr_overcommit_hugepages", "number", Severity.LOW,
+    "hugepagesOvercommit": KernelFileRow("sys/kernel/mm/hugepages/hugepages-2048kB/nr_overcommit_hugepages", "number", Severity.LOW,
                                "surplus pages are taken at run time, and may then not be had",
                                "https://docs.kernel.org/admin-guide/mm/hugetlbpage.html", "hugepages", highest=1 << 24),
-    "ksmAcrossNodes": Row("sys/kernel/mm/ksm/merge_across_nodes", "switch", Severity.LOW,
+    "ksmAcrossNodes": KernelFileRow("sys/kernel/mm/ksm/merge_across_nodes", "switch", Severity.LOW,
                           "a page merged across nodes is remote for all but one", "https://docs.kernel.org/admin-guide/mm/ksm.html", "memory"),
-    "zswap": Row("sys/module/zswap/parameters/enabled", "flag", Severity.LOW,
+    "zswap": KernelFileRow("sys/module/zswap/parameters/enabled", "flag", Severity.LOW,
                  "compressing pages costs CPU time and delays reclaim", "https://docs.kernel.org/admin-guide/mm/zswap.html", "memory"),
-    "numaDemotion": Row("sys/kernel/mm/numa/demotion_enabled", "flag", Severity.LOW,
+    "numaDemotion": KernelFileRow("sys/kernel/mm/numa/demotion_enabled", "flag", Severity.LOW,
                         "reclaim moves pages to slow nodes, GPU memory among them",
                         "https://docs.kernel.org/admin-guide/mm/", "numa"),
-    "pcieAspm": Row("sys/module/pcie_aspm/parameters/policy", "choice", Severity.MEDIUM,
+    "pcieAspm": KernelFileRow("sys/module/pcie_aspm/parameters/policy", "choice", Severity.MEDIUM,
                     "a link that sleeps wakes with the next transfer", "https://docs.kernel.org/admin-guide/kernel-parameters.html",
                     "pcie/iommu", ("default", "performance", "powersave", "powersupersave")),
-    "platformProfile": Row("sys/firmware/acpi/platform_profile", "word", Severity.LOW,
+    "platformProfile": KernelFileRow("sys/firmware/acpi/platform_profile", "word", Severity.LOW,
                            "the firmware's own power policy bounds clocks",
                            "https://docs.kernel.org/userspace-api/sysfs-platform_profile.html", "cpu",
                            ("low-power", "cool", "quiet", "balanced", "balanced-performance", "performance"),
                            offered="sys/firmware/acpi/platform_profile_choices"),
-    "workqueueCpus": Row("sys/devices/virtual/workqueue/cpumask", "mask", Severity.LOW,
+    "workqueueCpus": KernelFileRow("sys/devices/virtual/workqueue/cpumask", "mask", Severity.LOW,
                          "unbound kernel work lands on the cores of jobs", "https://docs.kernel.org/core-api/workqueue.html", "cpu"),
-    "defaultIrqCpus": Row("proc/irq/default_smp_affinity", "mask", Severity.LOW,
+    "defaultIrqCpus": KernelFileRow("proc/irq/default_smp_affinity", "mask", Severity.LOW,
                           "a new interrupt starts on the cores of jobs", "https://docs.kernel.org/core-api/irq/irq-affinity.html", "irq"),
-    "clocksource": Row("sys/devices/system/clocksource/clocksource0/current_clocksource", "word", Severity.MEDIUM,
+    "clocksource": KernelFileRow("sys/devices/system/clocksource/clocksource0/current_clocksource", "word", Severity.MEDIUM,
                        "a slow clock source makes every time stamp a system call or a VM exit",
                        "https://docs.kernel.org/timers/timekeeping.html", "services/time/limits",
                        ("tsc", "kvm-clock", "arch_sys_counter", "hpet", "acpi_pm"),
                        offered="sys/devices/system/clocksource/clocksource0/available_clocksource"),
-    "gdsStatistics": Row("sys/module/nvidia_fs/parameters/rw_stats_enabled", "switch", Severity.LOW,
+    "gdsStatistics": KernelFileRow("sys/module/nvidia_fs/parameters/rw_stats_enabled", "switch", Severity.LOW,
                          "counting every transfer slows small ones down",
                          "https://docs.nvidia.com/gpudirect-storage/troubleshooting-guide/", "storage"),
-    "selinuxCache": Row("sys/fs/selinux/avc/cache_threshold", "number", Severity.LOW,
+    "selinuxCache": KernelFileRow("sys/fs/selinux/avc/cache_threshold", "number", Severity.LOW,
                         "a cache that is too small asks the policy again and again",
                         "https://github.com/redhat-performance/tuned", "kernel", highest=1 << 20),
-    "schedMigrationCost": Row("sys/kernel/debug/sched/migration_cost_ns", "number", Severity.LOW,
+    "schedMigrationCost": KernelFileRow("sys/kernel/debug/sched/migration_cost_ns", "number", Severity.LOW,
                               "how long a task counts as cache-hot on its CPU",
                               "https://docs.kernel.org/scheduler/sched-design-CFS.html", "cpu", highest=1 << 30),
 }  # fmt: skip
 
 
-def _kind(row: Row) -> Any:
+def _kind(row: KernelFileRow) -> Any:
     if row.form in ("flag", "switch"):
         return bool | None
     return int | None if row.form == "number" else str | None
@@ -90,11 +92,11 @@ Spec = msgspec.defstruct(
 )
 
 
-def _row(subject: Subject) -> Row:
+def _row(subject: Subject) -> KernelFileRow:
     return ROWS[subject.removeprefix("file:")]
 
 
-def parse_value(row: Row, text: str) -> Setting:
+def parse_value(row: KernelFileRow, text: str) -> Setting:
     """A file's text as it is compared. Raises ValueError."""
     if row.form == "choice":
         word = chosen(text)
@@ -114,7 +116,7 @@ def parse_value(row: Row, text: str) -> Setting:
     return text
 
 
-def shown_value(row: Row, value: Setting, before: str = "") -> str:
+def shown_value(row: KernelFileRow, value: Setting, before: str = "") -> str:
     """The text to write."""
     if row.form == "mask":
         return format_cpumask(parse_cpulist(str(value)))
@@ -130,6 +132,8 @@ class KernelFiles(Tunable[Any]):
     name = "kernelFiles"
     group = "kernel"
     spec_type = Spec
+    prefix = "file:"
+    rows = tuple(ROWS)
     about = About(Severity.LOW, "a kernel setting that the profile sets")
     drop_in = TmpfilesD()
     after = ("smt",)

@@ -6,9 +6,11 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from tuneagent.model import About, Reading, Setting, Severity, Subject, Unreadable, Value
+from tuneagent.contracts.values import About, Reading, Setting, Severity, Subject, Unreadable, Value
+from tuneagent.facts.one_pass import Facts
+from tuneagent.persist.drop_in import Entries
 from tuneagent.persist.tmpfiles_d import TmpfilesD, reading
-from tuneagent.tunable import Entries, Facts, Tunable
+from tuneagent.tunables.base import Tunable
 
 PATH = "sys/kernel/mm/ksm/run"
 

@@ -12,8 +12,7 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from tuneagent.checks.system import service_limit
-from tuneagent.errors import ReadFailed
-from tuneagent.model import (
+from tuneagent.contracts.values import (
     About,
     Absent,
     Disruption,
@@ -26,10 +25,13 @@ from tuneagent.model import (
     Unreadable,
     Value,
 )
-from tuneagent.pattern import pattern
-from tuneagent.persist import by_precedence
+from tuneagent.errors import ReadFailed
+from tuneagent.facts.one_pass import Facts
+from tuneagent.formats.lazy_regex import pattern
+from tuneagent.persist.drop_in import Entries
+from tuneagent.persist.folders import by_precedence
 from tuneagent.persist.systemd_d import LimitFiles, manager_settings
-from tuneagent.tunable import Entries, Facts, Tunable
+from tuneagent.tunables.base import Tunable
 
 _NAMES = ("memlock", "nofile", "stack", "nproc")
 _IN_BYTES = ("memlock", "stack")
@@ -50,6 +52,7 @@ class Limits(Tunable[Spec]):
     name = "limits"
     group = "services/time/limits"
     spec_type = Spec
+    prefix = "limit:"
     about = About(
         Severity.HIGH,
         "memory that cannot be locked cannot be registered for RDMA; NCCL then uses sockets without an error",

@@ -11,9 +11,7 @@ from typing import Any
 
 import msgspec
 
-from tuneagent.gpu import GpuDevice, GpuSnapshot, set_mig
-from tuneagent.mig_layout import Wanted, place
-from tuneagent.model import (
+from tuneagent.contracts.values import (
     About,
     Disruption,
     Lifetime,
@@ -24,7 +22,11 @@ from tuneagent.model import (
     Unreadable,
     Value,
 )
-from tuneagent.tunable import Facts, Tunable
+from tuneagent.facts.one_pass import Facts
+from tuneagent.gpu.ask import set_mig
+from tuneagent.gpu.mig.planner import Wanted, place
+from tuneagent.gpu.snapshot import GpuDevice, GpuSnapshot
+from tuneagent.tunables.base import Tunable
 from tuneagent.tunables.gpu import missing_gpu, subjects_of_gpus
 
 Layout = dict[str, int | tuple[int, ...]]

@@ -5,8 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
-from tuneagent.errors import ReadFailed
-from tuneagent.model import (
+from tuneagent.contracts.values import (
     About,
     Absent,
     Disruption,
@@ -19,9 +18,12 @@ from tuneagent.model import (
     Unreadable,
     Value,
 )
-from tuneagent.pattern import pattern
+from tuneagent.errors import ReadFailed
+from tuneagent.facts.one_pass import Facts
+from tuneagent.formats.lazy_regex import pattern
+from tuneagent.persist.drop_in import Entries
 from tuneagent.persist.modprobe_d import OWN_NAME, ModprobeD, options
-from tuneagent.tunable import Entries, Facts, Tunable
+from tuneagent.tunables.base import Tunable
 
 # Options that a profile may set. Those that open a security hole or hide hardware are none of them.
 ALLOWED = pattern(
@@ -44,6 +46,8 @@ class ModuleOptions(Tunable[Spec]):
     name = "moduleOptions"
     group = "gpu driver"
     spec_type = Spec
+    merges = True
+    prefix = "option:"
     about = About(
         Severity.MEDIUM,
         "a module reads its options once, when it is loaded",

@@ -7,12 +7,24 @@ from typing import Literal
 
 import msgspec
 
-from tuneagent.cpulist import format_cpulist, format_cpumask, parse_cpulist, parse_cpumask
+from tuneagent.contracts.values import (
+    About,
+    Absent,
+    Observation,
+    Reading,
+    Setting,
+    Severity,
+    Subject,
+    Unreadable,
+    Value,
+)
 from tuneagent.errors import ReadFailed
-from tuneagent.model import About, Absent, Observation, Reading, Setting, Severity, Subject, Unreadable, Value
-from tuneagent.pattern import pattern
+from tuneagent.facts.one_pass import Facts
+from tuneagent.formats.cpulist import format_cpulist, format_cpumask, parse_cpulist, parse_cpumask
+from tuneagent.formats.lazy_regex import pattern
+from tuneagent.persist.drop_in import Entries
 from tuneagent.persist.udev import UdevRules, key, reading
-from tuneagent.tunable import Entries, Facts, Tunable
+from tuneagent.tunables.base import Tunable
 from tuneagent.tunables.reserved_cpus import expand, waiting
 
 _SUBJECT = pattern(r"pci:([0-9a-f:.]+)/((?:rx|tx)-\d+)\Z")

@@ -8,12 +8,25 @@ from typing import Literal
 
 import msgspec
 
-from tuneagent.choice import chosen, offered, with_chosen
+from tuneagent.contracts.values import (
+    About,
+    Absent,
+    Dispute,
+    Observation,
+    Reading,
+    Setting,
+    Severity,
+    Subject,
+    Unreadable,
+    Value,
+)
 from tuneagent.errors import ReadFailed
-from tuneagent.model import About, Absent, Observation, Reading, Setting, Severity, Subject, Unreadable, Value
-from tuneagent.pattern import pattern
+from tuneagent.facts.one_pass import Facts
+from tuneagent.formats.bracketed_choice import chosen, offered, with_chosen
+from tuneagent.formats.lazy_regex import pattern
+from tuneagent.persist.drop_in import Entries
 from tuneagent.persist.udev import UdevRules, entry_of, key, reading
-from tuneagent.tunable import Entries, Facts, Tunable
+from tuneagent.tunables.base import Tunable
 
 _SUBJECT = pattern(r"nvme:([0-9a-f:.]+)/ns(\d+)/(\w+)\Z")
 # Field of the spec -> file under queue/.
@@ -46,6 +59,11 @@ class Nvme(Tunable[Spec]):
         "a scheduler for spinning disks costs CPU on every request; read-ahead fits the file system above, or wastes",
         ("https://docs.kernel.org/block/queue-sysfs.html", "https://github.com/redhat-performance/tuned"),
         "read-ahead: large for streaming from a local file system, small where the file system reads ahead itself",
+        dispute=Dispute(
+            "read-ahead 4096 KiB in three TuneD profiles",
+            "0 in spectrumscale-ece, where the file system reads ahead itself",
+            "scheduler none; read-ahead only where a profile names it",
+        ),
     )
     drop_in = UdevRules()
 

@@ -7,10 +7,22 @@ from typing import Literal
 
 import msgspec
 
-from tuneagent.model import About, Absent, Observation, Reading, Setting, Severity, Subject, Unreadable, Value
+from tuneagent.contracts.values import (
+    About,
+    Absent,
+    Observation,
+    Reading,
+    Setting,
+    Severity,
+    Subject,
+    Unreadable,
+    Value,
+)
+from tuneagent.facts.one_pass import Facts
+from tuneagent.persist.drop_in import Entries
 from tuneagent.persist.udev import UdevRules, entry_of, key, reading
-from tuneagent.topology import PciDevice
-from tuneagent.tunable import Entries, Facts, Tunable
+from tuneagent.topology.picture import PciDevice
+from tuneagent.tunables.base import Tunable
 
 _KINDS = ("gpu", "nic", "nvme")
 

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from tuneagent import cpu_plan
-from tuneagent.checks import has_kubelet
 from tuneagent.checks.containers import KUBELET_CONFIG, kubelet
-from tuneagent.cpu_plan import CpuPlan, Spec
-from tuneagent.cpulist import format_cpulist, parse_cpulist
-from tuneagent.model import About, Absent, Disruption, Reading, Setting, Severity, Subject, Unreadable, Value
-from tuneagent.tunable import Facts, Tunable
+from tuneagent.checks.rows import has_kubelet
+from tuneagent.contracts.values import About, Absent, Disruption, Reading, Setting, Severity, Subject, Unreadable, Value
+from tuneagent.facts.one_pass import Facts
+from tuneagent.formats.cpulist import format_cpulist, parse_cpulist
+from tuneagent.topology import cpu_plan
+from tuneagent.topology.cpu_plan import CpuPlan, Spec
+from tuneagent.tunables.base import Tunable
 
 PLAN, KUBELET = "cpus:plan", "kubelet:reservedSystemCPUs"
 

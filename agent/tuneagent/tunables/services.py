@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
-from tuneagent.errors import CommandFailed, NoSystemd
-from tuneagent.model import (
+from tuneagent.contracts.values import (
     About,
     Absent,
     Disruption,
@@ -18,7 +17,9 @@ from tuneagent.model import (
     Unreadable,
     Value,
 )
-from tuneagent.tunable import Facts, Tunable
+from tuneagent.errors import CommandFailed, NoSystemd
+from tuneagent.facts.one_pass import Facts
+from tuneagent.tunables.base import Tunable
 
 Spec = dict[str, Literal["running", "stopped"]]
 # Why each service is in question. A profile can name no other.
@@ -59,6 +60,8 @@ class Services(Tunable[Spec]):
     name = "services"
     group = "services"
     spec_type = Spec
+    merges = True
+    prefix = "unit:"
     about = About(
         Severity.MEDIUM,
         "two programs that write the same setting take turns, and the last one wins",

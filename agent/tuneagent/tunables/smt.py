@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from tuneagent.model import (
+from tuneagent.contracts.values import (
     About,
     Absent,
+    Dispute,
     Disruption,
     Observation,
     Reading,
@@ -18,8 +19,10 @@ from tuneagent.model import (
     Unreadable,
     Value,
 )
+from tuneagent.facts.one_pass import Facts
+from tuneagent.persist.drop_in import Entries
 from tuneagent.persist.tmpfiles_d import TmpfilesD, reading
-from tuneagent.tunable import Entries, Facts, Tunable
+from tuneagent.tunables.base import Tunable
 
 PATH = "sys/devices/system/cpu/smt/control"
 _IMPOSSIBLE = ("notsupported", "notimplemented", "forceoff")
@@ -42,6 +45,11 @@ class Smt(Tunable[Spec]):
         "two threads of a core share its units: more loaders in all, less for the one that feeds the GPU",
         ("https://docs.kernel.org/admin-guide/hw-vuln/l1tf.html",),
         "a kubelet with the static policy needs its state file removed, with the node drained; vendor guides disagree",
+        dispute=Dispute(
+            "AMD's MI300X guide: off",
+            "NVIDIA ships DGX with it on; more loader threads",
+            "left alone unless a profile says so; then with whole cores for pods",
+        ),
     )
     disruption = Disruption.KUBELET
     drop_in = TmpfilesD()

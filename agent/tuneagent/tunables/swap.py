@@ -8,8 +8,7 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from tuneagent.checks.system import swap_devices
-from tuneagent.errors import ReadFailed
-from tuneagent.model import (
+from tuneagent.contracts.values import (
     About,
     Absent,
     Disruption,
@@ -21,7 +20,9 @@ from tuneagent.model import (
     Unreadable,
     Value,
 )
-from tuneagent.tunable import Facts, Tunable
+from tuneagent.errors import ReadFailed
+from tuneagent.facts.one_pass import Facts
+from tuneagent.tunables.base import Tunable
 
 # Taking swap away pulls its pages back: that can take minutes.
 _TIMEOUT_S = 600.0

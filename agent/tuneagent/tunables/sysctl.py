@@ -7,13 +7,24 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from tuneagent.errors import ReadFailed
-from tuneagent.model import About, Absent, Observation, Reading, Setting, Severity, Subject, Unreadable, Value
-from tuneagent.pattern import pattern
+from tuneagent.contracts.values import (
+    About,
+    Absent,
+    Observation,
+    Reading,
+    Setting,
+    Severity,
+    Subject,
+    Unreadable,
+    Value,
+)
+from tuneagent.errors import ReadFailed, nearest
+from tuneagent.facts.one_pass import Facts
+from tuneagent.formats.lazy_regex import pattern
+from tuneagent.persist.drop_in import Entries
 from tuneagent.persist.sysctl_d import SysctlD, all_settings, at_boot, number, without_ours
-from tuneagent.sysctl_rows import ROWS
-from tuneagent.tunable import Entries, Facts, Tunable
-from tuneagent.tuning_profile import nearest
+from tuneagent.tunables.base import Tunable
+from tuneagent.tunables.tables.sysctl import ROWS
 
 # What a profile may name at all. Keys that run programs or disarm the kernel match none of these.
 ALLOWED = pattern(
@@ -96,6 +107,9 @@ class Sysctl(Tunable[Spec]):
     name = "sysctl"
     group = "kernel"
     spec_type = Spec
+    merges = True
+    prefix = "key:"
+    rows = tuple(ROWS)
     about = About(
         Severity.LOW, "a kernel parameter that the profile sets", ("https://docs.kernel.org/admin-guide/sysctl/",)
     )
@@ -208,7 +222,7 @@ class Sysctl(Tunable[Spec]):
     def describe(self, subject: Subject) -> About:
         """The row of the key."""
         row = ROWS.get(subject.removeprefix("key:"))
-        return About(row.severity, row.why, (row.source,)) if row else self.about
+        return About(row.severity, row.why, (row.source,), dispute=row.dispute) if row else self.about
 
 
 def _lower_limit(key: str, least: int) -> Setting:

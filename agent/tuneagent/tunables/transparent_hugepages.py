@@ -7,10 +7,22 @@ from typing import Literal
 
 import msgspec
 
-from tuneagent.choice import chosen, with_chosen
-from tuneagent.model import About, Observation, Reading, Setting, Severity, Subject, Unreadable, Value
+from tuneagent.contracts.values import (
+    About,
+    Dispute,
+    Observation,
+    Reading,
+    Setting,
+    Severity,
+    Subject,
+    Unreadable,
+    Value,
+)
+from tuneagent.facts.one_pass import Facts
+from tuneagent.formats.bracketed_choice import chosen, with_chosen
+from tuneagent.persist.drop_in import Entries
 from tuneagent.persist.tmpfiles_d import TmpfilesD, reading
-from tuneagent.tunable import Entries, Facts, Tunable
+from tuneagent.tunables.base import Tunable
 
 BASE = "sys/kernel/mm/transparent_hugepage"
 # Field of the spec -> file under khugepaged/.
@@ -51,11 +63,17 @@ class TransparentHugepages(Tunable[Spec]):
     name = "transparentHugepages"
     group = "hugepages"
     spec_type = Spec
+    prefix = "thp:"
     about = About(
         Severity.MEDIUM,
         "huge pages spare TLB misses on large host buffers; direct compaction at a fault stalls the thread",
         ("https://docs.kernel.org/admin-guide/mm/transhuge.html",),
         "memory that is mapped already keeps its pages; new mappings follow the setting",
+        dispute=Dispute(
+            "always: hpc-compute, AKS; 15 % more on CPU tensors (candle issue 2149)",
+            "never: network-latency, OpenShift; 3.5 to 2.5 tokens/s with always (ik_llama.cpp 278)",
+            "madvise; PyTorch and NumPy ask for huge pages themselves",
+        ),
     )
     drop_in = TmpfilesD()
 

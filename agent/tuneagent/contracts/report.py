@@ -1,0 +1,104 @@
+"""The words of the program as frozen data: observations, findings, changes, plans, reports. No I/O."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterable
+
+import msgspec
+
+from tuneagent.contracts.values import Disruption, Setting, Severity, Subject
+
+SCHEMA_REPORT = "tuneagent.dev/report/v1"
+
+
+class Verdict(str, enum.Enum):
+    """What is known of one setting."""
+
+    CONVERGED = "converged"
+    DRIFTED = "drifted"
+    PENDING = "pending"
+    UNSUPPORTED = "unsupported"
+    UNKNOWN = "unknown"
+    CONFLICT = "conflict"
+    ACCEPTED = "accepted"
+
+
+class Finding(msgspec.Struct, frozen=True, kw_only=True):
+    """One setting compared with what is wanted. Part of the JSON contract."""
+
+    tunable: str
+    subject: Subject
+    # What people call it: the tunable, and the subject without its kind where the tunable says the kind already.
+    name: str = ""
+    verdict: Verdict
+    severity: Severity
+    desired: Setting = None
+    observed: Setting = None
+    persisted: Setting = None
+    next_boot: Setting = None
+    owner: str | None = None
+    evidence: str = ""
+    # Whether the running value is as wanted, whatever the next boot does.
+    in_effect: bool = False
+    disruption: Disruption | None = None
+    why: str = ""
+    advice: str = ""
+    sources: tuple[str, ...] = ()
+
+    @property
+    def is_open(self) -> bool:
+        """True where the host is not, or not known to be, as wanted."""
+        return self.verdict in (Verdict.DRIFTED, Verdict.PENDING, Verdict.CONFLICT, Verdict.UNKNOWN)
+
+
+class ProfileName(msgspec.Struct, frozen=True):
+    """Which profile a report was made against."""
+
+    name: str
+    revision: str
+
+
+class HostName(msgspec.Struct, frozen=True, kw_only=True):
+    """The machine of a report. Unknown parts are None."""
+
+    name: str | None = None
+    kernel: str | None = None
+    arch: str | None = None
+    boot_id: str | None = None
+    source: str = "live"
+
+
+class Report(msgspec.Struct, frozen=True, kw_only=True):
+    """Every finding of one audit; text, JSON, metrics and status are views of it."""
+
+    schema: str = SCHEMA_REPORT
+    tool: dict[str, str]
+    host: HostName
+    profile: ProfileName
+    summary: dict[str, int]
+    findings: tuple[Finding, ...]
+
+
+def summarize(findings: Iterable[Finding]) -> dict[str, int]:
+    """Count of findings by verdict; every verdict is named, zero or not."""
+    counts = {verdict.value: 0 for verdict in Verdict}
+    for finding in findings:
+        counts[finding.verdict.value] += 1
+    return counts
+
+
+def exit_code(findings: Iterable[Finding], fail_on: Severity | None = None) -> int:
+    """0 converged, 3 something drifted, pending or in conflict, 4 none of these but something unknown.
+
+    `fail_on` narrows 3 to what is wrong now, of at least that severity: a value that is right and not kept for the next
+    boot keeps no job away.
+    """
+    code = 0
+    for finding in findings:
+        if finding.verdict in (Verdict.DRIFTED, Verdict.PENDING, Verdict.CONFLICT):
+            if fail_on is None or (finding.severity.rank >= fail_on.rank and not finding.in_effect):
+                return 3
+        elif finding.verdict is Verdict.UNKNOWN:
+            code = 4
+    return code

@@ -1,0 +1,95 @@
+"""TuningProfile: the document that people write, on a host and in a cluster."""
+
+from __future__ import annotations
+
+from datetime import date
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+from tuneagent.contracts.node_selector import NodeSelector
+
+API_VERSION = "tuneagent.dev/v1alpha1"
+KIND = "TuningProfile"
+
+
+class Accept(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A waiver: this finding is known and accepted, why, and until when."""
+
+    tunable: str
+    subject: str
+    reason: str
+    until: date | None = None
+
+
+# A count, or per cent of the nodes: a whole number up to 100.
+PERCENT = r"^(100|[0-9]{1,2})%$"
+Count = Annotated[int, Meta(ge=0, le=100_000)] | Annotated[str, Meta(pattern=PERCENT, max_length=4)]
+Number = Annotated[int, Meta(ge=0, le=100_000)]
+Seconds = Annotated[int, Meta(ge=0, le=30 * 86400)]
+Priority = Annotated[int, Meta(ge=-1_000_000_000, le=1_000_000_000)]
+
+
+class Drain(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How a node is emptied before a disruptive change."""
+
+    mode: Annotated[
+        Literal["whenIdle", "cordonAndWait", "evict"],
+        Meta(
+            description="whenIdle: wait until no pod would be killed, then cordon. cordonAndWait: cordon, then wait. "
+            "evict: cordon and evict, as PodDisruptionBudgets allow."
+        ),
+    ] = "whenIdle"
+    timeout_s: Annotated[Seconds, Meta(description="Seconds after which a node that is not empty is given up.")] = 86400
+
+
+class RolloutSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How many nodes may change at once. Counts, or per cent of the selected nodes."""
+
+    maxUnavailable: Annotated[  # noqa: N815 - the name in the YAML document
+        Count, Meta(description="Selected nodes that may be down at once, for any reason.")
+    ] = 1
+    maxParallelLive: Annotated[  # noqa: N815
+        Count, Meta(description="Nodes that may be under way at once.")
+    ] = "10%"
+    maxUnhealthy: Annotated[  # noqa: N815
+        Count, Meta(description="With more nodes not ready than this nothing new begins.")
+    ] = "10%"
+    canary: Annotated[Number, Meta(description="Nodes that go first; the others wait until these are done.")] = 1
+    soak_s: Annotated[Seconds, Meta(description="Seconds that a changed node is watched before it counts as done.")] = (
+        300
+    )
+    failureThreshold: Annotated[  # noqa: N815
+        Number, Meta(description="With this many failed nodes nothing new begins.")
+    ] = 1
+    drain: Drain = Drain()
+
+
+class ProfileSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The `spec` of a profile. `tune` is checked apart, tunable by tunable."""
+
+    extends: Annotated[
+        tuple[str, ...], Meta(description="Built-in or other profiles that this one adds to; a later one wins.")
+    ] = ()
+    nodeSelector: Annotated[  # noqa: N815
+        NodeSelector,
+        Meta(description="In a cluster, the labels of the nodes that this profile is for. Empty selects no node."),
+    ] = NodeSelector()
+    allNodes: Annotated[  # noqa: N815
+        bool, Meta(description="In a cluster, true selects every node; then nodeSelector must be empty.")
+    ] = False
+    priority: Annotated[
+        Priority, Meta(description="In a cluster, the profile of the highest priority governs a node.")
+    ] = 0
+    tune: Annotated[dict[str, Any], Meta(description="Settings wanted, by tunable.")] = {}
+    accept: Annotated[tuple[Accept, ...], Meta(description="Findings that are known and accepted.")] = ()
+    drift: Annotated[
+        Literal["report", "repair", "freeze"] | None,
+        Meta(
+            description="What the daemon does where a setting is not as wanted. report: say so and write nothing. "
+            "repair: write it again. freeze: write nothing at all, new revisions of the profile included. "
+            "Default: report on a host, repair in a cluster. The commands `apply` and `undo` do not look at it."
+        ),
+    ] = None
+    rollout: RolloutSpec = RolloutSpec()

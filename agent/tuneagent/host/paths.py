@@ -1,0 +1,70 @@
+"""Paths that a person names on the command line: of this machine, whatever host a command is about."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from typing import IO
+
+from tuneagent.errors import ReadFailed
+
+
+def absolute(path: str) -> str:
+    """The path from the root of this machine."""
+    return os.path.abspath(path)
+
+
+def is_file(path: str) -> bool:
+    """Whether a regular file is there."""
+    return os.path.isfile(path)
+
+
+def is_folder(path: str) -> bool:
+    """Whether a folder is there."""
+    return os.path.isdir(path)
+
+
+def exists(path: str) -> bool:
+    """Whether anything is there."""
+    return os.path.exists(path)
+
+
+def read_whole(path: str, limit_bytes: int) -> bytes:
+    """A file's content. Raises ReadFailed where it cannot be read or is larger than `limit_bytes`."""
+    try:
+        with open(path, "rb") as handle:
+            data = handle.read(limit_bytes + 1)
+    except OSError as error:
+        raise ReadFailed(f"{path}: {error.strerror}") from None
+    if len(data) > limit_bytes:
+        raise ReadFailed(f"{path}: larger than {limit_bytes} bytes")
+    return data
+
+
+@contextlib.contextmanager
+def temporary_folder() -> Iterator[str]:
+    """A folder of our own, removed at the end."""
+    with tempfile.TemporaryDirectory(prefix="tuneagent-") as folder:
+        yield folder
+
+
+@contextlib.contextmanager
+def temporary_file(data: bytes) -> Iterator[str]:
+    """A file that only this user can read, removed at the end: for libraries that take a path."""
+    with tempfile.NamedTemporaryFile(prefix="tuneagent-") as handle:
+        handle.write(data)
+        handle.flush()
+        yield handle.name
+
+
+def program(name: str) -> str | None:
+    """Where a program lies on PATH."""
+    return shutil.which(name)
+
+
+def discarding() -> IO[str]:
+    """A stream that takes everything and keeps nothing."""
+    return open(os.devnull, "w")

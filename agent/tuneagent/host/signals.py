@@ -1,0 +1,37 @@
+"""SIGINT and SIGTERM as a request to stop after the tunable in hand."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+from collections.abc import Iterator
+from types import FrameType
+
+
+@contextlib.contextmanager
+def stop_event(*, ignored: tuple[signal.Signals, ...] = ()) -> Iterator[threading.Event]:
+    """An event that SIGINT and SIGTERM set. The tunable in hand is finished, nothing new begins.
+
+    Signals of `ignored` do nothing meanwhile. The handlers before are put back at the end.
+    """
+    stop = threading.Event()
+
+    def note(number: int, frame: FrameType | None) -> None:
+        del number, frame
+        stop.set()
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    before |= {number: signal.signal(number, signal.SIG_IGN) for number in ignored}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def daemon_stop_event() -> Iterator[threading.Event]:
+    """`stop_event` for a daemon: SIGHUP is ignored, since the profile is read at each pass."""
+    with stop_event(ignored=(signal.SIGHUP,)) as stop:
+        yield stop

@@ -1,0 +1,89 @@
+"""`apply --confirm-within`: going back by itself needs something that will be there to do it, over a reboot too."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from datetime import datetime, timezone
+
+from tuneagent.engine.host_tuner import GOVERNED, STATE_FOLDER, HostTuner
+from tuneagent.errors import CommandFailed, UsageError, WriteFailed
+from tuneagent.facts.one_pass import Facts
+from tuneagent.host import paths
+from tuneagent.host.machine import Host
+from tuneagent.persist.systemd_d import reload_refusal
+
+DAEMON_LOCK = "daemon.lock"
+UNIT = "tuneagent-confirm"
+_FOLDER = "etc/systemd/system"
+_SERVICE, _TIMER = f"{_FOLDER}/{UNIT}.service", f"{_FOLDER}/{UNIT}.timer"
+_WRITTEN = "# Written by tuneagent for `apply --confirm-within`; gone once that is confirmed or undone.\n"
+
+
+def daemon_note(session: HostTuner) -> str | None:
+    """What a change by hand comes to where a daemon holds this host to its own profile; None where there is none."""
+    if not session.state.is_locked(f"{session.folder}/{DAEMON_LOCK}"):
+        return None
+    return "a daemon runs on this host: where its profile says `drift: repair`, it goes back to that at its next pass"
+
+
+def refuse_governed(session: HostTuner, *, force: bool) -> None:
+    """Raise UsageError where a cluster's agent governs this host."""
+    marker = f"{session.folder}/{GOVERNED}"
+    if session.state.exists(marker) and not force:
+        node = session.state.read_or(marker, "?")
+        raise UsageError(f"this host is governed by the cluster as node {node}; --force applies all the same")
+
+
+def arm(session: HostTuner, deadline: float) -> None:
+    """See that something will go back in time: a running daemon, or a timer of the host's systemd.
+
+    The timer stands in /etc/systemd/system, so that a reboot in between does not lose it. Raises UsageError where
+    there is neither.
+    """
+    if session.state.is_locked(f"{session.folder}/{DAEMON_LOCK}"):
+        return
+    reason = reload_refusal(Facts(session.host))
+    if reason is not None:
+        raise UsageError(f"--confirm-within: {reason}; a running daemon does without")
+    # One second past the deadline: before it there is nothing to go back from.
+    moment = datetime.fromtimestamp(int(deadline) + 1, timezone.utc)
+    unit = "[Unit]\nDescription=Undo what was not confirmed\n"
+    # Another tuneagent may be at work at that moment: then it is tried again.
+    service = f"{unit}[Service]\nType=oneshot\nExecStart={_command(session)}\nRestart=on-failure\nRestartSec=10s\n"
+    timer = (
+        f"{unit}[Timer]\nOnCalendar={moment:%Y-%m-%d %H:%M:%S} UTC\n"
+        "Persistent=true\nAccuracySec=1s\n[Install]\nWantedBy=timers.target\n"
+    )
+    try:
+        files = session.host.files
+        files.replace(_SERVICE, (_WRITTEN + service).encode())
+        files.replace(_TIMER, (_WRITTEN + timer).encode())
+        for argv in (["daemon-reload"], ["enable", f"{UNIT}.timer"], ["restart", f"{UNIT}.timer"]):
+            _systemctl(session.host, argv)
+    except (CommandFailed, WriteFailed) as error:
+        disarm(session.host)
+        raise UsageError(f"--confirm-within: no daemon runs here and no systemd timer can be set: {error}") from None
+
+
+def disarm(host: Host) -> None:
+    """Take the timer away, if there is one. A timer that is left over finds nothing to undo."""
+    if not host.files.exists(_TIMER) and not host.files.exists(_SERVICE):
+        return
+    with contextlib.suppress(CommandFailed):
+        _systemctl(host, ["stop", f"{UNIT}.timer"])
+    for path in (f"{_FOLDER}/timers.target.wants/{UNIT}.timer", _TIMER, _SERVICE):
+        host.files.remove(path)
+
+
+def _systemctl(host: Host, argv: list[str]) -> None:
+    done = host.exec.run(["systemctl", *argv])
+    if done.code != 0:
+        raise CommandFailed(f"systemctl {' '.join(argv)}: {done.stderr.strip()[:200] or f'exit {done.code}'}")
+
+
+def _command(session: HostTuner) -> str:
+    program = paths.program("tuneagent") or f"{sys.executable} -m tuneagent"
+    folder = session.state.real(session.folder)
+    state = "" if folder == f"/{STATE_FOLDER}" else f" --state-dir {folder}"
+    return f"{program}{state} undo --unconfirmed"

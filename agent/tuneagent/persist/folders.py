@@ -1,0 +1,60 @@
+"""Where drop-ins lie: which folders survive a reboot, which file of a name counts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from tuneagent.errors import PathMissing, ReadFailed
+from tuneagent.host.machine import Host
+
+_VOLATILE = ("tmpfs", "ramfs", "devtmpfs")
+
+
+def folder_impossible(host: Host, folder: str) -> str | None:
+    """Why a file in `folder` would not survive a reboot; None if it would.
+
+    On some node images /etc is a tmpfs, or a read-only image with a writable layer that a reboot drops.
+    """
+    if not host.files.is_dir(folder):
+        return f"there is no /{folder}"
+    mount = _mount_of(host, "/" + folder.strip("/"))
+    if mount is None:
+        return None
+    point, kind, options = mount
+    if kind in _VOLATILE:
+        return f"/{folder} is on a {kind} mounted at {point}, lost at reboot"
+    if "ro" in options.split(","):
+        return f"/{folder} is on a file system mounted read-only at {point}"
+    return None
+
+
+def _mount_of(host: Host, path: str) -> tuple[str, str, str] | None:
+    table = ""
+    # /proc/1 is the host's own view also from inside a pod.
+    for source in (f"proc/{host.host_pid}/mounts", "proc/self/mounts", "proc/mounts"):
+        try:
+            table = host.files.read(source)
+            break
+        except (PathMissing, ReadFailed):
+            continue
+    best: tuple[str, str, str] | None = None
+    for line in table.splitlines():
+        fields = line.split()
+        if len(fields) < 4:
+            continue
+        point = fields[1].replace("\\040", " ")
+        inside = path == point or path.startswith(point.rstrip("/") + "/")
+        # A later mount on the same point hides the earlier one.
+        if inside and (best is None or len(point) >= len(best[0])):
+            best = (point, fields[2], fields[3])
+    return best
+
+
+def by_precedence(host: Host, folders: Iterable[str], suffix: str = ".conf") -> list[str]:
+    """Drop-ins in the order of their names; of one name in several folders the first folder's. Raises ReadFailed."""
+    files: dict[str, str] = {}
+    for folder in folders:
+        for name in host.files.names(folder):
+            if name.endswith(suffix):
+                files.setdefault(name, f"{folder}/{name}")
+    return [files[name] for name in sorted(files)]

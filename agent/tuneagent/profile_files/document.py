@@ -1,0 +1,145 @@
+"""TuningProfile: parse, find every fault, extend, resolve. Knows no tunable; their types are handed in."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from typing import Annotated, Any, get_args, get_origin
+
+import msgspec
+
+from tuneagent.contracts.node_selector import NodeSelector
+from tuneagent.contracts.report import ProfileName
+from tuneagent.contracts.tuning_profile import API_VERSION, KIND, Count, ProfileSpec
+from tuneagent.errors import ProfileInvalid, nearest
+from tuneagent.formats.lazy_regex import pattern
+from tuneagent.profile_files.selector import parse_selector
+
+NAME_PATTERN = pattern(r"[a-z0-9]([-a-z0-9.]{0,61}[a-z0-9])?\Z")
+
+
+class Profile(msgspec.Struct, frozen=True):
+    """A profile as written, or resolved: then `origins` says where each tunable's spec came from."""
+
+    name: str
+    spec: ProfileSpec
+    origins: dict[str, str] = {}
+
+    @property
+    def revision(self) -> str:
+        """Hash of what decides a node's settings: tune, accept and drift. Ten hexadecimal digits."""
+        content = [self.spec.tune, self.spec.accept, self.spec.drift]
+        return hashlib.sha256(msgspec.json.encode(content, order="sorted")).hexdigest()[:10]
+
+    @property
+    def identity(self) -> ProfileName:
+        """Name and revision."""
+        return ProfileName(self.name, self.revision)
+
+
+def parse(document: Any, source: str = "profile") -> Profile:
+    """Profile of a plain document. Raises ProfileInvalid with every fault outside `tune`."""
+    faults: list[str] = []
+    if not isinstance(document, dict):
+        raise ProfileInvalid(["not a mapping with apiVersion, kind, metadata and spec"], source)
+    if document.get("apiVersion") != API_VERSION:
+        faults.append(f"apiVersion: {document.get('apiVersion')!r}, wanted {API_VERSION!r}")
+    if document.get("kind") != KIND:
+        faults.append(f"kind: {document.get('kind')!r}, wanted {KIND!r}")
+    known = ("apiVersion", "kind", "metadata", "spec", "status")
+    faults += [f"{key}: unknown{nearest(str(key), known)}" for key in document if key not in known]
+    metadata = document.get("metadata")
+    name = metadata.get("name") if isinstance(metadata, dict) else None
+    if not isinstance(name, str) or not NAME_PATTERN.match(name):
+        faults.append(f"metadata.name: {name!r} is no DNS label of at most 63 characters")
+    raw = document.get("spec")
+    if not isinstance(raw, dict):
+        faults.append("spec: missing, or not a mapping")
+        raise ProfileInvalid(faults, source)
+    spec = parse_fields(raw, ProfileSpec, "spec", faults)
+    if spec.get("allNodes") and not spec.get("nodeSelector", NodeSelector()).is_empty:
+        faults.append("spec.allNodes: true selects every node already; remove it, or remove nodeSelector")
+    if faults:
+        raise ProfileInvalid(faults, source)
+    return Profile(str(name), ProfileSpec(**spec))
+
+
+def parse_fields(raw: Mapping[Any, Any], kind: type[Any], path: str, faults: list[str]) -> dict[str, Any]:
+    """Convert field by field, so that one fault does not hide the next."""
+    fields = {field.encode_name: field for field in msgspec.structs.fields(kind)}
+    found: dict[str, Any] = {}
+    for key, value in raw.items():
+        field = fields.get(key)
+        if field is None:
+            faults.append(f"{path}.{key}: unknown{nearest(str(key), tuple(fields))}")
+            continue
+        found[field.name] = _parse_field(value, field.type, f"{path}.{key}", faults)
+    for field in fields.values():
+        if field.required and field.encode_name not in raw:
+            faults.append(f"{path}.{field.encode_name}: missing")
+    return found
+
+
+def _parse_field(value: Any, kind: Any, path: str, faults: list[str]) -> Any:
+    """One field; a structure in it field by field again."""
+    bare = get_args(kind)[0] if get_origin(kind) is Annotated else kind
+    if bare is NodeSelector:
+        return parse_selector(value, path, faults)
+    if isinstance(bare, type) and issubclass(bare, msgspec.Struct) and isinstance(value, dict):
+        before = len(faults)
+        inner = parse_fields(value, bare, path, faults)
+        return bare(**inner) if len(faults) == before else None
+    try:
+        return msgspec.convert(value, kind)
+    except msgspec.ValidationError as error:
+        if bare == Count:
+            faults.append(f"{path}: {value!r} is neither a count nor a percentage up to 100%")
+        else:
+            faults.append(_located(path, error))
+        return None
+
+
+def _located(path: str, error: msgspec.ValidationError) -> str:
+    text = str(error)
+    message, _, where = text.partition(" - at `$")
+    return f"{path}{where.rstrip('`')}: {message}"
+
+
+def convert_spec(raw: Any, kind: Any, path: str, faults: list[str]) -> Any:
+    """Typed spec of one tunable, or None with its faults added."""
+    before = len(faults)
+    if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
+        if not isinstance(raw, dict):
+            faults.append(f"{path}: expected a mapping, got {raw!r}")
+            return None
+        found = parse_fields(raw, kind, path, faults)
+        return kind(**found) if len(faults) == before else None
+    if isinstance(raw, dict):
+        # A table of rows: each row by itself.
+        converted: dict[str, Any] = {}
+        for key, value in raw.items():
+            try:
+                converted.update(msgspec.convert({key: value}, kind))
+            except msgspec.ValidationError as error:
+                faults.append(f"{path}.{key}: {str(error).partition(' - at')[0]}")
+        return converted if len(faults) == before else None
+    faults.append(f"{path}: expected a mapping, got {raw!r}")
+    return None
+
+
+def unknown_names(tune: Mapping[str, Any], schema: Mapping[str, Any]) -> list[str]:
+    """Tunables and fields that the generated schema of `tune` does not know: for the operator."""
+    known = schema["properties"]
+    faults = []
+    for tunable, spec in tune.items():
+        if tunable not in known:
+            faults.append(f"spec.tune.{tunable}: unknown{nearest(tunable, tuple(known))}")
+            continue
+        fields = known[tunable].get("properties")
+        if fields is not None and isinstance(spec, dict):
+            faults += [
+                f"spec.tune.{tunable}.{name}: unknown{nearest(str(name), tuple(fields))}"
+                for name in spec
+                if name not in fields
+            ]
+    return faults

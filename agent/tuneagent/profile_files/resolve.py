@@ -1,0 +1,89 @@
+"""Built-in profiles, and a profile with everything that it extends taken in."""
+
+from __future__ import annotations
+
+import importlib.resources
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from tuneagent.contracts.tuning_profile import Accept
+from tuneagent.errors import UsageError, nearest
+from tuneagent.profile_files.document import Profile, parse
+
+EXTENDS_LIMIT = 16
+
+
+def builtin_names() -> list[str]:
+    """Names of the profiles that are shipped."""
+    folder = importlib.resources.files("tuneagent.profile_files") / "builtin"
+    return sorted(item.name.removesuffix(".yaml") for item in folder.iterdir() if item.name.endswith(".yaml"))
+
+
+def builtin(name: str) -> Profile | None:
+    """A shipped profile, not resolved; None if there is none of that name."""
+    if name not in builtin_names():
+        return None
+    data = (importlib.resources.files("tuneagent.profile_files") / "builtin" / f"{name}.json").read_bytes()
+    return parse(msgspec.json.decode(data), name)
+
+
+def resolve(
+    profile: Profile, merges: Callable[[str], bool], lookup: Callable[[str], Profile | None] = builtin
+) -> Profile:
+    """Profile with everything it extends taken in; a later one wins. Raises UsageError for an unknown name.
+
+    `merges` says of a tunable whether its spec is a map of independent names, to which a later profile adds. All others
+    are replaced whole.
+    """
+    return _resolve(profile, merges, lookup, ())
+
+
+def _resolve(
+    profile: Profile,
+    merges: Callable[[str], bool],
+    lookup: Callable[[str], Profile | None],
+    path: tuple[str, ...],
+) -> Profile:
+    if profile.name in path:
+        raise UsageError(f"profile {profile.name} extends itself: {' -> '.join((*path, profile.name))}")
+    if len(path) >= EXTENDS_LIMIT:
+        raise UsageError(f"profile {profile.name}: more than {EXTENDS_LIMIT} levels of extends")
+    tune: dict[str, Any] = {}
+    accept: list[Accept] = []
+    origins: dict[str, str] = {}
+    for name in profile.spec.extends:
+        base = lookup(name)
+        if base is None:
+            raise UsageError(
+                f"profile {profile.name} extends {name!r}, which does not exist{nearest(name, builtin_names())}"
+            )
+        below = _resolve(base, merges, lookup, (*path, profile.name))
+        for tunable, spec in below.spec.tune.items():
+            _merge(tune, origins, tunable, spec, below.origins.get(tunable, base.name), merges)
+        accept += below.spec.accept
+    for tunable, spec in profile.spec.tune.items():
+        _merge(tune, origins, tunable, spec, profile.name, merges)
+    whole = msgspec.structs.replace(profile.spec, extends=(), tune=tune, accept=(*accept, *profile.spec.accept))
+    return Profile(profile.name, whole, origins)
+
+
+def _merge(
+    tune: dict[str, Any],
+    origins: dict[str, str],
+    tunable: str,
+    spec: Any,
+    origin: str,
+    merges: Callable[[str], bool],
+) -> None:
+    before = tune.get(tunable)
+    if spec is None:
+        # A later profile takes a setting out by saying null: it is then nobody's.
+        tune.pop(tunable, None)
+    elif isinstance(before, dict) and isinstance(spec, dict) and merges(tunable):
+        tune[tunable] = {**before, **spec}
+        origin = f"{origins[tunable]}, {origin}" if origins[tunable] != origin else origin
+    else:
+        tune[tunable] = spec
+    origins[tunable] = origin

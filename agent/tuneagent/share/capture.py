@@ -1,0 +1,172 @@
+"""Captures: what an audit reads of a machine, packed so that it can be audited elsewhere.
+
+A tar.gz with `manifest.json`, the files read under `root/`, answers of programs, and the GPU snapshot.
+What is in them is what rows read, and nothing else (`redaction`).
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import tarfile
+import zlib
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from tuneagent import __version__
+from tuneagent.engine.assess import observe
+from tuneagent.errors import ReadFailed
+from tuneagent.facts.one_pass import Facts
+from tuneagent.formats.lazy_regex import pattern
+from tuneagent.gpu.ask import RECORDED_PATH, read_gpus, record
+from tuneagent.host.commands import Completed
+from tuneagent.host.files import Files
+from tuneagent.host.machine import Host
+from tuneagent.host.paths import read_whole
+from tuneagent.host.processes import NoProcesses
+from tuneagent.host.recording import CaptureFiles, RecordedExec, RecordingExec, RecordingFiles
+from tuneagent.profile_files.document import Profile
+from tuneagent.share.redaction import Pseudonyms, Redactor
+from tuneagent.topology.read import read_topology
+from tuneagent.tunables.base import Tunable
+from tuneagent.tunables.registry import specs_of
+
+FORMAT = "tuneagent.dev/capture/v1"
+MEMBER_LIMIT = 50_000
+SIZE_LIMIT_BYTES = 256 * 1024 * 1024
+# Read besides what the tunables read, so that rows added later find something in older captures.
+EXTRA_FOLDERS = ("proc/sys/vm", "proc/sys/net/core", "sys/kernel/mm/transparent_hugepage", "sys/devices/system/cpu/smt")
+EXTRA_FILES = (
+    "proc/cmdline", "proc/meminfo", "proc/interrupts", "proc/swaps", "proc/mounts", "proc/1/limits", "proc/cpuinfo",
+    "proc/sys/kernel/hostname", "proc/sys/kernel/osrelease", "proc/sys/kernel/arch", "proc/sys/kernel/random/boot_id",
+    "etc/os-release", "sys/module/nvidia/version",
+)  # fmt: skip
+# Files that change between two reads of one machine, or that a read itself changes.
+_SKIPPED = pattern(r"proc/sys/vm/(stat_refresh|compact_memory|drop_caches|mmap_rnd.*)\Z")
+
+
+class Manifest(msgspec.Struct, frozen=True, kw_only=True):
+    """What a capture says of itself."""
+
+    format: str = FORMAT
+    tool: str = __version__
+    identifiers: bool
+    namespaces: dict[str, bool | None]
+    unreadable: dict[str, str]
+    absent: tuple[str, ...]
+    commands: dict[str, tuple[int, str, str]]
+
+
+def take(
+    host: Host,
+    profiles: list[Profile],
+    registry: Mapping[str, Tunable[Any]],
+    *,
+    identifiers: bool,
+    hide: Redactor | None = None,
+) -> bytes:
+    """Capture a host: everything that audits of these profiles and the topology read of it.
+
+    `hide` is a redactor whose pseudonyms other parts use too.
+    """
+    files, programs = RecordingFiles(host.files.root), RecordingExec(host.exec)
+    watched = Host(files, programs, host.processes, host.source, host.host_pid, host.now, host.unreadable)
+    facts = Facts(watched)
+    for profile in profiles:
+        observe(facts, specs_of(profile, registry), registry)
+    read_topology(watched)
+    for path in EXTRA_FILES:
+        watched.observe(path)
+    for folder in EXTRA_FOLDERS:
+        for name in files.names(folder):
+            path = f"{folder}/{name}"
+            if not _SKIPPED.match(path) and not files.is_dir(path):
+                watched.observe(path)
+    hide = hide or Redactor(Pseudonyms(host, enabled=not identifiers))
+    hide.learn([*files.content, *files.absent, *files.failed, *host.absent])
+    manifest = Manifest(
+        identifiers=identifiers,
+        namespaces={kind: host.namespace_is_hosts(kind) for kind in ("net", "ipc")},
+        absent=tuple(sorted(hide.path(path) for path in files.absent | host.absent)),
+        unreadable={hide.path(path): hide.sentence(error) for path, error in files.failed.items()},
+        commands={
+            argv: (done.code, hide.answer(argv, done.stdout), hide.sentence(done.stderr))
+            for argv, done in programs.answers.items()
+        },
+    )
+    content = {
+        hide.path(path): hide.content(path, data) for path, data in files.content.items() if not _SKIPPED.match(path)
+    }
+    content[RECORDED_PATH] = hide.content(RECORDED_PATH, record(read_gpus(host)))
+    return _pack(manifest, content, {hide.path(folder) for folder in files.folders})
+
+
+def _pack(manifest: Manifest, content: Mapping[str, bytes], folders: set[str]) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz", format=tarfile.PAX_FORMAT) as archive:
+
+        def put(name: str, data: bytes | None) -> None:
+            member = tarfile.TarInfo(name)
+            member.mode = 0o755 if data is None else 0o644
+            member.type = tarfile.DIRTYPE if data is None else tarfile.REGTYPE
+            member.size = len(data or b"")
+            archive.addfile(member, io.BytesIO(data) if data is not None else None)
+
+        put("manifest.json", msgspec.json.format(msgspec.json.encode(manifest, order="sorted"), indent=1))
+        for folder in sorted(folders - set(content)):
+            put(f"root/{folder}", None)
+        for path in sorted(content):
+            put(f"root/{path}", content[path])
+    return buffer.getvalue()
+
+
+def _unzipped(path: str) -> bytes:
+    """The whole archive, so that its checksum is compared before anything of it is believed."""
+    with gzip.GzipFile(fileobj=io.BytesIO(read_whole(path, SIZE_LIMIT_BYTES))) as handle:
+        data = handle.read(SIZE_LIMIT_BYTES + 1)
+        if len(data) > SIZE_LIMIT_BYTES:
+            raise ReadFailed(f"{path}: too large for a capture")
+        return data
+
+
+def unpack(path: str, folder: str) -> Host:
+    """The host of a capture, its tree unpacked into `folder`. Raises ReadFailed for what is no sound capture."""
+    target = Files(folder)
+    try:
+        with tarfile.open(fileobj=io.BytesIO(_unzipped(path)), mode="r:") as archive:
+            total = 0
+            for number, member in enumerate(archive):
+                total += member.size
+                if number > MEMBER_LIMIT or total > SIZE_LIMIT_BYTES:
+                    raise ReadFailed(f"{path}: too large for a capture")
+                parts = member.name.split("/")
+                if ".." in parts or member.name.startswith("/") or "\0" in member.name:
+                    raise ReadFailed(f"{path}: member {member.name!r} leaves the capture")
+                if member.isdir():
+                    target.make_folder(member.name, 0o755)
+                elif member.isreg():
+                    stream = archive.extractfile(member)
+                    target.make_folder("/".join(parts[:-1]) or ".", 0o755)
+                    target.create(member.name, stream.read() if stream else b"")
+                else:
+                    raise ReadFailed(f"{path}: member {member.name!r} is neither file nor folder")
+    except (OSError, tarfile.TarError, EOFError, zlib.error) as error:
+        raise ReadFailed(f"{path}: no sound capture: {error}") from None
+    try:
+        manifest = msgspec.json.decode(target.read("manifest.json"), type=Manifest)
+    except msgspec.MsgspecError as error:
+        raise ReadFailed(f"{path}: manifest.json: {error}") from None
+    if manifest.format != FORMAT:
+        raise ReadFailed(f"{path}: format {manifest.format!r}, this tuneagent reads {FORMAT!r}")
+    answers = {argv: Completed(*answer) for argv, answer in manifest.commands.items()}
+    return Host(
+        CaptureFiles(f"{folder}/root", manifest.unreadable),
+        RecordedExec(answers),
+        NoProcesses(),
+        source="capture",
+        unreadable=manifest.unreadable,
+        absent=frozenset(manifest.absent),
+        namespaces=manifest.namespaces,
+    )

@@ -1,0 +1,87 @@
+"""What differs between two hosts, captures or reports: why is node 17 slow? Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+
+from tuneagent.contracts.report import Finding, Report
+from tuneagent.contracts.values import Setting
+from tuneagent.formats.lazy_regex import pattern
+
+SCHEMA = "tuneagent.dev/diff/v1"
+# GPUs of two machines have different UUIDs: they are compared by their place.
+_GPU = pattern(r"gpu:GPU-[^/]+|gpu:MIG-[^/]+")
+_PROCESS = pattern(r"pid:\d+@\d+@[0-9a-f-]*")
+
+
+class Difference(msgspec.Struct, frozen=True, kw_only=True):
+    """One setting that the two do not share. `only` says which of the two has it alone."""
+
+    tunable: str
+    subject: str
+    left: Setting = None
+    right: Setting = None
+    left_verdict: str | None = None
+    right_verdict: str | None = None
+    why: str = ""
+
+
+class Comparison(msgspec.Struct, frozen=True, kw_only=True):
+    """Two reports beside each other."""
+
+    schema: str = SCHEMA
+    left: str
+    right: str
+    compared: int
+    differences: tuple[Difference, ...]
+
+
+def compare(left: Report, right: Report, names: tuple[str, str]) -> Comparison:
+    """Settings whose value or verdict differs, the more severe first. Processes are left out: they come and go."""
+    ours, theirs = _by_place(left), _by_place(right)
+    keys = {**dict.fromkeys(ours), **dict.fromkeys(theirs)}
+    found: list[tuple[int, Difference]] = []
+    for tunable, subject in keys:
+        one, other = ours.get((tunable, subject)), theirs.get((tunable, subject))
+        if one is not None and other is not None and _same(one, other):
+            continue
+        known = one or other
+        if known is None:
+            continue
+        found.append(
+            (
+                -known.severity.rank,
+                Difference(
+                    tunable=tunable,
+                    subject=subject,
+                    left=one.observed if one else None,
+                    right=other.observed if other else None,
+                    left_verdict=one.verdict.value if one else None,
+                    right_verdict=other.verdict.value if other else None,
+                    why=known.why,
+                ),
+            )
+        )
+    found.sort(key=lambda item: (item[0], item[1].tunable, item[1].subject))
+    return Comparison(left=names[0], right=names[1], compared=len(keys), differences=tuple(item[1] for item in found))
+
+
+def _same(one: Finding, other: Finding) -> bool:
+    return bool(one.observed == other.observed and one.verdict == other.verdict and one.next_boot == other.next_boot)
+
+
+def _by_place(report: Report) -> Mapping[tuple[str, str], Finding]:
+    numbers: dict[str, int] = {}
+    found: dict[tuple[str, str], Finding] = {}
+    for finding in report.findings:
+        if _PROCESS.search(finding.subject):
+            continue
+        match = _GPU.match(finding.subject)
+        subject = finding.subject
+        if match:
+            number = numbers.setdefault(match.group(0), len(numbers))
+            subject = f"gpu {number}{finding.subject[match.end() :]}"
+        found[(finding.tunable, subject)] = finding
+    return found

@@ -1,0 +1,263 @@
+"""Filters of other people's files: text in, text out. A line stays as it is where all of it is known; else it is blanked.
+
+What is in a line that a row reads must survive, so that a capture audits like its machine.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection
+
+from tuneagent.formats.lazy_regex import pattern
+from tuneagent.share.redaction.pseudonyms import blank
+from tuneagent.share.redaction.vocabulary import (
+    DEVICE,
+    MODULES,
+    NETWORK,
+    SYSFS,
+    is_argument_value,
+    is_kernel_image,
+    is_plain,
+)
+
+# Names on the kernel line whose values are the kernel's own words. Others are blanked whole.
+_ARGUMENTS = pattern(
+    r"ro|rw|quiet|splash|rhgb|--|BOOT_IMAGE|console|earlyprintk|crashkernel|panic|maxcpus|nr_cpus|mem|memmap|movablecore"
+    r"|kernelcore|mitigations|spectre_v2|spectre_v2_user|spec_store_bypass_disable|l1tf|mds|tsx|tsx_async_abort|mmio_stale_data"
+    r"|retbleed|srbds|pti|nopti|nokaslr|kpti|selinux|apparmor|security|lsm|audit|numa|memhp_default_state|efi|acpi|nomodeset"
+    r"|net\.ifnames|biosdevname|ipv6\.disable|module_blacklist|(modprobe|rd\.driver)\.blacklist|nouveau\.modeset|page_owner"
+    r"|slub_debug|debug_pagealloc|page_poison|init_on_free|random\.trust_cpu|rcutree\.[a-z_]+|rcupdate\.[a-z_]+|srcutree\.[a-z_]+"
+    r"|(nvidia([-_](drm|modeset|uvm|peermem))?|nvme(_core)?|mlx[45]_(core|ib)|ib_core|intel_idle|processor|pcie_aspm|pcie_port_pm"
+    r"|pcie_ports|acpi_[a-z_]+|amd_iommu_dump|iommu|intel_iommu|kvm(_intel|_amd)?|vfio[-_a-z]*|zswap|hugetlb_cma|cma|ksm"
+    r"|lru_gen|thp_anon|usbcore|libata|scsi_mod|dm_mod|sched_[a-z_]+|watchdog_thresh|softlockup_panic|hung_task_panic)(\.[A-Za-z_]+)?"
+)
+
+
+def kernel_line(text: str, allowed: Callable[[str], bool]) -> str:
+    """A kernel command line: arguments that a profile may name or that the kernel's own grammar bounds."""
+    return re.sub(r'(?:[^\s"]|"[^"]*"?)+', lambda match: _argument(match.group(0), allowed), text)
+
+
+def _argument(word: str, allowed: Callable[[str], bool]) -> str:
+    name, equals, value = word.strip('"').partition("=")
+    bare = value.strip('"')
+    if name in ("root", "resume"):
+        return word if DEVICE.match(bare) else f"{name}={blank(bare)}"
+    if word in ("$kernelopts", "$tuned_params"):
+        return word
+    if not (allowed(name) or _ARGUMENTS.fullmatch(name)):
+        return blank(word)
+    return word if not equals or is_argument_value(name, bare) else f"{name}={blank(bare)}"
+
+
+def comment(line: str) -> str:
+    """A line taken out, as a comment that says how long it was."""
+    return f"# {blank(line.strip())}"
+
+
+def by_line(text: str, keep: Callable[[str], str | None], taken: Callable[[str], str] = comment) -> str:
+    """Each line as `keep` gives it, unchanged or with values blanked; None puts what `taken` says. Empty ones stay."""
+    lines = []
+    for line in text.splitlines(keepends=True):
+        body = line.rstrip("\r\n")
+        kept = body if not body.strip() else keep(body)
+        lines.append((taken(body) if kept is None else kept) + line[len(body) :])
+    return "".join(lines)
+
+
+def plain_words(text: str, more: Collection[str] = ()) -> str:
+    """Words that are numbers or switches, or one of `more`; others blanked, white space as it is."""
+    return re.sub(
+        r"\S+", lambda m: m.group(0) if is_plain(m.group(0)) or m.group(0) in more else blank(m.group(0)), text
+    )
+
+
+def sysctl(text: str, allowed: Callable[[str], bool]) -> str:
+    """sysctl.d: keys that a profile may set, with plain values."""
+
+    def keep(line: str) -> str | None:
+        match = re.match(r"(\s*-?\s*)([A-Za-z0-9_./*?{},\[\]-]{1,128})(\s*=\s*|\s*\Z)(.*)\Z", line)
+        if match is None or not allowed(match.group(2)):
+            return None
+        value = plain_words(match.group(4), NETWORK)
+        if match.group(2).endswith("fastopen_key"):
+            value = blank(match.group(4))
+        return f"{match.group(1)}{match.group(2)}{match.group(3)}{value}"
+
+    return by_line(text, keep)
+
+
+# Files that a row writes at boot; parameters of other modules may be passwords.
+_WRITTEN = pattern(
+    r"/(proc/sys/(vm|kernel|fs|net)|sys/(kernel/mm|kernel/debug/sched|block|devices/system|devices/virtual/workqueue|devices/pci[0-9a-f:]+"
+    r"|class/(net|block|bdi|nvme)|bus/(pci|workqueue)|fs/cgroup|power|firmware/acpi"
+    r"|module/(nvidia[_a-z]*|nvme(_core)?|mlx[45]_(core|ib)|intel_idle|processor|workqueue|pcie_aspm|kvm(_intel|_amd)?|rcutree)))"
+    r"/[A-Za-z0-9_./*?\[\]:-]{1,200}\Z"
+)
+
+
+def tmpfiles(text: str) -> str:
+    """tmpfiles.d: lines that write a file of the kernel."""
+
+    def keep(line: str) -> str | None:
+        match = re.match(r"(\s*w\S{0,4}\s+)(\S+)((?:\s+\S+){4}\s+)(.*)\Z", line)
+        if match is None or not _WRITTEN.match(match.group(2).strip('"')):
+            return None
+        mode_and_owner = re.sub(
+            r"\S+",
+            lambda m: m.group(0) if re.match(r"-|0|root|0?[0-7]{3}", m.group(0)) else blank(m.group(0)),
+            match.group(3),
+        )
+        return f"{match.group(1)}{match.group(2)}{mode_and_owner}{plain_words(match.group(4), SYSFS | NETWORK)}"
+
+    return by_line(text, keep)
+
+
+def modprobe(text: str) -> str:
+    """modprobe.d: options of known modules with plain values; which modules are kept out."""
+
+    def keep(line: str) -> str | None:
+        words = line.split()
+        if words[0] in ("blacklist", "alias", "softdep"):
+            known = all(MODULES.match(word) or word in ("pre:", "post:", "off") for word in words[1:])
+            return line if known else None
+        if words[0] != "options" or len(words) < 2:
+            return None
+        if not MODULES.match(words[1]):
+            return f"options {blank(words[1])} " + " ".join(blank(word) for word in words[2:])
+        kept = [_option(word) for word in words[2:]]
+        return line if kept == words[2:] else " ".join([*words[:2], *kept])
+
+    return by_line(text, keep)
+
+
+# Switches of NVIDIA's resource manager: RMName=0x1;RMOther=0x2.
+REGISTRY = pattern(r'"?((RM?|Rm?)[A-Za-z0-9]{1,40}=(0x)?[0-9a-fA-F]{1,8};?)*"?\Z')
+
+
+def _option(word: str) -> str:
+    name, equals, value = word.partition("=")
+    if not (equals and re.match(r"[A-Za-z0-9_]{1,48}\Z", name)):
+        return blank(word)
+    return (
+        word
+        if (name.startswith("NVreg_") and REGISTRY.match(value)) or is_plain(value.strip('"'))
+        else f"{name}={blank(value)}"
+    )
+
+
+_UNIT_KEYS = pattern(
+    r"DefaultLimit[A-Z]+(Soft)?|Limit[A-Z]+(Soft)?|AllowedCPUs|AllowedMemoryNodes|CPUAffinity|NUMAPolicy|NUMAMask"
+    r"|LoadState|ActiveState|SubState|UnitFileState|Result|NTPSynchronized|NTP|CPUWeight|MemoryMax|TasksMax"
+)
+_UNIT_VALUE = pattern(
+    r"((not-)?(loaded|found)|masked|error|(de|re)?activ(e|ating)|inactive|failed|running|dead|exited|listening|waiting|mounted|plugged"
+    r"|(en|dis)abled(-runtime)?|static|indirect|generated|transient|alias|linked|success|exit-code|signal|timeout|core-dump|oom-kill"
+    r"|bind|preferred|interleave|local|default|numa|yes|no|[0-9]{1,20}(\.[0-9]{1,6})?[KMGTPE%]?|[0-9,: -]{0,4096}|infinity)"
+    r"(:([0-9]{1,20}(\.[0-9]{1,6})?[KMGTPE]?|infinity))?\Z"
+)
+_IRQBALANCE = pattern(r'"?IRQBALANCE_(BANNED_CPULIST|BANNED_CPUS|ARGS)=[0-9a-fA-F,: -]*"?\Z')
+
+
+def unit(text: str) -> str:
+    """Drop-ins of systemd and what `systemctl show` prints: limits, CPUs and states."""
+
+    def keep(line: str) -> str | None:
+        if re.match(r"\s*\[(Unit|Service|Slice|Scope|Socket|Timer|Mount|Manager|Install|Time|Journal)\]\s*\Z", line):
+            return line
+        match = re.match(r"(\s*)([A-Za-z]+)(\s*=\s*)(.*?)\s*\Z", line)
+        if match is None:
+            return None
+        key, value = match.group(2), match.group(4)
+        if key == "Environment" and _IRQBALANCE.match(value):
+            return line
+        if not _UNIT_KEYS.fullmatch(key):
+            return None
+        return line if _UNIT_VALUE.match(value) else f"{key}={blank(value)}"
+
+    return by_line(text, keep)
+
+
+def limits(text: str) -> str:
+    """limits.conf: how much, and for everyone or for one whose name is nobody's business."""
+
+    def keep(line: str) -> str | None:
+        match = re.match(r"(\s*)(\S+)(\s+)(soft|hard|-)(\s+)([a-z]{1,16})(\s+)(\S+)\s*\Z", line)
+        if match is None or not (is_plain(match.group(8)) or match.group(8) == "-1"):
+            return None
+        who = match.group(2) if match.group(2) in ("*", "root", "%") else blank(match.group(2))
+        return "".join((match.group(1), who, *match.group(3, 4, 5, 6, 7, 8)))
+
+    return by_line(text, keep)
+
+
+_PAIR = pattern(r'\s*,?\s*([A-Z]+(?:\{[^}"]*\})?)(\s*)([!=+:-]?=)(\s*)"((?:[^"\\]|\\.)*)"\s*,?')
+_MATCHED = pattern(r"(ACTION|SUBSYSTEMS?|KERNELS?|DRIVERS?|TEST(\{0?[0-7]{3}\})?|ENV\{(DEVTYPE|ID_BUS|ID_PATH)\})\Z")
+_ATTRIBUTE = pattern(
+    r"ATTRS?\{(queue/[a-z0-9_-]+|queues/[a-z0-9*-]+/[a-z_]+|power/[a-z_]+|bdi/[a-z_]+|device/(queue_depth|timeout|numa_node|vendor|device)"
+    r"|vendor|device|class|numa_node|rotational|removable|type|mtu|tx_queue_len|max_read_request_size|msi_bus|d3cold_allowed)\}\Z"
+)
+_DEVICE_WORDS = pattern(
+    r"(add|change|remove|online|bind|move|block|bdi|net|pci|cpu|memory|nvme|scsi|infiniband|drm|misc|workqueue|disk|partition|usb"
+    r"|(0x)?[0-9a-fA-F]{1,8}|\*|([a-z]{2}[0-9*?\[\]!a-z:-]{0,6}|nvme[0-9*?\[\]!npc-]{0,32}|mlx[45]_[0-9*?\[\]-]{0,8}|0000:[0-9a-fA-F:.]{1,12}))\Z"
+)
+
+
+def udev(text: str) -> str:
+    """Rules of udev that set an attribute: which, on what kind of device, to what plain value."""
+
+    def keep(line: str) -> str | None:
+        pairs = list(_PAIR.finditer(line))
+        whole = "".join(pair.group(0) for pair in pairs) == line
+        if not any(_ATTRIBUTE.match(pair.group(1)) and pair.group(3) == "=" for pair in pairs):
+            return None
+        kept = []
+        for pair in pairs:
+            key, operator, value = pair.group(1), pair.group(3), pair.group(5)
+            if _ATTRIBUTE.match(key):
+                known = is_plain(value) or value in SYSFS or bool(_DEVICE_WORDS.match(value))
+            elif _MATCHED.match(key):
+                known = all(_DEVICE_WORDS.match(one) or MODULES.match(one) for one in value.split("|"))
+            else:
+                key, known = re.sub(r"\{.*\}", "{redacted}", key), False
+            kept.append(f'{key}{operator}"{value if known else blank(value)}"')
+        same = whole and ", ".join(kept) == line.strip()
+        return line if same else ", ".join(kept) + ("" if whole else f"  {comment(line)}")
+
+    return by_line(text, keep)
+
+
+def grub_defaults(text: str, allowed: Callable[[str], bool]) -> str:
+    """/etc/default/grub and its .d: the two kernel lines."""
+
+    def keep(line: str) -> str | None:
+        match = re.match(r"(\s*GRUB_CMDLINE_LINUX(?:_DEFAULT|_RECOVERY)?=)([\"']?)(.*?)([\"']?\s*)\Z", line)
+        if match is not None and "$" not in line and "`" not in line:
+            inner = match.group(3).replace('\\"', '"')
+            kept = kernel_line(inner, allowed)
+            return line if kept == inner else f"{match.group(1)}{match.group(2)}{kept}{match.group(4)}"
+        return (
+            line
+            if re.match(
+                r"\s*GRUB_(DEFAULT|TIMEOUT|ENABLE_BLSCFG|SAVEDEFAULT)=\"?(saved|true|false|[0-9]{1,4})\"?\Z", line
+            )
+            else None
+        )
+
+    return by_line(text, keep)
+
+
+def boot_entries(text: str, allowed: Callable[[str], bool]) -> str:
+    """grub.cfg, grubenv and boot loader entries: the lines that give the kernel its arguments."""
+
+    def keep(line: str) -> str | None:
+        match = re.match(r"(\s*)(linux(?:16|efi)?\s+)(\S{1,128})(\s+)(.*)\Z", line)
+        if match is not None:
+            image = match.group(3) if is_kernel_image(match.group(3)) else f"/vmlinuz-{blank(match.group(3))}"
+            return "".join((*match.group(1, 2), image, match.group(4), kernel_line(match.group(5), allowed)))
+        match = re.match(r"(\s*(?:options|kernelopts=))(\s*)(.*)\Z", line)
+        if match is not None:
+            return f"{match.group(1)}{match.group(2)}{kernel_line(match.group(3), allowed)}"
+        return line if re.match(r"(saved_entry=|version\s+|linux\s+)[\w./()@+-]{1,128}\Z", line) else None
+
+    return by_line(text, keep)

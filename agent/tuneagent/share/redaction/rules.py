@@ -1,0 +1,239 @@
+"""Which filter a file or a program's answer gets. What no rule knows is replaced whole."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+
+from tuneagent.checks.environment import NAMES as VARIABLES
+from tuneagent.contracts.values import Setting
+from tuneagent.formats.lazy_regex import pattern
+from tuneagent.persist.sysctl_d import covers
+from tuneagent.share.redaction import documents, grammars
+from tuneagent.share.redaction.pseudonyms import Pseudonyms, blank
+from tuneagent.share.redaction.vocabulary import MODULES, NETWORK
+from tuneagent.tunables.kernel_arguments import ALLOWED as KERNEL_ARGUMENTS
+from tuneagent.tunables.sysctl import ALLOWED as SYSCTLS
+from tuneagent.tunables.sysctl import ELSEWHERE
+from tuneagent.tunables.tables.sysctl import ROWS
+
+Filter = Callable[[str], str]
+_WORD = pattern(r"[\[\]<>()A-Za-z0-9_+.,:;/%=*#@|&'\"!-]{1,256}\Z")
+# Files of the kernel that name one machine or one device among its like.
+_IDENTITY = pattern(
+    r"(serial|serial_number|wwid|uuid|nguid|eui|subsysnqn|address|asset_tag|product_uuid|fastopen_key|unique_id|node_desc|(node|sys_image|port)_guid)\Z"
+)
+# Attributes of modules are what an administrator gave them: a password of a driver among them.
+_MODULE = pattern(r"sys/module/([^/]+)/parameters/")
+_DSN_CAPABILITY = 0x0003
+# Words of specs: modes, names of profiles of MIG, lists of CPUs, `{reserved}`.
+_SETTING = pattern(r"[A-Za-z0-9_.,:+{}<>=-]{1,32}\Z")
+
+
+def _is_argument(name: str) -> bool:
+    return bool(KERNEL_ARGUMENTS.fullmatch(name.replace("-", "_")) or KERNEL_ARGUMENTS.fullmatch(name))
+
+
+def _is_sysctl(key: str) -> bool:
+    first_slash, first_dot = key.find("/"), key.find(".")
+    dotted = key.replace("/", ".") if first_slash >= 0 and (first_dot < 0 or first_slash < first_dot) else key
+    return (
+        dotted in ELSEWHERE
+        or bool(SYSCTLS.fullmatch(dotted))
+        or any(covers(dotted, one) for one in (*ROWS, *ELSEWHERE))
+    )
+
+
+def _kernel_line(text: str) -> str:
+    return grammars.kernel_line(text, _is_argument)
+
+
+def _nothing(text: str) -> str:
+    return grammars.comment(text) + "\n" if text.strip() else text
+
+
+def _kernel_text(text: str) -> str:
+    """What the kernel prints of itself: words of its own making."""
+    return re.sub(r"\S+", lambda m: m.group(0) if _WORD.match(m.group(0)) else blank(m.group(0)), text)
+
+
+def _plain(text: str) -> str:
+    return grammars.plain_words(text, NETWORK)
+
+
+def _notes(text: str) -> str:
+    """Our record for grubby: names and words of kernel arguments behind `# tuneagent:` and `# before:`."""
+
+    def keep(line: str) -> str | None:
+        match = re.match(r"(# (?:tuneagent|before): )(\S+)( ?)(.*)\Z", line)
+        if match is None:
+            return line if line.startswith("# Written by tuneagent") else None
+        if not _is_argument(match.group(2)):
+            return None
+        return f"{match.group(1)}{match.group(2)}{match.group(3)}{_kernel_line(match.group(4))}"
+
+    return grammars.by_line(text, keep)
+
+
+def _variables(text: str) -> str:
+    return documents.variables(text, VARIABLES)
+
+
+_RULES: tuple[tuple[re.Pattern[str], Filter], ...] = (
+    (pattern(r"proc/cmdline\Z"), _kernel_line),
+    (pattern(r"proc/cpuinfo\Z"), documents.cpuinfo),
+    (pattern(r"proc/(\d+|self)/(mounts|mountinfo)\Z|proc/mounts\Z"), documents.mounts),
+    (pattern(r"proc/swaps\Z"), documents.swaps),
+    (pattern(r"proc/sys/kernel/(osrelease|ostype|arch|version|hostname|random/boot_id)\Z"), lambda text: text),
+    (pattern(r"proc/sys/"), _plain),
+    (pattern(r"proc/driver/nvidia/(params|registry)\Z"), documents.driver_table),
+    (pattern(r"proc/driver/nvidia/"), _kernel_text),
+    (pattern(r"proc/(\d+/(limits|status|numa_maps|cgroup)|self/limits|[a-z_]+\Z|irq/|net/|pressure/)"), _kernel_text),
+    (pattern(r"sys/"), _kernel_text),
+    (
+        pattern(r"(etc|run|usr/local/lib|usr/lib|lib)/sysctl\.d/|etc/sysctl\.conf\Z"),
+        lambda t: grammars.sysctl(t, _is_sysctl),
+    ),
+    (pattern(r"(etc|run|usr/local/lib|usr/lib)/tmpfiles\.d/"), grammars.tmpfiles),
+    (pattern(r"(etc|run|usr/local/lib|usr/lib|lib)/modprobe\.d/"), grammars.modprobe),
+    (pattern(r"(etc|run|usr/local/lib|usr/lib|lib)/udev/rules\.d/"), grammars.udev),
+    (pattern(r"(etc|run|usr/local/lib|usr/lib|lib)/systemd/"), grammars.unit),
+    (pattern(r"etc/security/limits(\.d/|\.conf\Z)"), grammars.limits),
+    (pattern(r"etc/default/grub(\.d/|\Z)"), lambda text: grammars.grub_defaults(text, _is_argument)),
+    (pattern(r"boot/|efi/|etc/kernel/"), lambda text: grammars.boot_entries(text, _is_argument)),
+    (pattern(r"etc/tuneagent/kernel-arguments\Z"), _notes),
+    (pattern(r"etc/fstab\Z"), documents.fstab),
+    (pattern(r"etc/nccl\.conf\Z"), _variables),
+    (pattern(r"etc/os-release\Z|usr/lib/os-release\Z"), documents.os_release),
+    (pattern(r"etc/containerd/"), documents.containerd),
+    (pattern(r"var/lib/kubelet/config\.yaml\Z|etc/kubernetes/kubelet/"), documents.kubelet),
+    (pattern(r"var/lib/kubelet/\w+_state\Z"), documents.manager_state),
+    (pattern(r"tuneagent/gpus\.json\Z"), lambda text: text),
+)
+_PROGRAMS: dict[str, Filter] = {
+    "dmesg": documents.kernel_log,
+    "systemctl": grammars.unit,
+    "timedatectl": grammars.unit,
+    "ethtool": documents.table_of_numbers,
+}
+# Files whose names their owner chose, and which win by the order of these.
+_CONFIGURED = pattern(r"(etc|run|usr|lib)/.*\.(conf|rules|cfg|toml|yaml)\Z")
+_DEVICES = pattern(
+    r"(nvidia[a-z0-9-]*|char|block|shm|pts|mapper|disk|infiniband|vfio|net|cpu|dri|input|snd|bus|fd|mqueue|hugepages|null|zero|full|random"
+    r"|urandom|kmsg|kvm|mem|port|ptmx|console|tty[A-Za-z0-9]{0,5}|(sd|vd|xvd|hd)[a-z]{1,3}[0-9]{0,3}|nvme[0-9a-z]{1,12}|md[0-9]{0,3}|dm-[0-9]+"
+    r"|loop[-a-z0-9]{1,8}|zram[0-9]+|ram[0-9]+|mlx[0-9a-z_]+|gdrdrv|fuse|rtc[0-9]?|hpet|watchdog[0-9]?|cpu_dma_latency|std(in|out|err)"
+    r"|core|log|initctl|rfkill|uinput|uhid|vhost-[a-z]+|vcs[a-z0-9]*|sg[0-9]+|mcelog|ipmi[0-9]?|tpm[a-z0-9]*|userfaultfd|snapshot)\Z"
+)
+# Where a host's own name may stand: elsewhere it would be a word of the kernel's, as in /sys/devices/system/node.
+_NAMED = pattern(r"(?!sys/|proc/(?!sys/kernel/hostname))")
+
+
+class Redactor:
+    """One capture's redaction."""
+
+    def __init__(self, pseudonyms: Pseudonyms) -> None:
+        self._pseudonyms = pseudonyms
+        self._files: dict[str, str] = {}
+
+    def learn(self, paths: Iterable[str]) -> None:
+        """Give the configuration files among these paths their names; before any of them is hidden."""
+        self._files = self._pseudonyms.file_names(path.rpartition("/")[2] for path in paths if _CONFIGURED.match(path))
+
+    def content(self, path: str, data: bytes) -> bytes:
+        """A file's content as it may leave the host."""
+        if not data:
+            return data
+        if re.match(r"sys/bus/pci/devices/[^/]+/config\Z", path):
+            return _without_serial(data)
+        try:
+            text = data.decode()
+        except UnicodeDecodeError:
+            # A row that cannot read it says so of the copy too.
+            return b"\xff" + blank("?" * len(data)).encode()
+        return self._text(path, text).encode()
+
+    def _text(self, path: str, text: str) -> str:
+        module = _MODULE.match(path)
+        if path.startswith(("sys/", "proc/sys/")) and _IDENTITY.search(path.rpartition("/")[2]):
+            return self._pseudonyms.text(text) if _is_address(text) else blank(text.strip()) + "\n"
+        if module and not MODULES.match(module.group(1)):
+            return _plain(text)
+        chosen = next((filter_ for form, filter_ in _RULES if form.match(path)), _nothing)
+        try:
+            kept = self._pseudonyms.text(chosen(text))
+        except Exception:
+            # What its filter cannot take is taken out; a row that cannot read it says so of the copy too.
+            return f"\0{blank(text)}\n"
+        return self._pseudonyms.host_name(kept) if _NAMED.match(path) else kept
+
+    def path(self, path: str) -> str:
+        """A path, without names of this host or of anyone in it."""
+        folder, slash, name = path.rpartition("/")
+        if _CONFIGURED.match(path) and name in self._files:
+            return self._pseudonyms.host_name(self._pseudonyms.text(folder)) + slash + self._files[name]
+        top, _, rest = path.partition("/")
+        device, slash, more = rest.partition("/")
+        if top == "dev" and device and not _DEVICES.match(device):
+            # A group of volumes, mostly; by its owner's name for it.
+            path = f"dev/{self._pseudonyms.named('device', device)}{slash}{more}"
+        found = self._pseudonyms.text(path)
+        return self._pseudonyms.host_name(found) if _NAMED.match(path) else found
+
+    def answer(self, argv: str, output: str) -> str:
+        """What a program printed."""
+        program = re.match(r'\["([a-z0-9-]+)"', argv)
+        chosen = _PROGRAMS.get(program.group(1) if program else "", _nothing)
+        return self._pseudonyms.host_name(self._pseudonyms.text(chosen(output)))
+
+    def sentence(self, text: str) -> str:
+        """A message, such as why a file could not be read."""
+        words = re.sub(
+            r"\S+",
+            lambda m: m.group(0) if _WORD.match(m.group(0)) and len(m.group(0)) < 80 else blank(m.group(0)),
+            text,
+        )
+        for name, other in self._files.items():
+            words = words.replace(f"/{name}", f"/{other}")
+        return self._pseudonyms.host_name(self._pseudonyms.text(words[:500]))
+
+    def named(self, kind: str, name: str) -> str:
+        """A name that people gave, as of a profile."""
+        return self._pseudonyms.named(kind, name)
+
+    def setting(self, value: Setting, *, tunable: str = "") -> Setting:
+        """A value of a journal or a profile: numbers, switches and short words, of sysctls those of the kernel's alone."""
+        if isinstance(value, dict):
+            return {self._key(str(key)): self.setting(one, tunable=tunable) for key, one in value.items()}
+        if isinstance(value, (list, tuple)):
+            return [self.setting(one, tunable=tunable) for one in value]
+        if not isinstance(value, str):
+            return value
+        if tunable == "sysctl":
+            return _plain(value)
+        words = [one if _SETTING.match(one) else blank(one) for one in value.split()]
+        return self._pseudonyms.host_name(self._pseudonyms.text(" ".join(words)))
+
+    def _key(self, key: str) -> str:
+        known = key if _SETTING.match(key) or re.match(r"[A-Za-z0-9_.:-]{1,64}\Z", key) else blank(key)
+        return self._pseudonyms.host_name(self._pseudonyms.text(known))
+
+    def tune(self, tune: Mapping[str, Setting]) -> dict[str, Setting]:
+        """The settings of a profile."""
+        return {name: self.setting(spec, tunable=name) for name, spec in tune.items()}
+
+
+def _is_address(text: str) -> bool:
+    return bool(re.match(r"([0-9a-fA-F]{2}:){5}[0-9a-fA-F]{2}\s*\Z", text))
+
+
+def _without_serial(data: bytes) -> bytes:
+    """PCI configuration space with the device's serial number (extended capability 0003h) set to zero."""
+    found = bytearray(data)
+    place, seen = 0x100, set[int]()
+    while 0x100 <= place <= len(found) - 4 and place not in seen:
+        seen.add(place)
+        header = int.from_bytes(found[place : place + 4], "little")
+        if header & 0xFFFF == _DSN_CAPABILITY:
+            found[place + 4 : place + 12] = bytes(len(found[place + 4 : place + 12]))
+        place = header >> 20
+    return bytes(found)

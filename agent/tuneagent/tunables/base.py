@@ -1,0 +1,132 @@
+"""What a tunable is: how one setting, or a table of like settings, is listed, read, wanted and written."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Generic, TypeVar
+
+from tuneagent.contracts.values import About, Disruption, Lifetime, Reading, Setting, Subject
+from tuneagent.facts.one_pass import Facts
+from tuneagent.persist.drop_in import DropIn, Entries
+
+S = TypeVar("S")
+
+
+class Tunable(Generic[S]):
+    """One file in `tunables/` defines one of these and names it TUNABLE.
+
+    `name` is the key in a profile; `spec_type` its type there. Undo writes the journalled value.
+    """
+
+    name: ClassVar[str]
+    group: ClassVar[str]
+    spec_type: ClassVar[Any]
+    about: ClassVar[About]
+    disruption: ClassVar[Disruption] = Disruption.LIVE
+    lifetime: ClassVar[Lifetime] = Lifetime.BOOT
+    # Names of tunables that are written before this one.
+    after: ClassVar[tuple[str, ...]] = ()
+    # One subject that fails takes the others of the same plan back.
+    all_or_nothing: ClassVar[bool] = False
+    report_only: ClassVar[bool] = False
+    # False where only the next boot can change: the running value is read but never written.
+    live_writable: ClassVar[bool] = True
+    drop_in: ClassVar[DropIn | None] = None
+    # A spec is a map of independent names: a profile that extends another adds names to it, others replace it whole.
+    merges: ClassVar[bool] = False
+    # How a subject starts, before the name that a person uses: `key:` of `key:vm.swappiness`.
+    prefix: ClassVar[str] = ""
+    # Names of the rows, where the tunable is a table of them.
+    rows: ClassVar[tuple[str, ...]] = ()
+
+    def check(self, spec: S) -> list[str]:
+        """Faults of a spec beyond its types."""
+        del spec
+        return []
+
+    def subjects(self, facts: Facts, spec: S) -> Sequence[Subject]:
+        """What the spec is about on this host."""
+        raise NotImplementedError
+
+    def not_here(self, facts: Facts, spec: S) -> list[str]:
+        """Faults of a spec on this very host: names of hardware that it does not have, with what it has."""
+        del facts, spec
+        return []
+
+    def read(self, facts: Facts, subject: Subject) -> Reading:
+        """One subject as found. Never raises for a host that lacks it or refuses the read."""
+        raise NotImplementedError
+
+    def desire(self, facts: Facts, spec: S, readings: Mapping[Subject, Reading]) -> Mapping[Subject, Setting]:
+        """Wanted value of each subject that should have one."""
+        raise NotImplementedError
+
+    def matches(self, observed: Setting, desired: Setting) -> bool:
+        """Whether a value found satisfies the one wanted."""
+        return bool(observed == desired)
+
+    def value_for(self, subject: Subject, desired: Setting, found: Sequence[Setting]) -> Setting:
+        """The value to write for what is wanted, seeing `found`: what is there now, at the next boot, and without us.
+
+        Where `desired` is a limit, what satisfies it already stands: a lower limit never lowers. None in `found`
+        stands for what is not known or not set.
+        """
+        del subject, found
+        return desired
+
+    def lowers(self, own: Setting, other: Setting, desired: Setting) -> bool:
+        """Whether our own line, although it satisfies `desired`, takes away at boot what the host or others give."""
+        del own, other, desired
+        return False
+
+    def written(self, desired: Setting) -> Setting:
+        """The very value that a write makes effective, where `desired` is a condition; undo compares with it."""
+        return desired
+
+    def refuse(self, facts: Facts, subject: Subject, desired: Setting) -> str | None:
+        """Why this change cannot be made now, found before anything is written; None if it can."""
+        del facts, subject, desired
+        return None
+
+    def busy(self, facts: Facts, subject: Subject, desired: Setting) -> str | None:
+        """Who uses what this change would take away; None where nobody does. Draining the node mends it."""
+        del facts, subject, desired
+        return None
+
+    def waits(self, facts: Facts, subject: Subject) -> str | None:
+        """Why what is wanted can only be right after another change or a reboot; None where it can be now."""
+        del facts, subject
+        return None
+
+    def write(self, facts: Facts, subject: Subject, value: Setting) -> None:
+        """Make `value` effective now. Raises WriteFailed."""
+        raise NotImplementedError
+
+    def one_way(self, subject: Subject) -> str | None:
+        """Why a change of this subject is made once and not taken back; None for all that can be."""
+        del subject
+        return None
+
+    def entries(self, subject: Subject, value: Setting) -> Entries:
+        """Drop-in entries that make `value` effective at the next boot."""
+        del subject, value
+        return {}
+
+    def describe(self, subject: Subject) -> About:
+        """Severity, reason and sources of one subject."""
+        del subject
+        return self.about
+
+    def title(self, subject: Subject) -> str:
+        """What people call one setting: this tunable, and the subject without its kind."""
+        return f"{self.name} {subject.removeprefix(self.prefix)}"
+
+    def culprit(self, facts: Facts, subject: Subject, found: Setting) -> str | None:
+        """Who may have set the value found, by what the host's files say; None where they say nothing."""
+        del facts, subject, found
+        return None
+
+    def explain(self, subject: Subject, desired: Setting) -> str:
+        """Advice for a finding."""
+        del desired
+        return self.describe(subject).advice

@@ -1,0 +1,131 @@
+"""One file a tunable, or a table of like rows. Found by scanning this package: nothing else lists them."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from tuneagent import tunables as package
+from tuneagent.contracts.tuning_profile import ProfileSpec
+from tuneagent.errors import ProfileInvalid, UsageError, nearest
+from tuneagent.profile_files.document import Profile, convert_spec, parse
+from tuneagent.profile_files.resolve import builtin, resolve
+from tuneagent.tunables.base import Tunable
+
+# What all tunables share, beside them in the same room.
+_NOT_TUNABLES = ("base", "registry")
+
+
+class Registry(Mapping[str, Tunable[Any]]):
+    """Every tunable by its name in a profile; a module is loaded when its tunable is asked for.
+
+    A module is named as its tunable: `cpu_governor.py` defines `cpuGovernor`.
+    """
+
+    def __init__(self) -> None:
+        found = pkgutil.iter_modules(package.__path__)
+        modules = [info.name for info in found if not info.ispkg and info.name not in _NOT_TUNABLES]
+        self._modules = dict(sorted((_name(module), module) for module in modules))
+
+    def __getitem__(self, name: str) -> Tunable[Any]:
+        module = importlib.import_module(f"{package.__name__}.{self._modules[name]}")
+        found: Tunable[Any] = module.TUNABLE
+        return found
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._modules)
+
+    def __len__(self) -> int:
+        return len(self._modules)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._modules
+
+
+def _name(module: str) -> str:
+    first, *rest = module.split("_")
+    return first + "".join(word.capitalize() for word in rest)
+
+
+def registry() -> Registry:
+    """Every tunable by its name in a profile."""
+    return Registry()
+
+
+def resolved(
+    profile: Profile, known: Mapping[str, Tunable[Any]], lookup: Callable[[str], Profile | None] = builtin
+) -> Profile:
+    """Profile with everything it extends taken in, merged as each tunable says. Raises UsageError."""
+    return resolve(profile, lambda name: name in known and known[name].merges, lookup)
+
+
+def specs_of(profile: Profile, known: Mapping[str, Tunable[Any]]) -> dict[str, Any]:
+    """Typed spec of each tunable of a resolved profile. Raises ProfileInvalid with every fault."""
+    faults: list[str] = []
+    specs: dict[str, Any] = {}
+    for name, raw in profile.spec.tune.items():
+        if name not in known:
+            faults.append(f"spec.tune.{name}: unknown{nearest(name, tuple(known))}")
+            continue
+        spec = convert_spec(raw, known[name].spec_type, f"spec.tune.{name}", faults)
+        if spec is not None:
+            faults += [f"spec.tune.{name}{fault}" for fault in known[name].check(spec)]
+            specs[name] = spec
+    faults += [
+        f"spec.accept[{number}].tunable: {accept.tunable!r} is unknown{nearest(accept.tunable, tuple(known))}"
+        for number, accept in enumerate(profile.spec.accept)
+        if accept.tunable not in known
+    ]
+    if faults:
+        raise ProfileInvalid(faults, f"profile {profile.name}")
+    return specs
+
+
+def checked(
+    document: Any,
+    source: str,
+    known: Mapping[str, Tunable[Any]],
+    lookup: Callable[[str], Profile | None] = builtin,
+) -> tuple[Profile, Profile]:
+    """Profile of a plain document as written and resolved, with every rule looked at.
+
+    What it takes a host takes too, but for what depends on that host. Raises ProfileInvalid with every fault, those
+    outside `tune` and those in it.
+    """
+    faults: list[str] = []
+    try:
+        written = parse(document, source)
+    except ProfileInvalid as error:
+        faults += error.faults
+        spec = document.get("spec") if isinstance(document, dict) else None
+        tune = spec.get("tune") if isinstance(spec, dict) else None
+        written = Profile("", ProfileSpec(tune=tune if isinstance(tune, dict) else {}))
+    whole = written
+    try:
+        whole = resolved(written, known, lookup)
+    except ProfileInvalid as error:
+        faults += [f"spec.extends: {fault}" for fault in error.faults]
+    except UsageError as error:
+        faults.append(f"spec.extends: {error}")
+    try:
+        specs_of(whole, known)
+    except ProfileInvalid as error:
+        faults += error.faults
+    if faults:
+        raise ProfileInvalid(faults, source)
+    return written, whole
+
+
+def ordered(registry: Mapping[str, Tunable[Any]]) -> list[str]:
+    """Names such that each comes after those in its `after`; by name where that leaves a choice."""
+    done: list[str] = []
+    waiting = sorted(registry)
+    while waiting:
+        ready = [name for name in waiting if all(dep in done or dep not in registry for dep in registry[name].after)]
+        if not ready:
+            raise ValueError(f"tunables wait for each other: {', '.join(waiting)}")
+        done.append(ready[0])
+        waiting.remove(ready[0])
+    return done

@@ -1,0 +1,162 @@
+"""Carries out what `rollout.decide` says: one action, one patch bound to the version that was looked at."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import Any
+
+from tuneoperator.decide.ledger import Place
+from tuneoperator.decide.records import Node, NodeTuning
+from tuneoperator.decide.rollout_model import GRANT_LIFETIME_S, Action
+from tuneoperator.decide.state import CORDON_ANNOTATION, STAMP
+from tuneoperator.kube.client import ApiFailed
+from tuneoperator.kube.cluster import Cluster
+
+log = logging.getLogger("tuneoperator")
+
+
+@dataclass
+class Decided:
+    """The objects of one node as they were when it was decided; then as our own writes have left them.
+
+    A write that finds another version is refused by the API server (409): what has moved is decided anew.
+    """
+
+    name: str
+    tuning: NodeTuning | None
+    node: Node | None
+
+
+class Actions:
+    """Performs actions. Raises ApiFailed; 409 means that the object moved, and it is looked at again."""
+
+    def __init__(self, cluster: Cluster, clock: Callable[[], float]) -> None:
+        self.cluster = cluster
+        self.clock = clock
+
+    def perform(self, action: Action, profile: str, decided: Decided, room: Callable[[], int]) -> None:
+        """One action of one node; `room` is how many places are free now."""
+        self.cluster.check_leader()
+        log.info(action.kind, extra={"fields": {"node": action.node, "phase": action.phase, "reason": action.reason}})
+        if action.kind == "take":
+            self._take(action.node, profile, room)
+        elif action.kind == "free":
+            self.free(action.node)
+        elif action.kind == "cordon":
+            self._cordon(decided)
+        elif action.kind == "uncordon":
+            self.uncordon(decided)
+        elif action.kind == "evict":
+            self._evict(action.node, action.disruption)
+        elif decided.tuning is not None:
+            decided.tuning = self._tuning(decided.tuning, action, profile)
+
+    def _tuning(self, tuning: NodeTuning, action: Action, profile: str) -> NodeTuning:
+        if action.kind in ("name", "baseline"):
+            return self._name(tuning, action, profile)
+        if action.kind == "phase":
+            change = {"phase": action.phase, "since": self.clock(), "reason": action.reason[:1000]}
+            return self._rollout(tuning, change)
+        if action.kind == "grant":
+            return self._grant(tuning, action)
+        if action.kind == "revert":
+            return self._spec(tuning, {"revision": action.revision})
+        # A grant that the agent has taken since moves the object: then this is refused.
+        return self._spec(tuning, {"grant": None})
+
+    def _name(self, tuning: NodeTuning, action: Action, profile: str) -> NodeTuning:
+        # The phase first: who finds it without the revision named goes on from there.
+        rollout, target = tuning.status.rollout, action.revision
+        if (rollout.phase, rollout.target) != ("Applying", target):
+            begun = {
+                "phase": "Applying",
+                "since": self.clock(),
+                "attempts": 0,
+                "reason": action.reason,
+                "target": target,
+                "previous": tuning.spec.revision if tuning.spec.revision != target else rollout.previous,
+            }
+            tuning = self._rollout(tuning, begun)
+        desired = "Baseline" if action.kind == "baseline" else "Profile"
+        return self._spec(tuning, {"profile": profile, "revision": target, "desired": desired, "grant": None})
+
+    def _grant(self, tuning: NodeTuning, action: Action) -> NodeTuning:
+        grant = {
+            "digest": action.digest,
+            "disruption": action.disruption,
+            "lifetime_s": GRANT_LIFETIME_S,
+            "bootID": tuning.status.node.boot_id,
+            "epoch": tuning.metadata.generation,
+        }
+        moved = self._spec(tuning, {"grant": grant})
+        return self._rollout(moved, {"attempts": moved.status.rollout.attempts + 1})
+
+    def _spec(self, tuning: NodeTuning, change: dict[str, Any]) -> NodeTuning:
+        return self._patch(tuning, "", {"spec": change})
+
+    def _rollout(self, tuning: NodeTuning, change: dict[str, Any]) -> NodeTuning:
+        return self._patch(tuning, "status", {"status": {"rollout": change}})
+
+    def _patch(self, tuning: NodeTuning, subresource: str, change: dict[str, Any]) -> NodeTuning:
+        name = tuning.metadata.name
+        body = {"metadata": {"resourceVersion": tuning.metadata.resource_version}, **change}
+        try:
+            return self.cluster.tunings.put(
+                self.cluster.api.patch(self.cluster.path("nodetunings", name, subresource), body)
+            )
+        except ApiFailed as error:
+            if error.status == 404:
+                self.cluster.tunings.drop(name)
+            raise
+
+    def _take(self, node: str, profile: str, room: Callable[[], int]) -> None:
+        places = self.cluster.places()
+        if node not in places:
+            if room() <= 0:
+                raise ApiFailed(409, "no place is free")
+            places[node] = Place(profile, self.clock())
+        self.cluster.write_places(places)
+
+    def free(self, node: str) -> None:
+        """Give a node's place back. Call when it has neither grant nor cordon of ours."""
+        places = self.cluster.places()
+        places.pop(node, None)
+        self.cluster.write_places(places)
+
+    def _cordon(self, decided: Decided) -> None:
+        node = decided.node
+        if node is None or (node.spec.unschedulable and CORDON_ANNOTATION not in node.metadata.annotations):
+            # Someone else's cordon is not ours to mark, nor to take off later.
+            return
+        stamp = datetime.fromtimestamp(self.clock(), timezone.utc).strftime(STAMP)
+        decided.node = self._patch_node(node, {CORDON_ANNOTATION: stamp}, unschedulable=True)
+
+    def uncordon(self, decided: Decided) -> None:
+        """Take our cordon off, and our mark with it; a node without our mark is left alone."""
+        node = decided.node
+        if node is not None and CORDON_ANNOTATION in node.metadata.annotations:
+            decided.node = self._patch_node(node, {CORDON_ANNOTATION: None}, unschedulable=None)
+
+    def _patch_node(self, node: Node, annotations: dict[str, str | None], *, unschedulable: bool | None) -> Node:
+        meta = {"annotations": annotations, "resourceVersion": node.metadata.resource_version}
+        body = {"metadata": meta, "spec": {"unschedulable": unschedulable}}
+        return self.cluster.nodes.put(self.cluster.api.patch(f"/api/v1/nodes/{node.metadata.name}", body))
+
+    def _evict(self, node: str, disruption: str) -> None:
+        for pod in self.cluster.pods_in_the_way(node, disruption):
+            meta = pod["metadata"]
+            body = {
+                "apiVersion": "policy/v1",
+                "kind": "Eviction",
+                "metadata": {"name": meta["name"], "namespace": meta["namespace"]},
+            }
+            path = f"/api/v1/namespaces/{meta['namespace']}/pods/{meta['name']}/eviction"
+            try:
+                self.cluster.api.call("POST", path, body)
+            except ApiFailed as error:
+                # 429: a PodDisruptionBudget says not now; 404: gone already.
+                if error.status not in (404, 429):
+                    raise

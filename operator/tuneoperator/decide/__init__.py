@@ -1,0 +1,5 @@
+"""Every decision about a fleet, pure: acceptance, assignment, roll-out, ledger, reports.
+
+May import: contracts, profile_files and the rules of tunables of the agent.
+Never: reads a clock, calls an API.
+"""

@@ -1,0 +1,82 @@
+"""Whether a TuningProfile may be rolled out: checked with the very rules that its nodes apply."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+from tuneagent.contracts.tuning_profile import API_VERSION, KIND, RolloutSpec
+from tuneagent.errors import ProfileInvalid
+from tuneagent.profile_files.document import Profile, parse
+from tuneagent.profile_files.resolve import builtin
+from tuneagent.tunables.registry import checked, registry
+
+from tuneoperator.decide.assign import Candidate
+from tuneoperator.decide.records import TuningProfile
+from tuneoperator.decide.revision import LIMIT_BYTES, profile_document
+
+log = logging.getLogger("tuneoperator")
+
+
+@dataclass(frozen=True)
+class Accepted:
+    """A profile that may be rolled out, resolved, and the name of its revision."""
+
+    profile: Profile
+    rollout: RolloutSpec
+    revision: str
+    candidate: Candidate
+
+
+class Acceptance:
+    """Judges profiles, and again only those of a state that it has not judged."""
+
+    def __init__(self) -> None:
+        # Every tunable is loaded here, before there are threads.
+        self._known = dict(registry())
+        self._seen: tuple[tuple[str, str, int], ...] = ()
+        self._answers: dict[str, Accepted | tuple[str, ...]] = {}
+
+    def judge(self, profiles: list[TuningProfile]) -> Mapping[str, Accepted | tuple[str, ...]]:
+        """For each profile its accepted form, or all its faults. One profile's trouble is no other's."""
+        state = tuple((one.metadata.name, one.metadata.uid, one.metadata.generation) for one in profiles)
+        if state != self._seen:
+            by_name = {one.metadata.name: one for one in profiles}
+            self._answers = {name: self._judged(one, by_name) for name, one in by_name.items()}
+            self._seen = state
+        return self._answers
+
+    def _judged(self, found: TuningProfile, all_profiles: Mapping[str, TuningProfile]) -> Accepted | tuple[str, ...]:
+        def lookup(name: str) -> Profile | None:
+            other = all_profiles.get(name)
+            return parse(_document(other), f"TuningProfile {name}") if other is not None else builtin(name)
+
+        name = found.metadata.name
+        try:
+            written, resolved = checked(_document(found), f"TuningProfile {name}", self._known, lookup)
+            # What the profile leaves to the place means repair in a cluster; agents are told so in each revision.
+            spec = msgspec.structs.replace(resolved.spec, drift=resolved.spec.drift or "repair")
+            profile = Profile(resolved.name, spec, resolved.origins)
+            size = len(json.dumps(profile_document(profile)))
+        except ProfileInvalid as error:
+            return tuple(error.faults)
+        except Exception as error:
+            log.exception("profile not judged", extra={"fields": {"profile": name}})
+            return (f"it could not be judged: {type(error).__name__}: {error}",)
+        if size > LIMIT_BYTES:
+            return (f"spec: {size} bytes with what it extends, at most {LIMIT_BYTES} fit",)
+        candidate = Candidate(name, written.spec.nodeSelector, written.spec.priority, written.spec.allNodes)
+        return Accepted(profile, written.spec.rollout, f"{name}-{profile.revision}", candidate)
+
+
+def _document(found: TuningProfile) -> dict[str, Any]:
+    return {
+        "apiVersion": API_VERSION,
+        "kind": KIND,
+        "metadata": {"name": found.metadata.name},
+        "spec": found.spec,
+    }

@@ -1,0 +1,272 @@
+"""The next step of one node that is on its way, or that still holds something. Pure.
+
+A node goes Waiting -> Applying -> Soaking -> Done, and where a grant is needed
+Applying -> Pending -> Draining -> Granted -> Finishing -> Soaking -> Done.
+
+What a node holds outside Draining, Granted and Finishing is given back by `give_back`, derived anew each time from what
+is there: any write before it may have been the last one of an operator. The grant goes first, then the cordon, then
+the place. A grant that the agent has taken is nobody's to take back: cordon and place stay until it answers, or until
+the node is known to have gone through another boot.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from tuneoperator.decide.rollout_model import DISRUPTIONS, HOLDING, IN_FLIGHT, Action, Limits, NodeState
+
+FINISH_LIMIT_S = 600.0
+REFUSED_LIMIT = 2
+PAUSED_REFRESH_S = 60.0
+
+Wait = Callable[[float], None]
+
+
+@dataclass(frozen=True)
+class Stops:
+    """What holds a roll-out back: a pause, while which agents may not write; or a halt, while which nothing begins."""
+
+    paused: bool = False
+    halted: bool = False
+
+
+def advance(node: NodeState, limits: Limits, places: int, now: float, stops: Stops, waits: list[float]) -> list[Action]:
+    """The next actions of one node; `places` is the room in the ledger. Adds to `waits` when to look again."""
+    if node.phase not in HOLDING:
+        leftover = give_back(node, limits, now, waits)
+        if leftover is not None:
+            return leftover
+    course = _new_course(node, stops)
+    if course is not None:
+        return course
+    age = now - node.since
+    if stops.paused and age > PAUSED_REFRESH_S:
+        # Time limits do not run while agents may not write.
+        return [Action("phase", node.name, node.phase, reason="paused")]
+
+    def wait_until(limit_s: float) -> None:
+        waits.append(max(limit_s - age, 0.0) + 0.1)
+
+    if node.phase == "Applying":
+        return _applying(node, limits, age, wait_until)
+    if node.phase == "Soaking":
+        return _soaking(node, limits, age, wait_until)
+    if node.phase == "Pending":
+        return _pending(node, limits, 0 if stops.halted else places, age, stops, wait_until)
+    if node.phase == "Draining":
+        return _draining(node, limits, age, wait_until)
+    return _granted(node, limits, age, wait_until) if node.phase == "Granted" else _finishing(node, age, wait_until)
+
+
+def _new_course(node: NodeState, stops: Stops) -> list[Action] | None:
+    """What takes a node out of its way: it failed, something else is wanted, or nothing may begin. None otherwise."""
+    if node.phase == "Failed" and node.is_current and node.is_named and not node.is_nobodys and node.previous:
+        # Back to what it had; its agent repairs drift against that again.
+        return [Action("revert", node.name, revision=node.previous)] if node.previous != node.target else []
+    if node.phase not in IN_FLIGHT:
+        return []
+    drains = node.phase == "Draining" and not node.granted_digest and not node.in_hand
+    if not node.is_current and (node.phase not in HOLDING or drains):
+        # Another revision is wanted meanwhile: begin anew with that one.
+        return _leave(node, "Waiting", "another revision is wanted")
+    if drains and (stops.paused or stops.halted):
+        # Nothing is granted now, so nothing is kept from its users for it.
+        return _leave(node, "Pending", "nothing new begins now")
+    return None
+
+
+def give_back(node: NodeState, limits: Limits, now: float, waits: list[float]) -> list[Action] | None:
+    """Grant, cordon and place of a node that is on its way to no change. None where it holds nothing to give back."""
+    if not (node.granted_digest or node.in_hand or node.cordoned_by_us):
+        # A place may be taken ahead of the phase that needs it; `_pending` gives it back where that does not come.
+        needs_place = node.phase == "Pending" and node.is_current
+        return [Action("free", node.name)] if node.holds_place and not needs_place else None
+    if node.in_hand:
+        return []
+    if node.cordoned_by_us and not node.answered and now - node.cordoned_since < limits.grant_limit_s:
+        # Its object was made anew: what the agent was doing for the one before is not known until it answers.
+        waits.append(limits.grant_limit_s - (now - node.cordoned_since) + 0.1)
+        return []
+    return _exit(node)
+
+
+def _exit(node: NodeState) -> list[Action]:
+    actions = []
+    if node.granted_digest:
+        actions.append(Action("ungrant", node.name))
+    if node.cordoned_by_us:
+        actions.append(Action("uncordon", node.name))
+    if node.holds_place:
+        actions.append(Action("free", node.name))
+    return actions
+
+
+def _leave(node: NodeState, phase: str, reason: str) -> list[Action]:
+    """Out of a phase: the grant is taken back first, then it is said, then what was held is given back."""
+    said = Action("phase", node.name, phase, reason=reason)
+    if node.in_hand:
+        return [said]
+    actions = _exit(node)
+    ungrant = [action for action in actions if action.kind == "ungrant"]
+    return [*ungrant, said, *(action for action in actions if action.kind != "ungrant")]
+
+
+def _fail(node: NodeState, reason: str) -> list[Action]:
+    """Out of the way and named; the revision before it is named again."""
+    return _leave(node, "Failed", reason)
+
+
+def _reached(node: NodeState) -> bool:
+    if node.is_nobodys:
+        return node.at_baseline or bool(node.pending_digest)
+    return node.at_revision == node.target
+
+
+def _applying(node: NodeState, limits: Limits, age: float, wait_until: Wait) -> list[Action]:
+    if age > limits.apply_limit_s:
+        state = node.error or (f"{node.drifted} changes not made" if node.seen else "its agent did not answer")
+        return _fail(node, f"not done after {limits.apply_limit_s:.0f} s: {state}")
+    wait_until(limits.apply_limit_s)
+    if not node.is_named:
+        # We died, or lost a race, between the phase and the revision.
+        kind: Literal["name", "baseline"] = "baseline" if node.is_nobodys else "name"
+        return [Action(kind, node.name, "Applying", node.target, reason="named again")]
+    if node.seen and node.refusal:
+        return _fail(node, f"refused by its agent: {node.refusal}")
+    if node.seen and _reached(node):
+        if node.error:
+            return _fail(node, node.error)
+        if node.pending_digest:
+            if node.pending_disruption not in DISRUPTIONS:
+                return _fail(node, f"its agent proposes a change of an unknown class {node.pending_disruption!r}")
+            return [Action("phase", node.name, "Pending", reason=f"needs a {node.pending_disruption} change")]
+        if node.drifted == 0:
+            return [Action("phase", node.name, "Soaking", reason="live changes made")]
+    return []
+
+
+def _soaking(node: NodeState, limits: Limits, age: float, wait_until: Wait) -> list[Action]:
+    if not node.is_named:
+        return _fail(node, "another revision was named while it was soaking")
+    if node.drifted or node.error:
+        return _fail(node, f"while soaking: {node.error or f'{node.drifted} changes were not made'}")
+    if node.pending_digest:
+        return [Action("phase", node.name, "Pending", reason=f"needs a {node.pending_disruption} change")]
+    if age >= limits.soak_s:
+        return [Action("phase", node.name, "Baseline" if node.is_nobodys else "Done", reason="as wanted")]
+    wait_until(limits.soak_s)
+    return []
+
+
+def _finishing(node: NodeState, age: float, wait_until: Wait) -> list[Action]:
+    if age > FINISH_LIMIT_S:
+        return _fail(node, "not ready after its changes")
+    wait_until(FINISH_LIMIT_S)
+    if node.ready and node.agent_ready and not node.in_hand:
+        return _leave(node, "Soaking", "changed and ready")
+    return []
+
+
+def _pending(node: NodeState, limits: Limits, places: int, age: float, stops: Stops, wait_until: Wait) -> list[Action]:
+    if not node.pending_digest:
+        return [
+            Action(
+                "phase", node.name, "Soaking" if node.drifted == 0 else "Applying", reason="nothing needs_grant left"
+            )
+        ]
+    if age > limits.drain_timeout_s:
+        return _fail(node, f"no turn and no idle moment within {limits.drain_timeout_s:.0f} s")
+    wait_until(limits.drain_timeout_s)
+    if node.pending_disruption not in DISRUPTIONS:
+        return _fail(node, f"its agent proposes a change of an unknown class {node.pending_disruption!r}")
+    place = (node.holds_place and not stops.halted) or places > 0
+    waits_for_idle = limits.drain_mode == "whenIdle" and node.idle is not True
+    usable = node.ready and node.agent_ready and not node.unschedulable
+    if stops.paused or not place or not usable or waits_for_idle:
+        # A place that it cannot use now is another node's.
+        return [Action("free", node.name)] if node.holds_place else []
+    # The place first, then the phase, then the cordon: a crash between them leaves nothing that is not known.
+    take = [] if node.holds_place else [Action("take", node.name)]
+    return [
+        *take,
+        Action("phase", node.name, "Draining", reason=f"drain: {limits.drain_mode}"),
+        Action("cordon", node.name),
+    ]
+
+
+def _draining(node: NodeState, limits: Limits, age: float, wait_until: Wait) -> list[Action]:
+    if node.granted_digest or node.in_hand:
+        # We died between the grant and the phase that says so.
+        return [Action("phase", node.name, "Granted", reason=f"{node.granted_disruption} change granted")]
+    if not node.pending_digest:
+        return _leave(node, "Soaking", "nothing needs_grant left")
+    limit_s, late = limits.drain_timeout_s, "not drained"
+    if not node.cordoned_by_us:
+        limit_s, late = min(limit_s, limits.apply_limit_s), "could not be cordoned"
+    if age > limit_s:
+        return _fail(node, f"{late} after {limit_s:.0f} s")
+    wait_until(limit_s)
+    if node.unschedulable and not node.cordoned_by_us:
+        return _leave(node, "Pending", "someone else has cordoned it")
+    if not node.holds_place:
+        return [Action("take", node.name)]
+    if not (node.cordoned_by_us and node.unschedulable):
+        return [Action("cordon", node.name)]
+    return _emptied(node, limits)
+
+
+def _emptied(node: NodeState, limits: Limits) -> list[Action]:
+    """A node that we have cordoned: granted once it is empty."""
+    if node.idle is None:
+        return []
+    if node.idle:
+        # A grant holds for one boot: kubelet and agent must speak of the same one.
+        return _grant(node, f"{node.pending_disruption} change granted") if _is_one_boot(node) else []
+    if limits.drain_mode == "whenIdle":
+        # Something came between the look and the cordon: give the node back and wait for the next idle moment.
+        return _leave(node, "Pending", "no longer idle")
+    return [Action("evict", node.name, disruption=node.pending_disruption)] if limits.drain_mode == "evict" else []
+
+
+def _is_one_boot(node: NodeState) -> bool:
+    return node.kubelet_boot_id == node.boot_id
+
+
+def _grant(node: NodeState, reason: str) -> list[Action]:
+    return [
+        Action("grant", node.name, digest=node.pending_digest, disruption=node.pending_disruption),
+        Action("phase", node.name, "Granted", reason=reason),
+    ]
+
+
+def _granted(node: NodeState, limits: Limits, age: float, wait_until: Wait) -> list[Action]:
+    if age > limits.grant_limit_s:
+        return _fail(node, f"granted changes not made after {limits.grant_limit_s:.0f} s")
+    wait_until(limits.grant_limit_s)
+    if node.in_hand:
+        return []
+    if not node.is_named and node.is_current:
+        return _fail(node, "another revision was named while it had a grant")
+    if node.error or node.refusal:
+        return _fail(node, node.error or node.refusal)
+    rebooted = node.granted_disruption != "reboot" or node.boot_id != node.granted_boot_id
+    if not node.pending_digest and node.seen and rebooted:
+        if node.drifted:
+            return _fail(node, f"{node.drifted} changes not made after its granted changes")
+        return [Action("phase", node.name, "Finishing", reason="granted changes made")]
+    return _granted_anew(node)
+
+
+def _granted_anew(node: NodeState) -> list[Action]:
+    """A grant that was not taken and does not fit any more goes back; what is wanted instead is drained for again."""
+    ungrant = [Action("ungrant", node.name)] if node.granted_digest else []
+    moved = node.pending_digest != node.granted_digest or node.boot_id != node.granted_boot_id
+    if node.pending_digest and moved:
+        if node.attempts >= REFUSED_LIMIT or node.pending_disruption not in DISRUPTIONS:
+            return _fail(node, "its plan moved again after the grant")
+        return [*ungrant, Action("phase", node.name, "Draining", reason="its plan moved")]
+    if not (node.cordoned_by_us and node.unschedulable):
+        return [*ungrant, Action("phase", node.name, "Draining", reason="it was uncordoned before it took its grant")]
+    return []

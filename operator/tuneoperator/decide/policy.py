@@ -1,0 +1,38 @@
+"""TuningPolicy/default as it is in force. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from tuneagent.profile_files.document import parse_fields
+
+from tuneoperator.decide.records import PolicySpec, TuningPolicy
+
+
+@dataclass(frozen=True)
+class Policy:
+    """Limits in force, and the faults of a policy that is not valid."""
+
+    spec: PolicySpec = field(default_factory=PolicySpec)
+    faults: tuple[str, ...] = ()
+
+    @property
+    def stops(self) -> str:
+        """Why nothing new may begin; empty if it may."""
+        if self.faults:
+            return f"Paused: TuningPolicy/default is not valid: {'; '.join(self.faults)}"
+        return "" if self.spec.pause == "none" else f"Paused: TuningPolicy/default has pause: {self.spec.pause}"
+
+
+def policy_of(found: TuningPolicy | None) -> Policy:
+    """The policy in force. Without one the defaults hold: one node at a time.
+
+    A policy that is not valid begins nothing: nobody knows which limit was meant.
+    """
+    if found is None:
+        return Policy()
+    faults: list[str] = []
+    fields = parse_fields(found.spec, PolicySpec, "spec", faults)
+    if faults:
+        return Policy(PolicySpec(max_unavailable=0), tuple(faults))
+    return Policy(PolicySpec(**fields))
