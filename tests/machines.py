@@ -115,5 +115,5 @@ def counted_audit(root: Path) -> tuple[int, int, float]:
     counted = Counted(str(root))
     session = session_of(tree(counted), resolved(found, registry()).spec.tune)
     started = time.perf_counter()
-    session.audit()
+    session.observe()
     return counted.files, counted.size, (time.perf_counter() - started) * 1000

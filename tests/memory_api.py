@@ -104,7 +104,9 @@ def merge(target: dict[str, Any], change: dict[str, Any]) -> None:
         if value is None:
             target.pop(key, None)
         elif isinstance(value, dict):
-            merge(target.setdefault(key, {}), value)
+            if not isinstance(target.get(key), dict):
+                target[key] = {}
+            merge(target[key], value)
         else:
             target[key] = value
 
@@ -129,7 +131,7 @@ class World:
             self.api.put(
                 f"{NAMESPACE}/pods/agent-{name}", {"metadata": meta, "spec": {"nodeName": name}, "status": ready}
             )
-        self.rollout = {"canary": 0, "soak_s": 0, "maxParallelLive": 10, "maxUnhealthy": "100%", **rollout}
+        self.rollout = {"canary": 0, "soakSeconds": 0, "maxParallelLive": 10, "maxUnhealthy": "100%", **rollout}
         self.profile("p")
         self.start()
 
@@ -178,13 +180,13 @@ class World:
         """The node's agent reports."""
         found = self.tuning(name)
         told = {
-            "observedGeneration": found["metadata"]["generation"], "bootId": "b0", "left": 0, "error": "",
+            "observedGeneration": found["metadata"]["generation"], "bootID": "b0", "notAsWanted": 0, "error": "",
             "revision": found["spec"].get("revision", ""), "baseline": False, **status,
         }  # fmt: skip
         self.api.patch(f"{GROUP}/nodetunings/{name}/status", {"status": {"node": told}})
 
     def proposes(self, name: str, digest: str = "d1", disruption: str = "reboot") -> None:
-        self.says(name, pending={"digest": digest, "disruption": disruption, "changes": 1})
+        self.says(name, proposal={"digest": digest, "disruption": disruption, "changes": 1})
 
     def takes(self, name: str, boot: str = "b0") -> None:
         grant = self.tuning(name)["spec"]["grant"]

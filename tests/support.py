@@ -16,6 +16,7 @@ from tuneagent.host.commands import Completed
 from tuneagent.host.files import Files
 from tuneagent.host.machine import Host
 from tuneagent.host.processes import NoProcesses
+from tuneagent.host.state_folder import StateFolder
 from tuneagent.profile_files.document import Profile
 
 FIXTURES = Path(__file__).parent / "fixtures"
@@ -127,17 +128,14 @@ class DyingFiles(Files):
     def write(self, path: str, text: str) -> None:
         self._step(lambda: super(DyingFiles, self).write(path, text))
 
-    def replace(self, path: str, data: bytes, mode: int = 0o644) -> None:
+    def replace(self, path: str, data: bytes, mode: int | None = None) -> None:
         self._step(lambda: super(DyingFiles, self).replace(path, data, mode))
 
     def remove(self, path: str) -> None:
         self._step(lambda: super(DyingFiles, self).remove(path))
 
-    def append_synced(self, path: str, data: bytes) -> None:
-        self._step(lambda: super(DyingFiles, self).append_synced(path, data))
-
-    def append(self, path: str, data: bytes) -> None:
-        self._step(lambda: super(DyingFiles, self).append(path, data))
+    def append(self, path: str, data: bytes, *, sync: bool) -> None:
+        self._step(lambda: super(DyingFiles, self).append(path, data, sync=sync))
 
 
 class FailingFiles(Files):
@@ -172,4 +170,4 @@ def tree(files: Files, programs: Any = None, unreadable: dict[str, str] | None =
 def session_of(host: Host, tune: dict[str, Any], name: str = "case", **spec: Any) -> HostTuner:
     """A session with a profile of these settings."""
     converted = msgspec.convert({"tune": tune, **spec}, ProfileSpec)
-    return HostTuner(host, host.files, STATE_FOLDER, Profile(name, converted))
+    return HostTuner(host, StateFolder(host.files, STATE_FOLDER), Profile(name, converted))

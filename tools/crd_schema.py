@@ -8,7 +8,8 @@ from typing import Any
 import msgspec
 
 _KEPT = (
-    "type", "description", "enum", "default", "minimum", "maximum", "pattern", "maxLength", "format", "required",
+    "type", "description", "enum", "default", "minimum", "maximum", "pattern", "maxLength", "maxItems", "format",
+    "required",
 )  # fmt: skip
 # Bounds that hold for one half of a count or percentage; the API server applies each to values of its type alone.
 _BOUNDS = ("minimum", "maximum", "pattern", "maxLength")
@@ -18,6 +19,17 @@ def structural(kind: Any) -> dict[str, Any]:
     """Structural schema of a type."""
     schema = msgspec.json.schema(kind)
     return _node(schema, schema.get("$defs", {}))
+
+
+def without_defaults(schema: dict[str, Any]) -> dict[str, Any]:
+    """The schema of what a program writes: the API server fills nothing in, and names of types are not described."""
+    found = {key: value for key, value in schema.items() if key not in ("default", "description") and value != []}
+    if "properties" in found:
+        found["properties"] = {name: without_defaults(child) for name, child in found["properties"].items()}
+    for key in ("items", "additionalProperties"):
+        if isinstance(found.get(key), dict):
+            found[key] = without_defaults(found[key])
+    return found
 
 
 def tune_schema(spec_types: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,48 +9,26 @@ from typing import Any
 
 import msgspec
 import yaml
-from crd_schema import structural, tune_schema
+from crd_schema import structural, tune_schema, without_defaults
 from tuneagent.contracts.journal import JournalDocument
+from tuneagent.contracts.node_tuning import FullStatus, NodeTuningSpec
 from tuneagent.contracts.outcome import Applied, UndoneDocument
 from tuneagent.contracts.plan import Plan
 from tuneagent.contracts.report import Report
-from tuneagent.contracts.tuning_profile import ProfileSpec
+from tuneagent.contracts.tuning_policy import PolicySpec, PolicyStatus
+from tuneagent.contracts.tuning_profile import ProfileSpec, ProfileStatus
 from tuneagent.formats.yaml_document import load_yaml
 from tuneagent.report.reference import reference_markdown
 from tuneagent.share.comparison import Comparison
 from tuneagent.topology.picture import Topology
 from tuneagent.tunables.registry import registry
-from tuneoperator.decide.records import PolicySpec
 
 ROOT = Path(__file__).parents[1]
 GROUP, VERSION = "tuneagent.dev", "v1alpha1"
-# Classes that need a grant.
-DISRUPTIONS = ("service", "kubelet", "gpu", "reboot")
-CONDITIONS: dict[str, Any] = {
-    "type": "array",
-    "x-kubernetes-list-type": "map",
-    "x-kubernetes-list-map-keys": ["type"],
-    "items": {
-        "type": "object",
-        "required": ["type", "status"],
-        "properties": {
-            "type": {"type": "string"},
-            "status": {"type": "string", "enum": ["True", "False", "Unknown"]},
-            "reason": {"type": "string"},
-            "message": {"type": "string"},
-            "lastTransitionTime": {"type": "string", "format": "date-time"},
-            "observedGeneration": {"type": "integer", "format": "int64"},
-        },
-    },
-}
 
 
 def _object(properties: dict[str, Any], **more: Any) -> dict[str, Any]:
     return {"type": "object", "properties": properties, **more}
-
-
-def _text(*enum: str) -> dict[str, Any]:
-    return {"type": "string", "enum": list(enum)} if enum else {"type": "string"}
 
 
 def _crd(
@@ -123,16 +101,6 @@ def tuning_profile() -> dict[str, Any]:
     spec["properties"]["tune"]["description"] = "Settings wanted, by tunable."
     spec["properties"]["drift"] = {**spec["properties"]["drift"], "default": "repair", "nullable": False}
     _selector_rules(spec)
-    status = _object(
-        {
-            "observedGeneration": {"type": "integer", "format": "int64"},
-            "revision": _text(),
-            "nodes": _object(
-                {name: {"type": "integer"} for name in ("selected", "done", "inFlight", "failed", "waiting", "unknown")}
-            ),
-            "conditions": CONDITIONS,
-        }
-    )
     columns = [
         ("Revision", "string", ".status.revision"),
         ("Selected", "integer", ".status.nodes.selected"),
@@ -143,72 +111,23 @@ def tuning_profile() -> dict[str, Any]:
         ("Rollout", "string", '.status.conditions[?(@.type=="RolledOut")].reason'),
         ("Age", "date", ".metadata.creationTimestamp"),
     ]
-    return _crd(
-        "TuningProfile",
-        "tuningprofiles",
-        "tprof",
-        _object({"spec": spec, "status": status}, required=["spec"]),
-        columns,
-    )
+    schema = _object({"spec": spec, "status": _status(ProfileStatus)}, required=["spec"])
+    return _crd("TuningProfile", "tuningprofiles", "tprof", schema, columns)
+
+
+def _status(kind: type[msgspec.Struct]) -> dict[str, Any]:
+    """A status: nothing is filled in by the server, and conditions are a list by type."""
+    schema = without_defaults(structural(kind))
+    schema["properties"]["conditions"].update({"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]})
+    condition = schema["properties"]["conditions"]["items"]["properties"]
+    condition["status"]["enum"] = ["True", "False", "Unknown"]
+    condition["lastTransitionTime"] = {"type": "string", "format": "date-time"}
+    condition["observedGeneration"]["format"] = "int64"
+    return schema
 
 
 def node_tuning() -> dict[str, Any]:
-    grant = _object(
-        {
-            "digest": _text(),
-            "disruption": _text(*DISRUPTIONS),
-            "lifetime_s": {"type": "integer"},
-            "bootID": _text(),
-            "epoch": {"type": "integer", "format": "int64"},
-        }
-    )
-    spec = _object(
-        {
-            "profile": _text(),
-            "revision": _text(),
-            "desired": _text("Profile", "Baseline"),
-            "machineId": _text(),
-            "grant": {**grant, "nullable": True},
-        }
-    )
-    finding = _object(
-        {name: _text() for name in ("tunable", "subject", "verdict", "severity", "found", "wanted", "reason")}
-    )
-    node = _object(
-        {
-            "observedGeneration": {"type": "integer", "format": "int64"},
-            "revision": _text(),
-            "baseline": {"type": "boolean"},
-            "paused": {"type": "boolean"},
-            "left": {"type": "integer"},
-            "version": _text(),
-            "bootId": _text(),
-            "error": {"type": "string", "maxLength": 1000},
-            "refusal": {"type": "string", "maxLength": 1000},
-            "tunables": {"type": "array", "items": _text(), "maxItems": 500},
-            "summary": {"type": "object", "additionalProperties": {"type": "integer"}, "nullable": True},
-            "findings": {"type": "array", "items": finding, "maxItems": 50, "nullable": True},
-            "pending": {
-                **_object({"digest": _text(), "disruption": _text(*DISRUPTIONS), "changes": {"type": "integer"}}),
-                "nullable": True,
-            },
-            "taken": {
-                **_object({"digest": _text(), "bootID": _text(), "epoch": {"type": "integer", "format": "int64"}}),
-                "nullable": True,
-            },
-        }
-    )
-    rollout = _object(
-        {
-            "phase": _text(),
-            "since": {"type": "number"},
-            "attempts": {"type": "integer"},
-            "reason": {"type": "string", "maxLength": 1000},
-            "target": _text(),
-            "previous": _text(),
-        }
-    )
-    status = _object({"node": node, "rollout": rollout, "conditions": CONDITIONS})
+    spec = without_defaults(structural(NodeTuningSpec))
     columns = [
         ("Profile", "string", ".spec.profile"),
         ("Revision", "string", ".status.node.revision"),
@@ -217,20 +136,15 @@ def node_tuning() -> dict[str, Any]:
         ("Unknown", "integer", ".status.node.summary.unknown"),
         ("Reason", "string", ".status.rollout.reason"),
     ]
-    return _crd("NodeTuning", "nodetunings", "ntun", _object({"spec": spec, "status": status}), columns)
+    schema = _object({"spec": spec, "status": _status(FullStatus)})
+    return _crd("NodeTuning", "nodetunings", "ntun", schema, columns)
 
 
 def tuning_policy() -> dict[str, Any]:
     spec = structural(PolicySpec)
     spec["properties"]["approve"]["maxItems"] = 100
-    status = _object(
-        {
-            "observedGeneration": {"type": "integer", "format": "int64"},
-            "awaitingApproval": {"type": "array", "items": _text(), "maxItems": 100},
-            "conditions": CONDITIONS,
-        }
-    )
-    schema = _object({"metadata": _object({"name": _text("default")}), "spec": spec, "status": status})
+    name = {"type": "string", "enum": ["default"]}
+    schema = _object({"metadata": _object({"name": name}), "spec": spec, "status": _status(PolicyStatus)})
     columns = [
         ("Pause", "string", ".spec.pause"),
         ("MaxUnavailable", "string", ".spec.maxUnavailable"),

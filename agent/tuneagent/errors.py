@@ -23,7 +23,11 @@ class ReadFailed(TuneError):
 
 
 class WriteFailed(TuneError):
-    """The kernel, the file system or a program refused a write."""
+    """The kernel, the file system or a program refused a write. `is_full`: there is no room for it."""
+
+    def __init__(self, message: str, *, is_full: bool = False) -> None:
+        self.is_full = is_full
+        super().__init__(message)
 
 
 class CommandFailed(TuneError):
@@ -36,6 +40,10 @@ class NoSystemd(CommandFailed):
 
 class JournalError(TuneError):
     """The journal cannot be read, or cannot be written: nothing may be changed."""
+
+
+class StateFolderUnsafe(TuneError):
+    """Someone else could have written the state folder: what is in it says nothing, and nothing is written."""
 
 
 class Locked(TuneError):

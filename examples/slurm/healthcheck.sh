@@ -9,7 +9,7 @@ if [ "$code" -eq 3 ]; then
 import json, sys
 wrong = [
     one for one in json.load(sys.stdin)["findings"]
-    if one["severity"] == "critical" and one["verdict"] in ("drifted", "conflict", "pending") and not one["in_effect"]
+    if one["severity"] == "critical" and one["verdict"] in ("drifted", "conflict", "pending") and not one["inEffect"]
 ]
 first = wrong[0]
 more = f" and {len(wrong) - 1} more" if len(wrong) > 1 else ""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import secrets
@@ -15,6 +14,7 @@ from dataclasses import dataclass, field
 import click
 from prometheus_client import CollectorRegistry, Counter, Gauge
 from tuneagent.errors import UsageError
+from tuneagent.formats.json_log import log_as_json
 from tuneagent.host.health import serve
 
 from tuneoperator.controllers.reconcile import ALL, Reconciler, TimeLimits
@@ -28,22 +28,6 @@ from tuneoperator.kube.lease import Elector
 log = logging.getLogger("tuneoperator")
 RESYNC_S = 60.0
 RECURSION_LIMIT, STACK_BYTES = 30_000, 64 << 20
-
-
-class _JsonLines(logging.Formatter):
-    def format(self, record: logging.LogRecord) -> str:
-        line = {"time": round(record.created, 3), "level": record.levelname.lower(), "message": record.getMessage()}
-        if record.exc_info:
-            line["traceback"] = self.formatException(record.exc_info)
-        return json.dumps({**line, **getattr(record, "fields", {})}, default=str)
-
-
-def _set_up_logging() -> None:
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_JsonLines())
-    log.handlers[:] = [handler]
-    log.setLevel(logging.INFO)
-    log.propagate = False
 
 
 @dataclass
@@ -117,7 +101,7 @@ class Operator:
             return "not leader"
         except Exception as error:
             delay = self.queue.failed(name)
-            fields = {"name": name, "error": f"{type(error).__name__}: {error}", "after_s": delay}
+            fields = {"name": name, "error": f"{type(error).__name__}: {error}", "afterSeconds": delay}
             log.warning("again later", extra={"fields": fields}, exc_info=not isinstance(error, ApiFailed))
             return "again"
         self.queue.succeeded(name)
@@ -146,7 +130,7 @@ class Operator:
 )  # fmt: skip
 def main(metrics: str, poll_s: float, apply_limit_s: float, grant_limit_s: float) -> None:
     """Decide which node may change when."""
-    _set_up_logging()
+    log_as_json(log)
     registry = CollectorRegistry()
     operator = Operator(Api(), registry, poll_s=poll_s, limits=TimeLimits(apply_limit_s, grant_limit_s))
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -187,8 +187,8 @@ def bench_journal(folder: Path) -> None:
     from tuneagent.host.files import Files
 
     class Unsynced(Files):
-        def append_synced(self, path: str, data: bytes) -> None:
-            self.append(path, data)
+        def append(self, path: str, data: bytes, *, sync: bool) -> None:
+            super().append(path, data, sync=False)
 
     taken: dict[str, list[float]] = {"with": [], "without": []}
     for number in range(20):
@@ -298,7 +298,7 @@ def bench_writes(folder: Path) -> None:
             "127.0.0.1:19640",
         ]
         started.start("agent", argv, own)
-        spec = {"allNodes": True, "tune": {"sysctl": {"vm.swappiness": 10}}, "rollout": {"canary": 0, "soak_s": 1}}
+        spec = {"allNodes": True, "tune": {"sysctl": {"vm.swappiness": 10}}, "rollout": {"canary": 0, "soakSeconds": 1}}
         head = {"apiVersion": "tuneagent.dev/v1alpha1", "kind": "TuningProfile", "metadata": {"name": "bench"}}
 
         wait_for("agent", lambda: _writes() >= 0)

@@ -205,14 +205,14 @@ class SimulatedAgent:
             "observedGeneration": wanted["metadata"]["generation"],
             "revision": self.revision,
             "baseline": self.baseline,
-            "bootId": self.boot_id,
+            "bootID": self.boot_id,
             "version": "0.1.0",
             "error": self.error,
             "refusal": self.refusal,
             "taken": self.taken,
             "tunables": TUNABLES,
-            "left": 0,
-            "pending": self.pending,
+            "notAsWanted": 0,
+            "proposal": self.pending,
             "summary": {"converged": 1, "drifted": 0, "unknown": 0},
         }
         current = (wanted.get("status") or {}).get("node") or {}

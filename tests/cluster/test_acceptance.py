@@ -147,7 +147,13 @@ def test_what_no_node_would_take_is_not_accepted_and_never_named(
 
 @pytest.mark.parametrize(
     "rollout",
-    [{"maxParallelLive": "lots"}, {"maxUnavailable": "250%"}, {"canary": -3}, {"maxUnhealthy": -1}, {"soak_s": -1}],
+    [
+        {"maxParallelLive": "lots"},
+        {"maxUnavailable": "250%"},
+        {"canary": -3},
+        {"maxUnhealthy": -1},
+        {"soakSeconds": -1},
+    ],
 )
 def test_numbers_of_a_rollout_are_refused_by_the_api_server(api: KubeApi, rollout: dict[str, Any]) -> None:
     assert next(iter(rollout)) in post(api, "numbers", {"tune": TUNE, "rollout": rollout})
@@ -182,7 +188,7 @@ def test_a_stored_policy_that_makes_no_sense_begins_nothing_and_ends_nobody(
         for limit in ("lots", -5, "500%", {"a": 1}):
             wait_for("stored", lambda limit=limit: api.patch(path, {"spec": {"maxUnavailable": limit}}), 20)
             wait_for("Accepted=False", lambda: policy_condition(plane)["status"] == "False", 20)
-        spec = {"nodeSelector": {"matchLabels": {"tier": "refusals"}}, "tune": TUNE, "rollout": {"soak_s": 1}}
+        spec = {"nodeSelector": {"matchLabels": {"tier": "refusals"}}, "tune": TUNE, "rollout": {"soakSeconds": 1}}
         assert post(api, "waits", spec) == ""
         found = wait_for("Paused", lambda: paused(plane, "waits"), 20)
         assert "TuningPolicy/default is not valid" in found["message"]
@@ -232,7 +238,7 @@ def test_all_nodes_means_all_and_status_is_true_of_what_is(
     plane: ControlPlane, api: KubeApi, agents: dict[str, SimulatedAgent]
 ) -> None:
     wait_for("baseline", lambda: all(agent.baseline for agent in agents.values()), 60)
-    assert post(api, "everything", {"allNodes": True, "priority": 5, "tune": TUNE, "rollout": {"soak_s": 1}}) == ""
+    assert post(api, "everything", {"allNodes": True, "priority": 5, "tune": TUNE, "rollout": {"soakSeconds": 1}}) == ""
     wait_for("Done", lambda: condition(plane, "everything", "RolledOut").get("status") == "True", 60)
     assert {item["spec"]["profile"] for item in plane.get("nodetunings")["items"]} == {"everything"}
     # The loser of a tie governs no node, is not rolled out, and both say who the other is.

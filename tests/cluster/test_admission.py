@@ -44,7 +44,7 @@ def test_own_status_may_be_written(agent: KubeApi) -> None:
     ("path", "body"),
     [
         (f"{TUNINGS}/adm-two/status", {"status": {"node": {"revision": "forged"}}}),
-        (f"{TUNINGS}/adm-one", {"spec": {"grant": {"digest": "x", "disruption": "reboot", "lifetime_s": 900}}}),
+        (f"{TUNINGS}/adm-one", {"spec": {"grant": {"digest": "x", "disruption": "reboot", "lifetimeSeconds": 900}}}),
         (f"{TUNINGS}/adm-one/status", {"status": {"rollout": {"phase": "Done"}}}),
         (f"{TUNINGS}/adm-one/status", {"status": {"rollout": None}}),
         (f"{TUNINGS}/adm-one/status", {"status": {"conditions": [{"type": "Accepted", "status": "True"}]}}),

@@ -56,7 +56,7 @@ def roll_out(plane: ControlPlane, **rollout: Any) -> None:
         "nodeSelector": {"matchLabels": LABELS},
         "tune": {"kernelArguments": {"nohz_full": str(next(ARGUMENT))}},
         "rollout": {
-            "canary": 0, "soak_s": 0, "maxParallelLive": 12, "maxUnavailable": BUDGET, "failureThreshold": 100,
+            "canary": 0, "soakSeconds": 0, "maxParallelLive": 12, "maxUnavailable": BUDGET, "failureThreshold": 100,
             "maxUnhealthy": "100%", **rollout,
         },
     }  # fmt: skip
@@ -255,7 +255,13 @@ def mortal_profile(selector: dict[str, Any]) -> str:
         "nodeSelector": selector,
         "priority": 50,
         "tune": {"kernelArguments": {"nohz_full": "7"}},
-        "rollout": {"canary": 0, "soak_s": 0, "maxParallelLive": 2, "failureThreshold": 100, "maxUnhealthy": "100%"},
+        "rollout": {
+            "canary": 0,
+            "soakSeconds": 0,
+            "maxParallelLive": 2,
+            "failureThreshold": 100,
+            "maxUnhealthy": "100%",
+        },
     }
     head = {"apiVersion": "tuneagent.dev/v1alpha1", "kind": "TuningProfile", "metadata": {"name": "mortal"}}
     return json.dumps({**head, "spec": spec})

@@ -69,7 +69,7 @@ def _profile(value: int) -> str:
     spec = {
         "nodeSelector": {"matchLabels": {"tier": "trees"}},
         "tune": {"sysctl": {"vm.swappiness": value, "vm.stat_interval": 10}},
-        "rollout": {"canary": 1, "soak_s": 1, "maxParallelLive": 3},
+        "rollout": {"canary": 1, "soakSeconds": 1, "maxParallelLive": 3},
     }
     return json.dumps(
         {"apiVersion": "tuneagent.dev/v1alpha1", "kind": "TuningProfile", "metadata": {"name": "trees"}, "spec": spec}

@@ -50,7 +50,7 @@ def _profile(plane: ControlPlane, argument: str, mode: str) -> None:
     spec = {
         "nodeSelector": {"matchLabels": {"tier": "drain"}},
         "tune": {"kernelArguments": {"nohz_full": argument}},
-        "rollout": {"canary": 0, "soak_s": 1, "drain": {"mode": mode, "timeout_s": 600}},
+        "rollout": {"canary": 0, "soakSeconds": 1, "drain": {"mode": mode, "timeoutSeconds": 600}},
     }
     head = {"apiVersion": "tuneagent.dev/v1alpha1", "kind": "TuningProfile", "metadata": {"name": "drain"}}
     plane.kubectl("apply", "-f", "-", stdin=json.dumps({**head, "spec": spec}))

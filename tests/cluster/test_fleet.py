@@ -69,7 +69,7 @@ def profile(name: str, tune: dict[str, Any], **rollout: Any) -> str:
         "tune": tune,
         "rollout": {
             "canary": 1,
-            "soak_s": 1,
+            "soakSeconds": 1,
             "maxParallelLive": 4,
             "maxUnavailable": 2,
             "failureThreshold": 10,

@@ -77,7 +77,7 @@ def _profile(**tune: object) -> str:
     spec = {
         "nodeSelector": {"matchLabels": {"tuneagent.dev/real": "true"}},
         "tune": tune,
-        "rollout": {"canary": 0, "soak_s": 1},
+        "rollout": {"canary": 0, "soakSeconds": 1},
     }
     return json.dumps(
         {"apiVersion": "tuneagent.dev/v1alpha1", "kind": "TuningProfile", "metadata": {"name": "first"}, "spec": spec}
@@ -102,7 +102,7 @@ def test_a_profile_takes_effect_on_the_host(plane: ControlPlane, installed: Real
     assert _chosen(DEFRAG) == "defer+madvise"
     wait_for("Done", lambda: plane.get("nodetuning", NODE)["status"]["rollout"]["phase"] == "Done", 90)
     node = plane.get("nodetuning", NODE)["status"]["node"]
-    assert node["left"] == 0 and node["error"] == "", node
+    assert node["notAsWanted"] == 0 and node["error"] == "", node
     assert "8192" in DROP_INS[0].read_text()
 
 

@@ -30,7 +30,7 @@ def host(tmp_path: Path) -> Host:
 
 def _apply(session: HostTuner) -> dict[str, str]:
     return {
-        item.subject: f"{item.result} {item.reason}".strip() for item in session.apply(limit=Disruption.GPU).results
+        item.subject: f"{item.result} {item.reason}".strip() for item in session.apply(limit=Disruption.GPU).outcomes
     }
 
 
@@ -48,7 +48,7 @@ def test_power_limit_and_persistence_there_and_back(card: Any, host: Host) -> No
     facts = read_gpus(host)
     assert isinstance(facts, GpuSnapshot)
     assert (facts.devices[0].persistence, facts.devices[0].power_limit_w) == (False, 650.0)
-    assert not session.plan()[0].changes
+    assert not session.observe().plan.changes
     assert {item.result for item in session.undo()} == {"undone"}
     facts = read_gpus(host)
     assert isinstance(facts, GpuSnapshot)
@@ -66,7 +66,7 @@ def test_mig_layout_there_and_back(card: Any, host: Host) -> None:
     session = session_of(host, {"mig": {"layout": {"1g.10gb": 7}}})
     assert _apply(session) == {f"gpu:{UUID}": "verified"}
     assert _layout(host) == [("1g.10gb", start, 1) for start in range(7)]
-    assert not session.plan()[0].changes
+    assert not session.observe().plan.changes
     assert [item.result for item in session.undo()] == ["undone"]
     facts = read_gpus(host)
     assert isinstance(facts, GpuSnapshot) and facts.devices[0].mig is not None
@@ -84,7 +84,7 @@ def test_instances_that_fit_are_kept(card: Any, host: Host) -> None:
 def test_an_instance_in_use_is_never_touched(card: Any, host: Host) -> None:
     _apply(session_of(host, {"mig": {"layout": {"3g.40gb": [4]}}}))
     card.knobs("pid 0 4242 1")
-    plan, _ = session_of(host, {"mig": {"layout": {"7g.80gb": 1}}}).plan()
+    plan = session_of(host, {"mig": {"layout": {"7g.80gb": 1}}}).observe().plan
     assert not plan.changes
     assert "in use by pid 4242" in plan.refused[0].reason
     assert _layout(host) == [("3g.40gb", 4, 1)]
@@ -112,7 +112,7 @@ def test_a_lost_gpu_is_unknown(card: Any, host: Host) -> None:
     card.knobs("lost 0")
     facts = read_gpus(host)
     assert isinstance(facts, GpuSnapshot) and facts.lost == {"0": "GpuIsLost"}
-    report = session_of(host, {"gpu": {"persistence": True}}).audit()
+    report = session_of(host, {"gpu": {"persistence": True}}).observe().report
     assert [finding.verdict.value for finding in report.findings] == ["unknown"]
 
 
@@ -139,7 +139,7 @@ def test_gpu_processes_are_reported_and_pinned_on_request(card: Any, host: Host,
             time.sleep(0.3)
             card.knobs(f"pid 0 {process.pid}")
             report_only = session_of(host, {"gpuProcesses": {"cpus": "local"}})
-            plan, judged = report_only.plan()
+            plan, judged = (seen := report_only.observe()).plan, seen.assessments
             assert [item.finding.observed for item in judged] == [["0-1"]]
             assert not plan.changes and plan.refused[0].reason == "action is report"
             pinning = session_of(host, {"gpuProcesses": {"cpus": "local", "action": "pin"}})

@@ -20,6 +20,7 @@ from tuneagent.host.commands import LocalExec
 from tuneagent.host.files import Files
 from tuneagent.host.machine import Host
 from tuneagent.host.processes import LocalProcesses
+from tuneagent.host.state_folder import StateFolder
 from tuneagent.node.metrics import Metrics
 from tuneagent.node.passes import run_pass
 
@@ -49,7 +50,7 @@ def pair(card: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def apply(session: HostTuner) -> dict[str, str]:
-    outcomes = session.apply(limit=Disruption.GPU, replace=True).results
+    outcomes = session.apply(limit=Disruption.GPU, over_other=True).outcomes
     return {item.subject: f"{item.result} {item.reason}".strip() for item in outcomes}
 
 
@@ -91,7 +92,7 @@ def test_a_gpu_that_is_not_named_is_not_touched(pair: Any, host: Host) -> None:
     assert layout(host) == (False, [])
     before = layout(host, 1)
     session = session_of(host, {"mig": {"gpus": {ONE: {"1g.10gb": 2}}}}, "before")
-    plan, judged = session.plan()
+    plan, judged = (seen := session.observe()).plan, seen.assessments
     # What was written for the other one before goes back, since the profile no longer names it; nothing else is planned.
     assert {change.subject: change.persistence for change in plan.changes} == {
         f"gpu:{ONE}": "driver", f"gpu:{TWO}": "baseline",
@@ -115,7 +116,7 @@ def test_enabled_alone_means_the_mode_and_no_instance(pair: Any, host: Host) -> 
     session = session_of(host, {"mig": {"enabled": True}})
     assert apply(session) == {f"gpu:{TWO}": "verified"}
     assert layout(host) == before and layout(host, 1) == (True, [])
-    assert not session.plan()[0].changes
+    assert not session.observe().plan.changes
 
 
 @pytest.mark.parametrize("name", ["1", TWO, TWO.upper(), "0000:00:07.0", "00:07.0"])
@@ -129,15 +130,17 @@ def test_a_name_that_is_no_gpu_here_is_a_fault_on_a_host_and_gone_in_a_cluster(
     pair: Any, host: Host, name: str
 ) -> None:
     session = session_of(host, {"mig": {"gpus": {name: {"1g.10gb": 1}}}})
-    found = {finding.subject: finding for finding in session.audit().findings}[f"gpu:{name}"]
+    found = {finding.subject: finding for finding in session.observe().report.findings}[f"gpu:{name}"]
     assert found.verdict is Verdict.UNSUPPORTED and "gone" in found.advice and ONE in found.advice
-    assert not session.plan()[0].changes
-    strict = HostTuner(host, host.files, session.folder, session.profile, is_strict=True)
+    assert not session.observe().plan.changes
+    strict = HostTuner(host, StateFolder(host.files, session.state.folder), session.profile, is_strict=True)
     with pytest.raises(ProfileInvalid) as caught:
-        strict.audit()
+        strict.observe()
     assert ONE in str(caught.value) and TWO in str(caught.value) and f"spec.tune.mig.gpus.{name}" in str(caught.value)
     pair.knobs("lost 1")
-    assert {one.verdict for one in strict.audit().findings if one.subject == f"gpu:{name}"} == {Verdict.UNKNOWN}
+    assert {one.verdict for one in strict.observe().report.findings if one.subject == f"gpu:{name}"} == {
+        Verdict.UNKNOWN
+    }
 
 
 @pytest.mark.parametrize("slices", [(1,), (1, 1, 1), (1, 2), (2,), ()])
@@ -151,7 +154,7 @@ def test_divided_compute_slices_are_seen_named_and_kept(
     said = "+".join(f"{one}c" for one in slices) or "none"
     assert before == (True, [("3g.40gb", 4, said)])
     session = session_of(host, {"mig": wanted})
-    (finding,) = session.audit().findings
+    (finding,) = session.observe().report.findings
     assert finding.verdict is Verdict.DRIFTED
     assert finding.observed["instances"] == [{"profile": "3g.40gb", "start": 4, "compute": said}]
     if not slices and wanted == {"layout": {"3g.40gb": 1}}:
@@ -159,7 +162,7 @@ def test_divided_compute_slices_are_seen_named_and_kept(
         assert apply(session) == {f"gpu:{ONE}": "verified"}
         assert layout(host) == (True, [("3g.40gb", 4, None)])
         return
-    assert "compute instances of its own" in session.plan()[0].refused[0].reason
+    assert "compute instances of its own" in session.observe().plan.refused[0].reason
     assert apply(session) == {}
     assert layout(host) == before
     for force in (False, True):
@@ -239,13 +242,13 @@ def test_what_was_applied_comes_back_after_a_driver_reload(card: Any, host: Host
 
 def test_one_gpu_under_two_names_is_a_fault(pair: Any, host: Host) -> None:
     session = session_of(host, {"mig": {"gpus": {"0": {"1g.10gb": 1}, ONE: {"2g.20gb": 1}}}})
-    plan, _ = session.plan()
+    plan = session.observe().plan
     assert not plan.changes and [one.reason for one in plan.refused] == [f"0 and {ONE} are names of this one GPU"]
     with pytest.raises(ProfileInvalid, match="the same GPU as 0"):
-        HostTuner(host, host.files, session.folder, session.profile, is_strict=True).audit()
+        HostTuner(host, StateFolder(host.files, session.state.folder), session.profile, is_strict=True).observe()
 
 
 @pytest.mark.parametrize("spec", [{"gpus": {}}, {"enabled": False, "gpus": {}}, {"layout": {"1g.10gb": 1}, "gpus": {}}])
 def test_an_empty_list_of_gpus_does_not_mean_all(spec: dict[str, Any], pair: Any, host: Host) -> None:
     with pytest.raises(ProfileInvalid, match="names no GPU"):
-        session_of(host, {"mig": spec}).plan()
+        session_of(host, {"mig": spec}).observe()

@@ -22,8 +22,8 @@ OBJECTS = {
     "/api/v1/nodes": NODE,
     "nodetunings": {
         "metadata": {"name": "n1", "resourceVersion": "5", "generation": 1},
-        "spec": {"profile": "p", "grant": {"digest": "d", "disruption": "gpu", "lifetime_s": 1}},
-        "status": {"node": {"taken": {"digest": "d"}, "pending": {"digest": "d"}}, "rollout": {"phase": "Done"}},
+        "spec": {"profile": "p", "grant": {"digest": "d", "disruption": "gpu", "lifetimeSeconds": 1}},
+        "status": {"node": {"taken": {"digest": "d"}, "proposal": {"digest": "d"}}, "rollout": {"phase": "Done"}},
     },
     "tuningprofiles": {"metadata": {"name": "p", "resourceVersion": "5"}, "spec": {"tune": {"sysctl": {}}}},
     "tuningpolicies": {"metadata": {"name": "default", "resourceVersion": "5"}, "spec": {}},
@@ -70,6 +70,7 @@ def start_agent() -> None:
 
     from tuneagent.engine.host_tuner import HostTuner
     from tuneagent.host.machine import tree_host
+    from tuneagent.host.state_folder import StateFolder
     from tuneagent.node import cluster_agent as node_agent
     from tuneagent.node.metrics import Metrics
     from tuneagent.profile_files.resolve import builtin
@@ -77,7 +78,7 @@ def start_agent() -> None:
 
     wanted = {
         "metadata": {"name": "n1", "generation": 1, "resourceVersion": "5"},
-        "spec": {"grant": {"digest": "d", "disruption": "gpu", "lifetime_s": 1, "bootID": "b", "epoch": 1}},
+        "spec": {"grant": {"digest": "d", "disruption": "gpu", "lifetimeSeconds": 1, "bootID": "b", "epoch": 1}},
         "status": {"node": {"taken": {"digest": "d", "bootID": "b", "epoch": 1}}},
     }
 
@@ -104,8 +105,8 @@ def start_agent() -> None:
     host = tree_host(folder)
     found = builtin("generic")
     assert found is not None
-    session = HostTuner(host, host.files, "var/lib/tuneagent", resolved(found, registry()))
-    session.state.make_folder(session.folder)
+    session = HostTuner(host, StateFolder(host.files, "var/lib/tuneagent"), resolved(found, registry()))
+    session.state.make()
     node_agent.NodeAgent(session, "n1", Metrics(), threading.Event(), 60).serve()
 
 

@@ -23,9 +23,11 @@ from tuneagent.contracts.journal import Record
 from tuneagent.contracts.values import Lifetime
 from tuneagent.engine.host_tuner import HostTuner
 from tuneagent.engine.journal import COMPACT_BYTES
+from tuneagent.engine.journal_lines import READABLE
 from tuneagent.errors import JournalError, ProfileInvalid
 from tuneagent.formats.yaml_document import load_yaml
 from tuneagent.host.files import Files
+from tuneagent.host.state_folder import StateFolder
 from tuneagent.node.passes import JITTER, next_wait_s
 from tuneagent.profile_files.document import parse
 
@@ -41,7 +43,7 @@ FILES = {
 TUNE = {"sysctl": {"vm.swappiness": 10, "vm.stat_interval": 10}, "dirtyPages": {"ratio": 12}}
 
 
-def line(record: dict[str, Any] | bytes, version: int = 2) -> bytes:
+def line(record: dict[str, Any] | bytes, version: int = READABLE[-1]) -> bytes:
     body = record if isinstance(record, bytes) else json.dumps(record, separators=(",", ":")).encode()
     return b'{"v":%d,"crc":"%08x","record":%s}\n' % (version, zlib.crc32(body), body)
 
@@ -52,23 +54,23 @@ def foreign(**change: Any) -> dict[str, Any]:
         step="intended", time=1.0, plan="p", tunable="sysctl", lifetime=Lifetime.BOOT, boot_id="b0", profile="case"
     )
     plain: dict[str, Any] = msgspec.to_builtins(record)
-    return {**plain, "entries": [{"subject": "key:x", "prior": 1, "wrote": 2}], **change}
+    return {**plain, "subjects": [{"subject": "key:x", "prior": 1, "wrote": 2}], **change}
 
 
 FOREIGN: dict[str, dict[str, Any] | bytes] = {
-    "unknown row": foreign(tunable="kernelFiles", entries=[{"subject": "file:newRow", "prior": "1", "wrote": "2"}]),
-    "unknown pair": foreign(tunable="dirtyPages", entries=[{"subject": "key:vm.newPair", "prior": {}, "wrote": {}}]),
+    "unknown row": foreign(tunable="kernelFiles", subjects=[{"subject": "file:newRow", "prior": "1", "wrote": "2"}]),
+    "unknown pair": foreign(tunable="dirtyPages", subjects=[{"subject": "key:vm.newPair", "prior": {}, "wrote": {}}]),
     "unknown tunable": foreign(tunable="newTunable"),
     "unknown step": foreign(step="teleported"),
     "unknown lifetime": foreign(lifetime="aeon"),
-    "another shape": foreign(entries={"a": 1}),
-    "a subject that is none": foreign(tunable="hugepages", entries=[{"subject": "node:x", "prior": 1, "wrote": 2}]),
-    "a row without entries": foreign(entries=[]),
+    "another shape": foreign(subjects={"a": 1}),
+    "a subject that is none": foreign(tunable="hugepages", subjects=[{"subject": "node:x", "prior": 1, "wrote": 2}]),
+    "a row without entries": foreign(subjects=[]),
     "nothing of ours": {"something": ["else"]},
     "nested very deep": b'{"x":' + b"[" * 100_000 + b"]" * 100_000 + b"}",
     "half a character": b'{"step":"noted","note":"\\ud800"}',
     "no text": b'{"step":"\xff\xfe"}',
-    "a value of another kind": foreign(tunable="limits", entries=[{"subject": "limit:memlock", "prior": {"a": []}}]),
+    "a value of another kind": foreign(tunable="limits", subjects=[{"subject": "limit:memlock", "prior": {"a": []}}]),
 }
 
 
@@ -83,8 +85,8 @@ def test_a_row_that_this_version_does_not_know_costs_that_row_alone(kind: str, t
     journal.write_bytes(journal.read_bytes() + added)
     # Apply and audit go on, and so does what the row does not speak of.
     (tmp_path / "proc/sys/vm/swappiness").write_text("44\n")
-    assert {one.result for one in session.apply().results} == {"verified"}
-    assert session.audit().summary["converged"] == 3
+    assert {one.result for one in session.apply().outcomes} == {"verified"}
+    assert session.observe().report.summary["converged"] == 3
     results = {(one.tunable, one.subject): one for one in session.undo()}
     assert {results[("sysctl", f"key:{key}")].result for key in TUNE["sysctl"]} == {"undone"}
     assert results[("dirtyPages", "key:vm.dirty")].result == "undone"
@@ -118,8 +120,11 @@ def test_a_damaged_row_still_stops_everything(tmp_path: Path) -> None:
     session = session_of(tree(Files(str(tmp_path))), TUNE)
     session.apply()
     journal = tmp_path / "var/lib/tuneagent/journal.jsonl"
-    journal.write_bytes(line(FOREIGN["unknown step"]).replace(b'"v":2', b'"v":3') + journal.read_bytes())
-    with pytest.raises(JournalError, match="version 3"):
+    journal.write_bytes(
+        line(FOREIGN["unknown step"]).replace(b'"v":%d' % READABLE[-1], b'"v":%d' % (READABLE[-1] + 1))
+        + journal.read_bytes()
+    )
+    with pytest.raises(JournalError, match=f"version {READABLE[-1] + 1}"):
         session.undo()
     assert COMPACT_BYTES > 0
 
@@ -303,7 +308,9 @@ def test_a_host_without_systemd_is_not_told_what_only_systemd_does(capture: Path
     from tuneagent.share.capture import unpack
 
     host = unpack(str(capture), str(tmp_path))
-    report = HostTuner(host, host.files, "var/lib/tuneagent", load_profile(None, "generic")).audit()
+    report = (
+        HostTuner(host, StateFolder(host.files, "var/lib/tuneagent"), load_profile(None, "generic")).observe().report
+    )
     rows = {one.subject: one.verdict.value for one in report.findings if one.tunable == "checks"}
     answers = host.exec._answers.values()  # type: ignore[attr-defined]
     if any("systemd does not run here" in one.stderr for one in answers):
@@ -316,7 +323,7 @@ def test_a_link_for_containers_is_no_matter_where_there_are_none(tmp_path: Path)
         write_tree(
             root, {"dev/nvidia0": "", "dev/nvidiactl": "", **files}, ["dev/char", "run/systemd", "run", *folders]
         )
-        report = session_of(tree(Files(str(root))), {"checks": {"deviceLinks": True}}).audit()
+        report = session_of(tree(Files(str(root))), {"checks": {"deviceLinks": True}}).observe().report
         return report.findings[0].verdict.value
 
     signs = ["etc/containerd", "usr/bin", "usr/local/bin", "run/systemd/system"]

@@ -27,9 +27,9 @@ class CountedFiles(Files):
 
     flushes = 0
 
-    def append_synced(self, path: str, data: bytes) -> None:
-        self.flushes += 1
-        super().append_synced(path, data)
+    def append(self, path: str, data: bytes, *, sync: bool) -> None:
+        self.flushes += sync
+        super().append(path, data, sync=sync)
 
 
 def test_one_flush_of_the_journal_for_each_tunable(tmp_path: Path) -> None:
@@ -38,7 +38,7 @@ def test_one_flush_of_the_journal_for_each_tunable(tmp_path: Path) -> None:
     write_tree(tmp_path, files, ["etc/sysctl.d", "etc/tmpfiles.d"])
     counted = CountedFiles(str(tmp_path))
     applied = session_of(tree(counted), {"sysctl": dict.fromkeys(keys, 9), "ksm": {"run": False}}).apply()
-    assert [outcome.result for outcome in applied.results] == ["verified"] * 4
+    assert [outcome.result for outcome in applied.outcomes] == ["verified"] * 4
     assert counted.flushes == 2
 
 

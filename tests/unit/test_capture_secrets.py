@@ -21,6 +21,7 @@ from tuneagent.commands.share import views
 from tuneagent.contracts.report import Report
 from tuneagent.engine.host_tuner import HostTuner
 from tuneagent.host.files import Files
+from tuneagent.host.state_folder import StateFolder
 from tuneagent.share.bundle import bundle
 from tuneagent.share.capture import take, unpack
 from tuneagent.share.redaction.pseudonyms import Pseudonyms, blank
@@ -202,7 +203,7 @@ def verdicts(report: Report) -> dict[tuple[str, str], str]:
 @pytest.mark.parametrize("files", [FILES, BESIDE], ids=["first look", "second look"])
 def test_nothing_that_was_planted_leaves_in_a_capture_or_a_bundle(files: dict[str, str], tmp_path: Path) -> None:
     session = planted(tmp_path / "tree", files)
-    session.apply(only=("sysctl",), replace=True)
+    session.apply(only=("sysctl",), over_other=True)
     capture = take(session.host, [session.profile], registry(), identifiers=False)
     assert leaks(capture) == []
     assert leaks(bundle(session, [session.profile], registry(), views(), identifiers=False)) == []
@@ -217,8 +218,8 @@ def test_a_capture_of_it_audits_like_its_machine(tmp_path: Path) -> None:
     archive = tmp_path / "capture.tar.gz"
     archive.write_bytes(take(session.host, [session.profile], registry(), identifiers=False))
     host = unpack(str(archive), str(tmp_path / "unpacked"))
-    copy = HostTuner(host, host.files, session.folder, session.profile)
-    assert verdicts(copy.audit()) == verdicts(session.audit())
+    copy = HostTuner(host, StateFolder(host.files, session.state.folder), session.profile)
+    assert verdicts(copy.observe().report) == verdicts(session.observe().report)
     mounts = host.files.read("proc/mounts")
     # The same host twice is the same pseudonym, and what a row reads is there.
     assert "nconnect=8" in mounts and "/data nfs4" in mounts
@@ -229,8 +230,8 @@ def same_verdicts(session: HostTuner, folder: Path) -> None:
     archive = folder / "capture.tar.gz"
     archive.write_bytes(take(session.host, [session.profile], session.registry, identifiers=False))
     host = unpack(str(archive), str(folder / "unpacked"))
-    copy = HostTuner(host, host.files, session.folder, session.profile)
-    found, wanted = verdicts(copy.audit()), verdicts(session.audit())
+    copy = HostTuner(host, StateFolder(host.files, session.state.folder), session.profile)
+    found, wanted = verdicts(copy.observe().report), verdicts(session.observe().report)
     # A row named after a path is named after what stands for it.
     assert sorted(found.values()) == sorted(wanted.values())
     assert {key: one for key, one in found.items() if "/" not in key[1]} == {
@@ -283,8 +284,8 @@ def test_a_capture_of_every_case_audits_like_the_case(path: Path, tmp_path: Path
     archive = tmp_path / "capture.tar.gz"
     archive.write_bytes(take(session.host, [session.profile], session.registry, identifiers=False))
     host = unpack(str(archive), str(tmp_path / "unpacked"))
-    copy = HostTuner(host, host.files, session.folder, session.profile)
-    assert verdicts(copy.audit()) == verdicts(session.audit())
+    copy = HostTuner(host, StateFolder(host.files, session.state.folder), session.profile)
+    assert verdicts(copy.observe().report) == verdicts(session.observe().report)
 
 
 @pytest.mark.parametrize("command", ["capture", "support-bundle"])

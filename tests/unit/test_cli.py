@@ -10,10 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import jsonschema
+import msgspec
 import pytest
 from click.testing import CliRunner, Result
 from support import session_of, tree, write_tree
 from tuneagent.commands.main import cli
+from tuneagent.contracts.report import Finding, Verdict
+from tuneagent.contracts.values import Severity
 from tuneagent.engine.host_tuner import STATE_FOLDER
 from tuneagent.host.files import Files
 from tuneagent.node.confirmation import DAEMON_LOCK
@@ -61,8 +64,8 @@ def test_documents_keep_to_their_schemas(root: Path, tmp_path: Path) -> None:
         jsonschema.validate(json.loads(call("--root", str(root), *argv, "-o", "json").stdout), schema(name))
     finding = json.loads(audit.stdout)["findings"][0]
     assert set(finding) == {
-        "tunable", "subject", "name", "verdict", "severity", "desired", "observed", "persisted", "next_boot", "owner", "evidence",
-        "in_effect", "disruption", "why", "advice", "sources",
+        "tunable", "subject", "name", "verdict", "severity", "desired", "observed", "persisted", "nextBoot", "cannotPersist", "comparison", "owner", "evidence",
+        "inEffect", "disruption", "why", "advice", "sources",
     }  # fmt: skip
 
 
@@ -324,7 +327,7 @@ def test_a_change_by_hand_while_a_daemon_runs_is_warned_of(root: Path, tmp_path:
 
 
 def test_colour_is_for_terminals_alone(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    report = session_of(tree(Files(str(root))), {"sysctl": {"vm.swappiness": 10}}).audit()
+    report = session_of(tree(Files(str(root))), {"sysctl": {"vm.swappiness": 10}}).observe().report
     plain = text.report_text(report)
     assert "\x1b" not in plain
     monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
@@ -341,5 +344,6 @@ def test_colour_is_for_terminals_alone(root: Path, tmp_path: Path, monkeypatch: 
 
 
 def test_a_lower_limit_is_shown_as_one_whatever_stands_for_no_limit() -> None:
-    assert text.plain({"min": 5}) == text.plain({"min": 5, "unlimited": -1}) == ">= 5"
-    assert text.plain({"min": 5, "max": 9}) == {"min": 5, "max": 9}
+    finding = Finding(tunable="sysctl", subject="key:x", verdict=Verdict.DRIFTED, severity=Severity.LOW, desired=5)
+    lower = msgspec.structs.replace(finding, comparison="atLeast")
+    assert (text.wanted(finding), text.wanted(lower)) == (5, ">= 5")

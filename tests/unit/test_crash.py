@@ -41,7 +41,7 @@ TUNE: dict[str, Any] = {
     "dirtyPages": {"bytes": 8589934592, "backgroundBytes": 1073741824},
     "transparentHugepages": {
         "enabled": "madvise", "defrag": "never",
-        "khugepaged": {"defrag": 0, "pages_to_scan": 2, "scan_sleep_ms": 2, "alloc_sleep_ms": 2, "max_ptes_none": 2},
+        "khugepaged": {"defrag": 0, "pagesToScan": 2, "scanSleepMilliseconds": 2, "allocSleepMilliseconds": 2, "maxPtesNone": 2},
     },
     "hugepages": {"pages": [{"size": "2Mi", "perNumaNode": 8}]},
     "cpuGovernor": {"governor": "performance"},
@@ -56,14 +56,14 @@ def _count_steps(root: Path) -> int:
     _make(root)
     files = DyingFiles(str(root), 0, after=False)
     applied = session_of(tree(files), TUNE).apply()
-    assert len(applied.results) == 30
-    assert {outcome.result for outcome in applied.results} == {"verified"}
+    assert len(applied.outcomes) == 30
+    assert {outcome.result for outcome in applied.outcomes} == {"verified"}
     return files.steps
 
 
 def _settings(session: Any) -> dict[str, Any]:
     """Running value and own entries of every subject, as the tunables read them."""
-    judged = session.observe()
+    judged = session.observe().assessments
     return {item.finding.subject: (item.finding.observed, item.finding.next_boot) for item in judged}
 
 
@@ -83,7 +83,7 @@ def test_death_at_every_step(tmp_path: Path) -> None:
             session = session_of(tree(Files(str(root))), TUNE)
             with session.locked() as journal:
                 recover(session.host, journal, session.registry)
-                held = journal.held()
+                held = journal.applied()
             assert all(item.step != "intended" for item in held.values())
             for subject, state in _settings(session).items():
                 assert state in (old[subject], new[subject]), (last, after, subject, state)
@@ -131,21 +131,21 @@ def test_every_cut_of_a_journal_is_read(tmp_path: Path) -> None:
     whole = path.read_bytes()
     for length in range(len(whole)):
         path.write_bytes(whole[:length])
-        Journal(session.state, session.folder).held()
+        Journal(session.state).applied()
 
 
 def test_no_space_means_no_write(tmp_path: Path) -> None:
     from tuneagent.errors import WriteFailed
 
     class Full(Files):
-        def append_synced(self, path: str, data: bytes) -> None:
+        def append(self, path: str, data: bytes, *, sync: bool) -> None:
             raise WriteFailed(f"{path}: ENOSPC No space left on device")
 
     _make(tmp_path)
     before = read_tree(tmp_path)
     applied = session_of(tree(Full(str(tmp_path))), TUNE).apply()
-    assert {outcome.result for outcome in applied.results} == {"skipped"}
-    assert all("ENOSPC" in outcome.reason for outcome in applied.results)
+    assert {outcome.result for outcome in applied.outcomes} == {"skipped"}
+    assert all("ENOSPC" in outcome.reason for outcome in applied.outcomes)
     assert read_tree(tmp_path) == before
 
 
@@ -163,13 +163,9 @@ class Filling(Files):
         if self.room < 0:
             raise WriteFailed(f"{path}: ENOSPC No space left on device")
 
-    def append_synced(self, path: str, data: bytes) -> None:
+    def append(self, path: str, data: bytes, *, sync: bool) -> None:
         self._take(path)
-        super().append_synced(path, data)
-
-    def append(self, path: str, data: bytes) -> None:
-        self._take(path)
-        super().append(path, data)
+        super().append(path, data, sync=sync)
 
 
 @pytest.mark.parametrize("room", range(12))
@@ -178,14 +174,14 @@ def test_a_state_folder_that_fills_up_says_what_was_changed_and_what_was_not(roo
     before = read_tree(tmp_path)
     files = Filling(str(tmp_path), room)
     session = session_of(tree(files), TUNE)
-    planned = {change.subject: change for change in session.plan()[0].changes}
-    outcomes = {outcome.subject: outcome for outcome in session.apply().results}
-    after = {item.finding.subject: item.finding for item in session.observe()}
+    planned = {change.subject: change for change in session.observe().plan.changes}
+    outcomes = {outcome.subject: outcome for outcome in session.apply().outcomes}
+    after = {item.finding.subject: item.finding for item in session.observe().assessments}
     for subject, outcome in outcomes.items():
         made = after[subject].observed == planned[subject].desired
         assert (outcome.result == "verified") == made, (subject, outcome)
     # Undo while it is full: what went back is said to have gone back, the rest is said to stay, and nothing is lost.
-    held = session.journal.held()
+    held = session.journal.applied()
     results = {(one.tunable, one.subject): one for one in session.undo()}
     assert set(results) >= set(held)
     for result in results.values():
@@ -193,7 +189,7 @@ def test_a_state_folder_that_fills_up_says_what_was_changed_and_what_was_not(roo
     files.room = 1000
     assert all(result.is_settled for result in session.undo())
     assert read_tree(tmp_path) == before
-    assert not session.journal.held()
+    assert not session.journal.applied()
 
 
 def test_what_a_death_between_write_and_rename_leaves_is_swept(tmp_path: Path) -> None:

@@ -49,10 +49,10 @@ def test_health_check_drains_with_the_finding_as_reason(tmp_path: Path) -> None:
         "tunable": "gpuHealth",
         "verdict": "drifted",
         "severity": "critical",
-        "in_effect": False,
+        "inEffect": False,
         "advice": "too hot",
     }
-    kept = {**finding, "subject": "gpu:1/notThis", "verdict": "pending", "in_effect": True}
+    kept = {**finding, "subject": "gpu:1/notThis", "verdict": "not-persisted", "inEffect": True}
     lesser = {**finding, "subject": "gpu:1/norThis", "severity": "low"}
     report = {"findings": [kept, lesser, {**finding, "subject": "gpu:1/noThrottle"}, {**finding, "subject": "gpu:2/x"}]}
     assert play("healthcheck.sh", tmp_path, 3, json.dumps(report)).returncode == 0

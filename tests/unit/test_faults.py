@@ -67,23 +67,17 @@ class FaultyFiles(Files):
             raise WriteFailed(f"{path}: {fault}")
         super().write(path, text)
 
-    def replace(self, path: str, data: bytes, mode: int = 0o644) -> None:
+    def replace(self, path: str, data: bytes, mode: int | None = None) -> None:
         fault = self._next()
         if fault in ERRORS:
             raise WriteFailed(f"{path}: {fault}")
         super().replace(path, data, mode)
 
-    def append_synced(self, path: str, data: bytes) -> None:
+    def append(self, path: str, data: bytes, *, sync: bool) -> None:
         fault = self._next()
         if fault in ERRORS:
             raise WriteFailed(f"{path}: {fault}")
-        super().append_synced(path, data)
-
-    def append(self, path: str, data: bytes) -> None:
-        fault = self._next()
-        if fault in ERRORS:
-            raise WriteFailed(f"{path}: {fault}")
-        super().append(path, data)
+        super().append(path, data, sync=sync)
 
 
 FAULT = st.sampled_from(("fine", "fine", "fine", "deaf", "short", "changed", *ERRORS))
@@ -131,7 +125,7 @@ class Faults(RuleBasedStateMachine):
             self.files.plan = []
         # What an apply that was cut off had left is taken back first: a failed change goes back to that, not to `before`.
         recovered = {item.subject for item in applied.recovered}
-        for outcome in applied.results:
+        for outcome in applied.outcomes:
             COUNTS[outcome.result] += 1
             if outcome.subject not in SUBJECTS:
                 continue
@@ -148,7 +142,7 @@ class Faults(RuleBasedStateMachine):
     @rule(faults=st.lists(FAULT, max_size=10))
     def undo(self, faults: list[str]) -> None:
         COUNTS["undo"] += 1
-        held = {key[1]: item for key, item in self.session().journal.held().items()}
+        held = {key[1]: item for key, item in self.session().journal.applied().items()}
         self.files.plan = list(faults)
         try:
             results = self.session().undo()
@@ -161,7 +155,7 @@ class Faults(RuleBasedStateMachine):
             COUNTS[f"undo {result.result}"] += 1
             if result.subject in SUBJECTS and result.result == "undone" and "kept" not in result.reason:
                 item = held.get(result.subject)
-                assert item is None or self.value(result.subject) in (str(item.baseline), str(item.prior)), result
+                assert item is None or self.value(result.subject) in (str(item.baseline), str(item.last.prior)), result
 
     @rule(subject=st.sampled_from(sorted(SUBJECTS)), number=st.integers(1, 2))
     def someone_else_writes(self, subject: str, number: int) -> None:
@@ -171,7 +165,7 @@ class Faults(RuleBasedStateMachine):
 
     @invariant()
     def the_journal_can_be_read(self) -> None:
-        self.session().journal.held()
+        self.session().journal.applied()
 
     @rule()
     def without_faults_all_goes_back(self) -> None:
@@ -179,7 +173,7 @@ class Faults(RuleBasedStateMachine):
         self.files.plan = []
         results = self.session().undo(force=True)
         assert all(result.is_settled for result in results), results
-        assert not self.session().journal.held()
+        assert not self.session().journal.applied()
         for name in ("etc/sysctl.d/99-zz-tuneagent.conf", "etc/tmpfiles.d/00-00-tuneagent.conf"):
             assert not (self.folder / name).exists()
 

@@ -77,13 +77,13 @@ MIGRATE = {"cpus": "local", "memory": "prefer-local", "action": "migrate"}
 def test_pages_of_a_process_that_is_pinned_right_are_moved_and_stay(tmp_path: Path) -> None:
     job = Job()
     session = job_session(tmp_path, job, MIGRATE)
-    plan, _ = session.plan()
+    plan = session.observe().plan
     assert [change.subject for change in plan.changes] == [MEMORY]
     applied = session.apply()
-    assert [outcome.result for outcome in applied.results] == ["verified"]
+    assert [outcome.result for outcome in applied.outcomes] == ["verified"]
     assert job.moves == [([0], [1])]
-    assert {finding.subject: finding.verdict.value for finding in applied.report.findings}[MEMORY] == "converged"
-    assert not session.plan()[0].changes
+    assert {finding.subject: finding.verdict.value for finding in applied.after.report.findings}[MEMORY] == "converged"
+    assert not session.observe().plan.changes
     undone = session.undo()
     assert [(one.result, one.reason) for one in undone] == [
         ("ended", "pages stay where they are until the process ends")
@@ -95,14 +95,14 @@ def test_what_cannot_be_moved_is_reported_and_not_tried_again(tmp_path: Path) ->
     job = Job(pinned_kib=3000)
     session = job_session(tmp_path, job, MIGRATE)
     applied = session.apply()
-    assert {finding.subject: finding.verdict.value for finding in applied.report.findings}[MEMORY] == "drifted"
-    plan, _ = session.plan()
+    assert {finding.subject: finding.verdict.value for finding in applied.after.report.findings}[MEMORY] == "drifted"
+    plan = session.observe().plan
     assert not plan.changes
     assert [refused.reason for refused in plan.refused] == ["done once already; what is left cannot be changed"]
-    assert not session.apply().results and len(job.moves) == 1
+    assert not session.apply().outcomes and len(job.moves) == 1
     # Another process under the same number is another process.
     job.started, job.pages = 2000, {0: 6000, 1: 2000, 2: 50000}
-    assert [outcome.result for outcome in session.apply().results if outcome.subject != MEMORY] == ["verified"]
+    assert [outcome.result for outcome in session.apply().outcomes if outcome.subject != MEMORY] == ["verified"]
     assert len(job.moves) == 2
 
 
@@ -113,7 +113,7 @@ def test_a_process_that_has_ended_is_gone(tmp_path: Path) -> None:
     job.gone = True
     (tmp_path / "tuneagent/gpus.json").write_text('{"snapshot": {"driver_version": "580.1", "devices": []}}')
     assert all(one.is_settled for one in session.undo())
-    assert not session.journal.held()
+    assert not session.journal.applied()
 
 
 def test_a_move_that_a_crash_cut_off_is_made_again(tmp_path: Path) -> None:
@@ -123,8 +123,8 @@ def test_a_move_that_a_crash_cut_off_is_made_again(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         session.apply()
     job.dies, job.pages = False, {0: 6000, 1: 2000, 2: 50000}
-    assert [change.subject for change in session.plan()[0].changes] == [MEMORY]
-    assert [outcome.result for outcome in session.apply().results] == ["verified"]
+    assert [change.subject for change in session.observe().plan.changes] == [MEMORY]
+    assert [outcome.result for outcome in session.apply().outcomes] == ["verified"]
     assert len(job.moves) == 2
 
 
@@ -132,26 +132,26 @@ def test_pages_stay_with_cpus_that_could_not_be_moved(tmp_path: Path) -> None:
     job = Job()
     job.cpus, job.cannot_be_pinned = frozenset({0, 1}), True
     applied = job_session(tmp_path, job, MIGRATE).apply()
-    assert {outcome.result for outcome in applied.results} == {"failed"} and not job.moves
+    assert {outcome.result for outcome in applied.outcomes} == {"failed"} and not job.moves
     job.cannot_be_pinned = False
     applied = job_session(tmp_path, job, MIGRATE).apply()
-    assert {outcome.result for outcome in applied.results} == {"verified"} and job.moves == [([0], [1])]
+    assert {outcome.result for outcome in applied.outcomes} == {"verified"} and job.moves == [([0], [1])]
 
 
 def test_a_profile_that_no_longer_asks_does_not_claim_to_move_back(tmp_path: Path) -> None:
     job = Job()
     job_session(tmp_path, job, MIGRATE).apply()
     without = job_session(tmp_path, job, {"cpus": "local"})
-    assert not without.plan()[0].changes
+    assert not without.observe().plan.changes
     job.started = 2000
-    assert not without.apply().results or all(one.result == "verified" for one in without.apply().results)
+    assert not without.apply().outcomes or all(one.result == "verified" for one in without.apply().outcomes)
 
 
 @pytest.mark.parametrize("action", ["report", "pin"])
 def test_pages_are_moved_only_where_the_profile_says_so(tmp_path: Path, action: str) -> None:
     job = Job()
     session = job_session(tmp_path, job, {**MIGRATE, "action": action})
-    plan, _ = session.plan()
+    plan = session.observe().plan
     assert not plan.changes and [refused.reason for refused in plan.refused] == [f"action is {action}"]
     session.apply()
     assert not job.moves
@@ -160,4 +160,4 @@ def test_pages_are_moved_only_where_the_profile_says_so(tmp_path: Path, action: 
 @pytest.mark.parametrize("spec", [{"memory": "prefer-local", "action": "pin"}, {"cpus": "local", "action": "migrate"}])
 def test_an_action_needs_the_setting_that_it_acts_on(tmp_path: Path, spec: dict[str, str]) -> None:
     with pytest.raises(ProfileInvalid, match="needs"):
-        job_session(tmp_path, Job(), spec).audit()
+        job_session(tmp_path, Job(), spec).observe()

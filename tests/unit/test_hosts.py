@@ -12,6 +12,7 @@ from tuneagent.commands.settings import load_profile
 from tuneagent.contracts.report import Report
 from tuneagent.engine.host_tuner import STATE_FOLDER, HostTuner
 from tuneagent.host.files import Files
+from tuneagent.host.state_folder import StateFolder
 from tuneagent.share.capture import take, unpack
 from tuneagent.tunables.registry import registry
 
@@ -22,7 +23,7 @@ def _audit(capture: Path, folder: Path, profile: str) -> Report:
     host = unpack(str(capture), str(folder))
     path = capture.parent / profile
     found = load_profile(str(path), None) if path.is_file() else load_profile(None, profile)
-    return HostTuner(host, host.files, STATE_FOLDER, found).audit()
+    return HostTuner(host, StateFolder(host.files, STATE_FOLDER), found).observe().report
 
 
 def _verdicts(report: Report) -> dict[tuple[str, str], str]:

@@ -96,10 +96,10 @@ def test_audit_of_every_built_in_profile(case: dict[str, Any], host: Host, profi
     found = builtin_profile(profile)
     assert found is not None
     session = session_of(host, resolved(found, registry()).spec.tune)
-    verdicts = {f"{one.tunable} {one.subject}": one.verdict.value for one in session.audit().findings}
+    verdicts = {f"{one.tunable} {one.subject}": one.verdict.value for one in session.observe().report.findings}
     if profile == "generic":
         assert {name: verdicts[name] for name in case["verdicts"]} == case["verdicts"]
-    session.plan()
+    session.observe()
 
 
 LAUNCHERS = [

@@ -11,6 +11,7 @@ import msgspec
 import pytest
 from memory_api import merge
 from support import session_of, tree, write_tree
+from tuneagent.contracts.node_tuning import NodeReport
 from tuneagent.contracts.tuning_profile import ProfileSpec
 from tuneagent.errors import CommandFailed
 from tuneagent.host.commands import Completed
@@ -79,8 +80,10 @@ class Server:
 
     @property
     def node(self) -> dict[str, Any]:
-        found: dict[str, Any] = self.tuning["status"]["node"]
-        return found
+        """What the node says, with what it leaves out as it is read."""
+        found = msgspec.convert(self.tuning.get("status", {}).get("node", {}), NodeReport)
+        told: dict[str, Any] = msgspec.to_builtins(found)
+        return told
 
     def name(self, tune: dict[str, Any], **spec: Any) -> str:
         """Store a revision and name it."""
@@ -94,9 +97,9 @@ class Server:
 
     def grant(self, **change: Any) -> dict[str, Any]:
         """Leave for what the node proposes."""
-        pending = self.node["pending"]
+        pending = self.node["proposal"]
         grant = {
-            "digest": pending["digest"], "disruption": pending["disruption"], "lifetime_s": 900, "bootID": "b0",
+            "digest": pending["digest"], "disruption": pending["disruption"], "lifetimeSeconds": 900, "bootID": "b0",
             "epoch": self.tuning["metadata"]["generation"], **change,
         }  # fmt: skip
         self.spec(grant=grant)
@@ -135,7 +138,7 @@ class Node:
 
     def again(self) -> None:
         session = session_of(tree(Files(str(self.root)), self.programs), {})
-        session.state.make_folder(session.folder)
+        session.state.make()
         self.agent = node_agent.NodeAgent(session, "n1", Metrics(), threading.Event(), 60)
 
     def read(self, path: str) -> str:
@@ -157,8 +160,8 @@ def test_live_changes_go_at_once_and_heavier_ones_are_proposed(node: Node) -> No
     node.agent.once()
     told = node.server.node
     assert node.read("proc/sys/vm/swappiness") == "10" and node.read(SMT_PATH) == "on"
-    assert told["revision"] == name and told["left"] == 0 and told["refusal"] == "" and told["error"] == ""
-    assert told["pending"]["disruption"] == "kubelet" and told["pending"]["changes"] == 1
+    assert told["revision"] == name and told["notAsWanted"] == 0 and told["refusal"] == "" and told["error"] == ""
+    assert told["proposal"]["disruption"] == "kubelet" and told["proposal"]["changes"] == 1
     assert told.get("taken") is None
 
 
@@ -172,11 +175,11 @@ def test_a_grant_is_taken_before_the_first_write_and_answered_after_the_last(nod
     assert node.read(SMT_PATH) == "off"
     taken, answer = node.server.patches[-2:]
     assert taken == {"taken": {"digest": grant["digest"], "bootID": "b0", "epoch": grant["epoch"]}}
-    assert seen == ["on", "off"] and answer["taken"] is None and answer["pending"] is None
+    assert seen == ["on", "off"] and answer["taken"] is None and answer["proposal"] is None
     # The same grant is worth nothing more.
     (node.root / SMT_PATH).write_text("on\n")
     node.agent.once()
-    assert node.server.node["pending"]["digest"]
+    assert node.server.node["proposal"]["digest"]
 
 
 def test_a_grant_that_was_taken_back_cannot_be_taken(node: Node) -> None:
@@ -200,7 +203,7 @@ def test_a_grant_that_was_taken_back_cannot_be_taken(node: Node) -> None:
         {"bootID": "b9"},
         {"bootID": ""},
         {"digest": "sha256:other"},
-        {"lifetime_s": -1},
+        {"lifetimeSeconds": -1},
         {"disruption": "live"},
         {"disruption": "x"},
     ],
@@ -238,12 +241,12 @@ def test_one_whose_grant_is_gone_answers_without_a_change(node: Node) -> None:
 def test_a_reboot_is_answered_from_the_next_boot(node: Node) -> None:
     node.server.name(REBOOT)
     node.agent.once()
-    assert node.server.node["pending"]["disruption"] == "reboot"
+    assert node.server.node["proposal"]["disruption"] == "reboot"
     grant = node.server.grant()
     node.agent.once()
     assert node.programs.reboots == 1
     # Until the machine goes down nothing is answered, however long that takes and whatever runs out meanwhile.
-    node.agent.grants = dict.fromkeys(node.agent.grants, -1e9)
+    node.agent.grants.first_seen = dict.fromkeys(node.agent.grants.first_seen, -1e9)
     node.agent.once()
     assert node.server.node["taken"]["digest"] == grant["digest"]
     text = FILES["proc/1/limits"].replace("8388608", "unlimited")
@@ -251,7 +254,12 @@ def test_a_reboot_is_answered_from_the_next_boot(node: Node) -> None:
     node.boot("b1")
     node.agent.once()
     told = node.server.node
-    assert told.get("taken") is None and told.get("pending") is None and told["bootId"] == "b1" and told["left"] == 0
+    assert (
+        told.get("taken") is None
+        and told.get("proposal") is None
+        and told["bootID"] == "b1"
+        and told["notAsWanted"] == 0
+    )
     assert node.programs.reboots == 1
 
 
@@ -263,7 +271,7 @@ def test_a_reboot_that_cannot_be_ordered_is_given_up_when_the_grant_has_run_out(
     with pytest.raises(Exception, match="reboot"):
         node.agent.once()
     assert node.server.node["taken"]
-    node.agent.grants = dict.fromkeys(node.agent.grants, -1e9)
+    node.agent.grants.first_seen = dict.fromkeys(node.agent.grants.first_seen, -1e9)
     node.agent.once()
     assert node.server.node.get("taken") is None
 
@@ -288,7 +296,7 @@ def test_what_this_host_cannot_do_is_a_refusal(node: Node) -> None:
     node.server.name({"kernelArguments": {"isolcpus": "1"}})
     node.agent.once()
     assert "kernelArguments arg:isolcpus" in node.server.node["refusal"]
-    assert "by hand" in node.server.node["refusal"] and node.server.node["left"] == 1
+    assert "by hand" in node.server.node["refusal"] and node.server.node["notAsWanted"] == 1
 
 
 def test_baseline_takes_its_grant_too(node: Node) -> None:
@@ -300,7 +308,7 @@ def test_baseline_takes_its_grant_too(node: Node) -> None:
     node.server.spec(desired="Baseline", revision="", grant=None)
     node.agent.once()
     assert node.read("proc/sys/vm/swappiness") == "60" and node.read(SMT_PATH) == "off"
-    assert node.server.node["pending"]["disruption"] == "kubelet" and not node.server.node["baseline"]
+    assert node.server.node["proposal"]["disruption"] == "kubelet" and not node.server.node["baseline"]
     node.server.grant()
     node.agent.once()
     assert node.read(SMT_PATH) == "on" and node.server.node["baseline"] and node.server.node.get("taken") is None

@@ -7,7 +7,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from tuneagent.contracts.kubernetes import ConfigMap, Meta, Node, NodeInfo, NodeStatus
 from tuneagent.contracts.node_selector import NodeSelector
+from tuneagent.contracts.node_tuning import AgentReport, Grant, NodeTuning, NodeTuningSpec, NodeTuningStatus, Taken
+from tuneagent.contracts.tuning_policy import TuningPolicy
+from tuneagent.contracts.tuning_profile import NodeCounts, TuningProfile
 from tuneoperator.controllers.workqueue import Backoff, WorkQueue
 from tuneoperator.decide import ledger
 from tuneoperator.decide.accept import Acceptance, Accepted
@@ -15,21 +19,6 @@ from tuneoperator.decide.advance import Stops, advance
 from tuneoperator.decide.ledger import Place
 from tuneoperator.decide.policy import policy_of
 from tuneoperator.decide.profile_report import Selection, rolled_out
-from tuneoperator.decide.records import (
-    AgentStatus,
-    Grant,
-    LedgerMap,
-    Meta,
-    Node,
-    NodeInfo,
-    NodeStatus,
-    NodeTuning,
-    NodeTuningSpec,
-    NodeTuningStatus,
-    Taken,
-    TuningPolicy,
-    TuningProfile,
-)
 from tuneoperator.decide.rollout import decide
 from tuneoperator.decide.rollout_model import Limits, NodeState, Step
 from tuneoperator.decide.state import Around, is_in_hand, node_state, stands_in_the_way
@@ -68,16 +57,16 @@ def node(name: str, *, cordoned: str = "", boot: str = "b0") -> Node:
 
 def tuning(name: str, *, grant: bool = False, taken: str = "") -> NodeTuning:
     spec = NodeTuningSpec(profile="p", grant=Grant("d", "reboot", 900, "b0", 3) if grant else None)
-    agent = AgentStatus(taken=Taken("d", taken, 3) if taken else None)
+    agent = AgentReport(taken=Taken("d", taken, 3) if taken else None)
     return NodeTuning(Meta(name), spec, NodeTuningStatus(agent))
 
 
 def test_a_ledger_that_is_lost_is_found_again_from_cordons_and_grants() -> None:
     nodes = [node("a", cordoned="2026-11-27T00:00:00Z"), node("b"), node("c"), node("d", cordoned="true"), node("e")]
     tunings = [tuning("b", grant=True), tuning("c", taken="b0"), tuning("e"), tuning("gone", grant=True)]
-    for lost in (None, LedgerMap(Meta(ledger.NAME), {}), LedgerMap(Meta(ledger.NAME), {"places": "{{{"})):
+    for lost in (None, ConfigMap(Meta(ledger.NAME), {}), ConfigMap(Meta(ledger.NAME), {"places": "{{{"})):
         assert set(ledger.places(lost, nodes, tunings)) == {"a", "b", "c", "d"}
-    kept = LedgerMap(Meta(ledger.NAME), {"places": ledger.encoded({"e": Place("p", 5.0), "vanished": Place()})})
+    kept = ConfigMap(Meta(ledger.NAME), {"places": ledger.encoded({"e": Place("p", 5.0), "vanished": Place()})})
     found = ledger.places(kept, nodes, tunings)
     assert set(found) == {"a", "b", "c", "d", "e"} and found["e"] == Place("p", 5.0)
 
@@ -93,7 +82,7 @@ def test_a_grant_in_hand_is_over_with_the_answer_the_node_or_its_boot() -> None:
 HELD = NodeState(
     "n", "r", named="r", phase="Granted", phase_target="r", since=0.0, cordoned_by_us=True, unschedulable=True,
     holds_place=True, seen=True, at_revision="r", granted_digest="d", granted_disruption="reboot", granted_boot_id="b0",
-    pending_digest="d", pending_disruption="reboot", boot_id="b0", kubelet_boot_id="b0", in_hand=True,
+    proposed_digest="d", proposed_disruption="reboot", boot_id="b0", kubelet_boot_id="b0", in_hand=True,
 )  # fmt: skip
 
 
@@ -122,7 +111,9 @@ def test_a_grant_written_before_its_phase_is_said_to_be_granted() -> None:
     draining = replace(HELD, phase="Draining")
     assert kinds(draining) == ["Granted"]
     # The agent was quick: done before the phase was written.
-    assert kinds(replace(draining, in_hand=False, pending_digest="", boot_id="b1", kubelet_boot_id="b1")) == ["Granted"]
+    assert kinds(replace(draining, in_hand=False, proposed_digest="", boot_id="b1", kubelet_boot_id="b1")) == [
+        "Granted"
+    ]
 
 
 def test_a_fresh_object_of_a_cordoned_node_waits_for_its_agent() -> None:
@@ -142,7 +133,7 @@ def test_no_class_that_does_not_exist_is_granted() -> None:
     from dataclasses import replace
 
     wild = replace(
-        HELD, phase="Pending", pending_disruption="x", granted_digest="", in_hand=False, cordoned_by_us=False
+        HELD, phase="Pending", proposed_disruption="x", granted_digest="", in_hand=False, cordoned_by_us=False
     )
     assert "Failed" in kinds(wild)
     assert "Failed" in kinds(replace(wild, phase="Applying", holds_place=False))
@@ -166,7 +157,7 @@ def test_a_refusal_fails_at_once() -> None:
 
 def test_a_node_that_is_down_leaves_less_room() -> None:
     waiting = NodeState("a", "r", named="r", phase="Pending", phase_target="r", seen=True, at_revision="r", idle=True,
-                        pending_digest="d", pending_disruption="gpu")  # fmt: skip
+                        proposed_digest="d", proposed_disruption="gpu")  # fmt: skip
     limits = Limits(max_unavailable=1, max_parallel_live=5, max_unhealthy=5)
     assert [one.kind for one in decide([waiting], limits, places_free=1, now=1.0).actions] == [
         "take",
@@ -209,7 +200,7 @@ def status(
 def test_rolled_out_is_true_only_of_nodes_that_are_known_to_be_as_wanted() -> None:
     from dataclasses import replace
 
-    counts = {"selected": 1, "done": 0, "inFlight": 1, "waiting": 0, "failed": 0, "unknown": 0}
+    counts = NodeCounts(selected=1, in_flight=1)
     assert status(Step(finished=True), [DONE]) == ("True", "Done")
     assert status(Step(finished=True), []) == ("False", "NoNodes")
     assert status(Step(finished=True), [DONE, replace(DONE, phase="Failed")]) == ("False", "NodesFailed")

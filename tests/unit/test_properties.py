@@ -6,10 +6,10 @@ import msgspec
 from fuzz import parsers
 from hypothesis import given
 from hypothesis import strategies as st
-from tuneagent.contracts.journal import Entry, Record
+from tuneagent.contracts.journal import Record, SubjectRecord
 from tuneagent.contracts.values import Lifetime
 from tuneagent.engine.applied_settings import compact, fold
-from tuneagent.engine.journal_lines import decode, encode
+from tuneagent.engine.journal_lines import VERSION, decode, encode
 from tuneagent.formats.cpulist import format_cpulist, format_cpumask, parse_cpulist, parse_cpumask
 from tuneagent.gpu.mig.board import MigProfile
 from tuneagent.gpu.mig.planner import Wanted, place
@@ -97,7 +97,7 @@ RECORDS = st.lists(
     st.builds(
         lambda step, subject, prior, wrote, boot: Record(
             step=step, time=1.0, plan="p", tunable="t", lifetime=Lifetime.BOOT, boot_id=boot,
-            entries=(Entry(subject=subject, prior=prior, wrote=wrote),),
+            subjects=(SubjectRecord(subject=subject, prior=prior, wrote=wrote),),
         ),
         STEPS, st.sampled_from("abc"), st.integers(0, 3), st.integers(0, 3), st.sampled_from(["b0", "b1"]),
     ),
@@ -127,18 +127,18 @@ def test_journal_of_a_newer_version_is_read_and_of_a_later_one_refused(records: 
     from tuneagent.errors import JournalError
 
     lines = [encode(record) for record in records]
-    newer = [line.replace(b'{"v":1,', b'{"v":2,') for line in lines]
+    newer = [line.replace(b'{"v":%d,' % VERSION, b'{"v":%d,' % (VERSION + 1)) for line in lines]
     assert list(decode(b"".join(newer)).records) == records
-    later = [line.replace(b'{"v":1,', b'{"v":3,') for line in lines]
+    later = [line.replace(b'{"v":%d,' % VERSION, b'{"v":%d,' % (VERSION + 2)) for line in lines]
     if lines:
         try:
             decode(b"".join(later) + lines[0])
         except JournalError as error:
-            assert "version 3" in str(error)
+            assert f"version {VERSION + 2}" in str(error)
         else:
-            raise AssertionError("a journal of version 3 was read")
+            raise AssertionError("a journal of a later version was read")
 
 
 def test_report_types_round_trip() -> None:
-    entry = Entry(subject="key:a", prior={"ratio": 20}, wrote={"bytes": 1})
-    assert msgspec.json.decode(msgspec.json.encode(entry), type=Entry) == entry
+    entry = SubjectRecord(subject="key:a", prior={"ratio": 20}, wrote={"bytes": 1})
+    assert msgspec.json.decode(msgspec.json.encode(entry), type=SubjectRecord) == entry

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from memory_api import GROUP, LEDGER, POLICY, World
-from tuneoperator.decide.records import NodeTuning
+from tuneagent.contracts.node_tuning import NodeTuning
 from tuneoperator.kube.client import ApiFailed
 
 
@@ -29,7 +29,7 @@ def test_a_change_that_reboots_goes_its_whole_way() -> None:
     world.step(3)
     assert world.holds("n1") == (True, True, True)
     world.node("n1")["status"]["nodeInfo"]["bootID"] = "b1"
-    world.says("n1", bootId="b1", pending=None, taken=None)
+    world.says("n1", bootID="b1", proposal=None, taken=None)
     world.step(6)
     assert world.phase("n1") == "Done" and world.holds("n1") == (False, False, False)
     assert world.condition("p")["status"] == "True"
@@ -124,7 +124,7 @@ def test_a_failure_half_written_is_a_failure() -> None:
     world.says("n1")
     world.step(3)
     first = world.tuning("n1")["spec"]["revision"]
-    world.profile("p", 11, rollout={**world.rollout, "soak_s": 100})
+    world.profile("p", 11, rollout={**world.rollout, "soakSeconds": 100})
     world.step(2)
     world.says("n1")
     world.step(1)
@@ -165,7 +165,7 @@ def test_rolled_out_needs_every_governed_node_as_wanted() -> None:
     world.says("n2")
     world.step(4)
     assert world.condition("p")["status"] == "True"
-    for told in ({"error": "EINVAL"}, {"left": 7}, {"revision": "p-old"}, {"refusal": "no"}):
+    for told in ({"error": "EINVAL"}, {"notAsWanted": 7}, {"revision": "p-old"}, {"refusal": "no"}):
         world.says("n1", **told)
         world.step(2)
         assert world.condition("p")["reason"] == "NodesNotAsWanted" and "n1" in world.condition("p")["message"]

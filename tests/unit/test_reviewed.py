@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from support import PlayedPrograms, session_of, tree, write_tree
 from tuneagent.contracts.values import Disruption
+from tuneagent.engine.host_tuner import Confirm
 from tuneagent.errors import WriteFailed
 from tuneagent.facts.one_pass import Facts
 from tuneagent.gpu.snapshot import GpuDevice, GpuSnapshot
@@ -38,7 +39,7 @@ def test_a_preference_goes_back_after_its_governor(tmp_path: Path) -> None:
     }, ["etc/tmpfiles.d"])  # fmt: skip
     tune = {"cpuGovernor": {"governor": "performance"}, "cpuFrequency": {"energyPreference": "performance"}}
     session = session_of(tree(SelfChoosing(str(tmp_path))), tune)
-    assert {outcome.result for outcome in session.apply().results} == {"verified"}
+    assert {outcome.result for outcome in session.apply().outcomes} == {"verified"}
     assert all(result.is_settled for result in session.undo())
     assert (tmp_path / CPU / "energy_performance_preference").read_text() == "balance_performance\n"
     assert not (tmp_path / "etc/tmpfiles.d/00-00-tuneagent.conf").exists()
@@ -51,10 +52,10 @@ def _with_swappiness(root: Path, tune: dict[str, Any] | None = None) -> Any:
 
 def test_a_second_unconfirmed_apply_keeps_the_first_ones_keys_and_deadline(tmp_path: Path) -> None:
     armed: list[float] = []
-    _with_swappiness(tmp_path).apply(confirm_within_s=60, arm=armed.append)
+    _with_swappiness(tmp_path).apply(confirm=Confirm(60, armed.append))
     both = {"sysctl": {"vm.swappiness": 10, "vm.stat_interval": 10}}
     session = session_of(tree(Files(str(tmp_path))), both)
-    session.apply(confirm_within_s=3600, arm=armed.append)
+    session.apply(confirm=Confirm(3600, armed.append))
     pending = session.pending()
     assert pending is not None and len(pending.keys) == 2
     assert armed == [pending.deadline, pending.deadline]
@@ -64,7 +65,7 @@ def test_what_was_withheld_and_an_empty_plan_await_no_confirmation(tmp_path: Pat
     write_tree(tmp_path, {"sys/devices/system/cpu/smt/control": "on\n"}, ["etc/tmpfiles.d"])
     armed: list[float] = []
     session = session_of(tree(Files(str(tmp_path))), {"smt": {"enabled": False}})
-    session.apply(confirm_within_s=60, arm=armed.append, limit=Disruption.LIVE)
+    session.apply(confirm=Confirm(60, armed.append), limit=Disruption.LIVE)
     assert session.pending() is None and armed == []
 
 
@@ -77,8 +78,8 @@ def test_an_offline_sibling_is_not_a_dropped_setting(tmp_path: Path) -> None:
     session = session_of(tree(Files(str(tmp_path))), {"cpuGovernor": {"governor": "performance"}})
     session.apply()
     write_tree(tmp_path, {"sys/devices/system/cpu/online": "0\n", "sys/devices/system/cpu/cpu1/online": "0\n"})
-    assert not session.plan()[0].changes
-    assert ("cpuGovernor", "cpu:1") in session.journal.held()
+    assert not session.observe().plan.changes
+    assert ("cpuGovernor", "cpu:1") in session.journal.applied()
 
 
 def test_cpus_of_a_slice_add_up_over_drop_ins(tmp_path: Path) -> None:
@@ -89,8 +90,8 @@ def test_cpus_of_a_slice_add_up_over_drop_ins(tmp_path: Path) -> None:
         "etc/systemd/system/system.slice.d/60-b.conf": "[Slice]\nAllowedCPUs=4-7\n",
     })  # fmt: skip
     session = session_of(tree(Files(str(tmp_path))), {"cgroupSlices": {"system.slice": "0-1"}})
-    (finding,) = session.audit().findings
-    assert finding.next_boot == "0-1,4-7" and finding.verdict.value == "pending"
+    (finding,) = session.observe().report.findings
+    assert finding.next_boot == "0-1,4-7" and finding.verdict.value == "not-persisted"
 
 
 def test_a_drop_in_changed_by_hand_is_written_anew(tmp_path: Path) -> None:
@@ -103,9 +104,9 @@ def test_a_drop_in_changed_by_hand_is_written_anew(tmp_path: Path) -> None:
     rules = tmp_path / "etc/udev/rules.d/99-zz-tuneagent.rules"
     right = rules.read_text()
     rules.write_text(right.replace("ACTION", "# ACTION"))
-    (finding,) = session.audit().findings
-    assert finding.verdict.value == "pending"
-    assert [outcome.result for outcome in session.apply().results] == ["verified"]
+    (finding,) = session.observe().report.findings
+    assert finding.verdict.value == "not-persisted"
+    assert [outcome.result for outcome in session.apply().outcomes] == ["verified"]
     assert rules.read_text() == right
 
 
@@ -124,14 +125,14 @@ def test_a_masked_modprobe_file_says_nothing(tmp_path: Path) -> None:
     write_tree(tmp_path, {"sys/module/kvm/parameters/halt_poll_ns": "200000\n"}, ["etc/modprobe.d"])
     (tmp_path / "etc/modprobe.d/10-x.conf").symlink_to("/dev/null")
     session = session_of(tree(Files(str(tmp_path))), {"moduleOptions": {"kvm.halt_poll_ns": 0}})
-    assert session.audit().findings[0].verdict.value == "drifted"
+    assert session.observe().report.findings[0].verdict.value == "drifted"
 
 
 def test_an_unreadable_file_beside_a_setting_ends_no_audit(tmp_path: Path) -> None:
     write_tree(tmp_path, {"sys/firmware/acpi/platform_profile": "balanced\n"}, ["etc/tmpfiles.d"])
     (tmp_path / "sys/firmware/acpi/platform_profile_choices").write_bytes(b"\xff\xfe")
     session = session_of(tree(Files(str(tmp_path))), {"kernelFiles": {"platformProfile": "performance"}})
-    (finding,) = session.audit().findings
+    (finding,) = session.observe().report.findings
     assert finding.verdict.value == "drifted" and "not found out" in finding.advice
 
 
@@ -172,7 +173,7 @@ def test_grubby_is_not_asked_where_it_could_not_give_back(tmp_path: Path) -> Non
         "boot/loader/entries/a-2.conf": "linux /v\noptions root=/dev/sda1 iommu=pt\n",
     }, ["etc"])  # fmt: skip
     tune = {"kernelArguments": {"iommu": "soft", "hugepages": 8}}
-    plan = session_of(tree(Files(str(tmp_path)), PlayedPrograms(tmp_path)), tune).plan()[0]
+    plan = session_of(tree(Files(str(tmp_path)), PlayedPrograms(tmp_path)), tune).observe().plan
     reasons = {item.subject: item.reason for item in plan.refused}
     assert "boot entries differ" in reasons["arg:iommu"] and "order" in reasons["arg:hugepages"]
     assert not plan.changes and json.dumps(reasons)

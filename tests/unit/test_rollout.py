@@ -61,7 +61,7 @@ class Fleet(RuleBasedStateMachine):
             node = replace(node, cordoned_by_us=False, unschedulable=action.node in self.others_cordon)
         elif action.kind == "grant":
             assert node.holds_place and node.cordoned_by_us, "a grant without a place or a cordon"
-            assert action.digest == node.pending_digest
+            assert action.digest == node.proposed_digest
             assert node.unschedulable, "a grant on a node that takes pods"
             node = replace(node, granted_digest=action.digest, granted_disruption=action.disruption,
                            attempts=node.attempts + 1, granted_boot_id=node.boot_id)  # fmt: skip
@@ -90,13 +90,13 @@ class Fleet(RuleBasedStateMachine):
         if node.named and node.at_revision != node.named:
             digest = f"d-{name}-{node.named}" if self.needs_grant[name] else ""
             error = "EINVAL" if self.bad[name] else ""
-            node = replace(node, at_revision=node.named, seen=True, pending_digest=digest,
-                           pending_disruption=self.needs_grant[name], error=error)  # fmt: skip
+            node = replace(node, at_revision=node.named, seen=True, proposed_digest=digest,
+                           proposed_disruption=self.needs_grant[name], error=error)  # fmt: skip
         elif node.in_hand:
             # The answer to what it took: made, or its plan has moved.
             boot = f"{node.boot_id}x" if node.granted_disruption == "reboot" else node.boot_id
-            node = replace(node, pending_digest="", boot_id=boot, kubelet_boot_id=boot, in_hand=False, seen=True)
-        elif node.granted_digest and node.granted_digest == node.pending_digest:
+            node = replace(node, proposed_digest="", boot_id=boot, kubelet_boot_id=boot, in_hand=False, seen=True)
+        elif node.granted_digest and node.granted_digest == node.proposed_digest:
             assert node.holds_place and node.cordoned_by_us, node
             node = replace(node, in_hand=True, seen=True)
         else:
@@ -168,7 +168,11 @@ class Fleet(RuleBasedStateMachine):
             assert not (node.cordoned_by_us or node.holds_place or node.granted_digest), node
 
     def _is_busy(self) -> bool:
-        return any(node.phase in IN_FLIGHT or node.in_hand for node in self.nodes.values())
+        # What a node holds that has not answered since its object was made is given back after a time.
+        return any(
+            node.phase in IN_FLIGHT or node.in_hand or node.cordoned_by_us or node.holds_place
+            for node in self.nodes.values()
+        )
 
 
 TestFleet = Fleet.TestCase
@@ -189,7 +193,7 @@ def test_a_granted_reboot_is_proven_by_the_boot_id_alone() -> None:
 
 def test_a_place_taken_before_a_death_is_used_and_not_taken_twice() -> None:
     node = NodeState("n", "r1", named="r1", phase="Pending", phase_target="r1", holds_place=True, seen=True,
-                     at_revision="r1", pending_digest="d", pending_disruption="gpu", idle=True)  # fmt: skip
+                     at_revision="r1", proposed_digest="d", proposed_disruption="gpu", idle=True)  # fmt: skip
     step = decide([node], Limits(max_unavailable=1), places_free=0, now=1.0)
     assert [action.kind for action in step.actions] == ["phase", "cordon"]
 
@@ -207,7 +211,7 @@ def test_time_limits_stand_still_while_paused() -> None:
 
 def test_a_cordon_of_someone_else_gives_the_place_back() -> None:
     node = NodeState("n", "r1", named="r1", phase="Draining", phase_target="r1", holds_place=True, unschedulable=True,
-                     seen=True, at_revision="r1", pending_digest="d", pending_disruption="gpu", idle=True)  # fmt: skip
+                     seen=True, at_revision="r1", proposed_digest="d", proposed_disruption="gpu", idle=True)  # fmt: skip
     step = decide([node], LIMITS, places_free=0, now=1.0)
     assert [(action.kind, action.phase) for action in step.actions] == [("phase", "Pending"), ("free", "")]
 

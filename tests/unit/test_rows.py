@@ -141,7 +141,7 @@ def verdict(root: Path, name: str, case: dict[str, Any], commands: PlayedCommand
             source="tree", now=host.now, unreadable=host.unreadable,
         )  # fmt: skip
     session = session_of(host, {"checks": {name: case.get("spec", True)}})
-    (finding,) = session.audit().findings
+    (finding,) = session.observe().report.findings
     assert finding.sources and finding.why
     return finding.verdict
 
@@ -220,7 +220,7 @@ def test_gpu_fact(name: str, tmp_path: Path) -> None:
         root = tmp_path / wanted.value
         write_tree(root, {"tuneagent/gpus.json": snapshot([fields])})
         session = session_of(tree(Files(str(root))), {"gpuHealth": {name: case.get("spec", True)}})
-        (finding,) = session.audit().findings
+        (finding,) = session.observe().report.findings
         assert finding.verdict is wanted, finding
         assert finding.sources and finding.why
 
@@ -246,23 +246,23 @@ def test_written_row(tunable: str, name: str, path: str, want: Any, wrong: str, 
         return session_of(tree(Files(str(root)), None, unreadable), {tunable: {name: want}})
 
     wrong_session = session("wrong", wrong)
-    assert wrong_session.audit().findings[0].verdict is Verdict.DRIFTED
-    assert [outcome.result for outcome in wrong_session.apply().results] == ["verified"]
+    assert wrong_session.observe().report.findings[0].verdict is Verdict.DRIFTED
+    assert [outcome.result for outcome in wrong_session.apply().outcomes] == ["verified"]
     assert (tmp_path / "wrong" / path).read_text().strip() == right
-    assert not wrong_session.plan()[0].changes
-    assert wrong_session.audit().findings[0].verdict is Verdict.CONVERGED
+    assert not wrong_session.observe().plan.changes
+    assert wrong_session.observe().report.findings[0].verdict is Verdict.CONVERGED
     assert all(result.is_settled for result in wrong_session.undo())
     assert (tmp_path / "wrong" / path).read_text().split() == wrong.split()
-    found = session("right", right).audit().findings[0]
-    assert found.verdict in (Verdict.CONVERGED, Verdict.PENDING)
+    found = session("right", right).observe().report.findings[0]
+    assert found.verdict in (Verdict.CONVERGED, Verdict.NOT_PERSISTED)
     assert found.sources and found.why
-    assert session("gone", None).audit().findings[0].verdict is Verdict.UNSUPPORTED
+    assert session("gone", None).observe().report.findings[0].verdict is Verdict.UNSUPPORTED
     (tmp_path / "garbled").mkdir()
     garbled = session("garbled", "x")
     (tmp_path / "garbled" / path).write_bytes(b"\xff\xfe\x00\x01")
-    assert garbled.audit().findings[0].verdict is Verdict.UNKNOWN
+    assert garbled.observe().report.findings[0].verdict is Verdict.UNKNOWN
     refused = session("refused", wrong, {path: "EACCES Permission denied"})
-    assert refused.audit().findings[0].verdict is Verdict.UNKNOWN
+    assert refused.observe().report.findings[0].verdict is Verdict.UNKNOWN
 
 
 def test_at_least_110_settings_and_checks_in_every_group() -> None:

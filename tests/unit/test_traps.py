@@ -22,12 +22,12 @@ from tuneagent.tunables.gpu_health import ROWS as GPU_ROWS
 )
 def test_scheduler_keys_that_are_gone_are_refused(key: str, tmp_path: Path) -> None:
     with pytest.raises(ProfileInvalid, match="not a key that a profile may set"):
-        session_of(tree(Files(str(tmp_path))), {"sysctl": {key: 1000000}}).audit()
+        session_of(tree(Files(str(tmp_path))), {"sysctl": {key: 1000000}}).observe()
 
 
 def test_noop_is_no_scheduler(tmp_path: Path) -> None:
     with pytest.raises(ProfileInvalid, match="noop"):
-        session_of(tree(Files(str(tmp_path))), {"nvme": {"scheduler": "noop"}}).audit()
+        session_of(tree(Files(str(tmp_path))), {"nvme": {"scheduler": "noop"}}).observe()
 
 
 def test_an_idle_link_speed_is_never_judged() -> None:
@@ -50,7 +50,7 @@ def test_numa_node_minus_one_in_a_virtual_machine_is_no_fault(tmp_path: Path) ->
     files["proc/cpuinfo"] = "flags\t\t: fpu hypervisor lm\n"
     files[f"{machines.PCI}/0000:1b:00.0/numa_node"] = "-1\n"
     write_tree(tmp_path, files)
-    findings = session_of(tree(Files(str(tmp_path))), {"checks": {"numaGpuNode": True}}).audit().findings
+    findings = session_of(tree(Files(str(tmp_path))), {"checks": {"numaGpuNode": True}}).observe().report.findings
     assert findings[0].verdict.value == "unsupported"
 
 
@@ -60,7 +60,7 @@ def test_dma_buf_counts_where_peermem_is_missing(tmp_path: Path) -> None:
     files["proc/driver/nvidia/version"] = "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  580.1\n"
     files["proc/sys/kernel/osrelease"] = "6.8.0\n"
     write_tree(tmp_path, files)
-    findings = session_of(tree(Files(str(tmp_path))), {"checks": {"gpuDirectRdma": True}}).audit().findings
+    findings = session_of(tree(Files(str(tmp_path))), {"checks": {"gpuDirectRdma": True}}).observe().report.findings
     assert findings[0].observed == ["DMA-BUF"] and findings[0].verdict.value == "converged"
 
 
@@ -70,5 +70,5 @@ def test_a_kernel_managed_interrupt_is_not_ours(tmp_path: Path) -> None:
     files["proc/irq/40/smp_affinity_list"] = "0-3\n"
     files["proc/interrupts"] = "           CPU0\n  40:          1  PCI-MSIX-0000:7b:00.0   1-edge      nvme0q1\n"
     write_tree(tmp_path, files)
-    findings = session_of(tree(Files(str(tmp_path))), {"irqAffinity": {"nvme": "local"}}).audit().findings
+    findings = session_of(tree(Files(str(tmp_path))), {"irqAffinity": {"nvme": "local"}}).observe().report.findings
     assert findings[0].verdict.value == "unsupported" and "kernel itself" in findings[0].advice

@@ -23,7 +23,7 @@ def test_every_tunable_has_cases() -> None:
 def test_findings_and_plan(path: Path, tmp_path: Path) -> None:
     case = load(path)
     session = session_of_case(case, path, tmp_path)
-    plan, judged = session.plan()
+    plan, judged = (seen := session.observe()).plan, seen.assessments
     found = {item.finding.subject: msgspec.to_builtins(item.finding) for item in judged}
     for wanted in case["findings"]:
         finding = found[wanted["subject"]]
@@ -54,18 +54,18 @@ def test_apply_then_nothing_to_do_then_undo_restores_the_tree(path: Path, tmp_pa
     before = read_tree(tmp_path)
     units_before = msgspec.json.encode(case.get("units", {}))
     applied = session.apply(limit=Disruption.REBOOT)
-    assert [outcome.result for outcome in applied.results] == ["verified"] * len(case["plan"]), applied.results
+    assert [outcome.result for outcome in applied.outcomes] == ["verified"] * len(case["plan"]), applied.outcomes
     after = read_tree(tmp_path)
     for name, content in case["files_after"].items():
         assert after.get(name) == (None if content is None else content.encode()), name
     changed = {name for name in {*before, *after} if before.get(name) != after.get(name)}
     assert changed <= set(case["files_after"])
-    assert not session.plan()[0].changes
+    assert not session.observe().plan.changes
     results = session.undo()
     assert all(result.is_settled for result in results), results
     assert read_tree(tmp_path) == before
     assert msgspec.json.encode(case.get("units", {})) == units_before
-    assert not session.journal.held()
+    assert not session.journal.applied()
 
 
 def _by_file() -> list[tuple[Path, str, str]]:
@@ -88,7 +88,11 @@ def test_file_of_a_setting_gone_garbled_or_refused(path: Path, name: str, _: str
         root = tmp_path / folder
         session = session_of_case(case, path, root, unreadable)
         change(root / name)
-        return {finding.verdict for finding in session.audit().findings if f"/{name}" in finding.evidence.split(", ")}
+        return {
+            finding.verdict
+            for finding in session.observe().report.findings
+            if f"/{name}" in finding.evidence.split(", ")
+        }
 
     assert verdicts("gone", lambda file: file.unlink()) == {Verdict.UNSUPPORTED}
     assert verdicts("garbled", lambda file: file.write_bytes(b"\xff\xfe\x00")) == {Verdict.UNKNOWN}

@@ -68,7 +68,7 @@ def test_a_persisted_value_set_again_by_our_file_at_boot_goes_back(root: Path) -
 def test_a_refused_write_fails_alone(root: Path) -> None:
     files = FailingFiles(str(root), {"proc/sys/vm/swappiness": "EINVAL Invalid argument"})
     applied = session_of(tree(files), TUNE).apply()
-    results = {item.subject: item for item in applied.results}
+    results = {item.subject: item for item in applied.outcomes}
     assert results["key:vm.swappiness"].result == "failed"
     assert "EINVAL" in results["key:vm.swappiness"].reason
     assert results["key:vm.stat_interval"].result == "verified"
@@ -77,10 +77,10 @@ def test_a_refused_write_fails_alone(root: Path) -> None:
 
 def test_a_write_that_does_not_stick_is_a_failure(root: Path) -> None:
     session = session_of(tree(FailingFiles(str(root), deaf=["proc/sys/vm/swappiness"])), TUNE)
-    results = {item.subject: item for item in session.apply().results}
+    results = {item.subject: item for item in session.apply().outcomes}
     assert results["key:vm.swappiness"].result == "failed"
     assert "wrote 10, reads back 60" in results["key:vm.swappiness"].reason
-    assert ("sysctl", "key:vm.swappiness") not in session.journal.held()
+    assert ("sysctl", "key:vm.swappiness") not in session.journal.applied()
 
 
 def test_huge_pages_given_in_part_are_released_on_every_node(tmp_path: Path) -> None:
@@ -99,15 +99,15 @@ def test_huge_pages_given_in_part_are_released_on_every_node(tmp_path: Path) -> 
     applied = session_of(
         tree(Short(str(tmp_path))), {"hugepages": {"pages": [{"size": "2Mi", "perNumaNode": 2000}]}}
     ).apply()
-    assert {item.result for item in applied.results} == {"failed"}
-    assert any("2000 pages asked, 448 given" in item.reason for item in applied.results)
+    assert {item.result for item in applied.outcomes} == {"failed"}
+    assert any("2000 pages asked, 448 given" in item.reason for item in applied.outcomes)
     assert read_tree(tmp_path) == before
 
 
 def test_a_plan_that_moved_is_refused_and_nothing_written(root: Path) -> None:
     session = session_of(tree(Files(str(root))), TUNE)
-    digest = session.plan()[0].digest
-    assert session.plan()[0].digest == digest
+    digest = session.observe().plan.digest
+    assert session.observe().plan.digest == digest
     (root / "proc/sys/vm/swappiness").write_text("50\n")
     before = read_tree(root)
     with pytest.raises(PlanMoved):
@@ -118,11 +118,11 @@ def test_a_plan_that_moved_is_refused_and_nothing_written(root: Path) -> None:
 def test_what_the_profile_no_longer_names_goes_back(root: Path) -> None:
     session_of(tree(Files(str(root))), TUNE).apply()
     smaller = session_of(tree(Files(str(root))), {"sysctl": {"vm.swappiness": 10}})
-    plan, _ = smaller.plan()
+    plan = smaller.observe().plan
     assert [(change.subject, change.persistence) for change in plan.changes] == [("key:vm.stat_interval", "baseline")]
     smaller.apply()
     assert (root / "proc/sys/vm/stat_interval").read_text() == "1\n"
-    assert set(smaller.journal.held()) == {("sysctl", "key:vm.swappiness")}
+    assert set(smaller.journal.applied()) == {("sysctl", "key:vm.swappiness")}
 
 
 def test_another_profile_needs_replace(root: Path) -> None:
@@ -130,7 +130,7 @@ def test_another_profile_needs_replace(root: Path) -> None:
     other = session_of(tree(Files(str(root))), {"sysctl": {"vm.swappiness": 20}}, name="other")
     with pytest.raises(UsageError, match="--replace"):
         other.apply()
-    other.apply(replace=True)
+    other.apply(over_other=True)
     assert (root / "proc/sys/vm/swappiness").read_text() == "20\n"
 
 
@@ -150,7 +150,7 @@ def test_a_waiver_holds_until_its_day(root: Path) -> None:
 
 
 def _verdict(root: Path, accept: dict[str, str]) -> Verdict:
-    report = session_of(tree(Files(str(root))), TUNE, accept=[accept]).audit()
+    report = session_of(tree(Files(str(root))), TUNE, accept=[accept]).observe().report
     return next(finding.verdict for finding in report.findings if finding.subject == "key:vm.swappiness")
 
 
@@ -202,7 +202,10 @@ def test_undo_restores_a_wider_interrupt_mask(tmp_path: Path) -> None:
 def test_a_tmpfiles_line_that_wins_over_ours_is_a_conflict(tmp_path: Path, line: str) -> None:
     name = "00-00-admin.conf" if "?" not in line else "zz-admin.conf"
     write_tree(tmp_path, {"sys/kernel/mm/ksm/run": "1\n", f"etc/tmpfiles.d/{name}": line + "\n"})
-    plan, judged = session_of(tree(Files(str(tmp_path))), {"ksm": {"run": False}}).plan()
+    plan, judged = (
+        (seen := session_of(tree(Files(str(tmp_path))), {"ksm": {"run": False}}).observe()).plan,
+        seen.assessments,
+    )
     assert [item.finding.verdict for item in judged] == [Verdict.CONFLICT]
     assert judged[0].finding.owner == f"/etc/tmpfiles.d/{name}"
     assert not plan.changes
@@ -214,14 +217,14 @@ def test_a_later_tmpfiles_line_for_the_same_path_loses_to_ours(tmp_path: Path) -
         {"sys/kernel/mm/ksm/run": "1\n", "etc/tmpfiles.d/10-admin.conf": "w /sys/kernel/mm/ksm/run - - - - 1\n"},
     )
     session = session_of(tree(Files(str(tmp_path))), {"ksm": {"run": False}})
-    assert [item.result for item in session.apply().results] == ["verified"]
-    assert [finding.next_boot for finding in session.audit().findings] == [0]
+    assert [item.result for item in session.apply().outcomes] == ["verified"]
+    assert [finding.next_boot for finding in session.observe().report.findings] == [0]
 
 
 def test_replacing_a_profile_takes_back_what_only_the_old_one_named(root: Path) -> None:
     session_of(tree(Files(str(root))), TUNE).apply()
     other = session_of(tree(Files(str(root))), {"sysctl": {"vm.stat_interval": 20}}, name="other")
-    other.apply(replace=True)
+    other.apply(over_other=True)
     assert (root / "proc/sys/vm/swappiness").read_text() == "60\n"
     assert (root / "proc/sys/vm/stat_interval").read_text() == "20\n"
 
@@ -247,7 +250,7 @@ def test_death_between_our_grub_file_and_update_grub(tmp_path: Path) -> None:
     session.undo()
     assert read_tree(tmp_path) == before
     applied = session.apply(limit=Disruption.REBOOT)
-    assert {item.result for item in applied.results} == {"verified"}, applied.results
+    assert {item.result for item in applied.outcomes} == {"verified"}, applied.outcomes
     assert "hugepagesz=1G hugepages=16" in (tmp_path / "boot/grub/grub.cfg").read_text()
 
 
@@ -273,10 +276,10 @@ def test_a_conflict_takes_our_boot_value_away_all_the_same(root: Path) -> None:
     assert not (root / "etc/sysctl.d/99-zz-tuneagent.conf").exists()
 
 
-def test_a_boot_value_that_we_cannot_change_is_pending(root: Path) -> None:
+def test_a_boot_value_that_we_cannot_change_is_not_persisted(root: Path) -> None:
     write_tree(root, {"usr/lib/sysctl.d/50.conf": "vm.swappiness = 70\n", "proc/sys/vm/swappiness": "10\n"})
     (root / "etc/sysctl.d").rmdir()
     session = session_of(tree(Files(str(root))), {"sysctl": {"vm.swappiness": 10}})
-    plan, judged = session.plan()
-    assert [item.finding.verdict for item in judged] == [Verdict.PENDING]
+    plan, judged = (seen := session.observe()).plan, seen.assessments
+    assert [item.finding.verdict for item in judged] == [Verdict.NOT_PERSISTED]
     assert not plan.changes

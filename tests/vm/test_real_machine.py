@@ -130,7 +130,7 @@ def test_everything_is_applied_and_a_second_apply_plans_nothing(vm: Vm, story: S
     # The plan of this machine: one whole core of each node that has CPUs.
     assert vm.sh("cat /sys/fs/cgroup/system.slice/cpuset.cpus") == "0-1,4-5"
     assert vm.sh("cat /sys/devices/virtual/workqueue/cpumask") == "33"
-    waiting = {key for key, one in findings(vm).items() if one["verdict"] in ("pending", "drifted")}
+    waiting = {key for key, one in findings(vm).items() if one["verdict"] in ("pending", "not-persisted", "drifted")}
     # In force at the next boot, or with the next load of the module.
     assert waiting == {
         ("kernelArguments", "arg:isolcpus"), ("kernelArguments", "arg:skew_tick"), ("limits", "limit:memlock"),
@@ -172,12 +172,12 @@ def test_more_pages_than_can_be_given_are_given_back(vm: Vm, story: Story) -> No
 def test_arguments_lost_and_half_applied(vm: Vm, story: Story) -> None:
     vm.sh("cp /boot/grub/grub.cfg /root/grub.cfg; sed -i 's/ skew_tick=1//' /boot/grub/grub.cfg")
     half = findings(vm)
-    assert half[("kernelArguments", "arg:skew_tick")]["verdict"] == "pending"
-    assert "the next boot sets None" in half[("kernelArguments", "arg:skew_tick")]["advice"]
+    assert half[("kernelArguments", "arg:skew_tick")]["verdict"] == "not-persisted"
+    assert "the next boot does not set it" in half[("kernelArguments", "arg:skew_tick")]["advice"]
     assert half[("kernelArguments", "arg:isolcpus")]["verdict"] == "converged"
     vm.sh("sed -i 's/ isolcpus=[^ ]*//' /boot/grub/grub.cfg")
     lost = findings(vm)
-    assert lost[("kernelArguments", "arg:isolcpus")]["verdict"] == "pending"
+    assert lost[("kernelArguments", "arg:isolcpus")]["verdict"] == "not-persisted"
     assert "skew_tick" in vm.tuneagent("plan", "-f", "/root/fleet.yaml").out
     vm.tuneagent("apply", "-f", "/root/fleet.yaml", "--yes", "--max-disruption", "reboot", "--only", "kernelArguments")
     assert open_ones(findings(vm)) == set()
@@ -347,7 +347,7 @@ def test_pages_of_1g_on_the_wrong_node_are_seen(vm: Vm, story: Story) -> None:
     for node, pages in enumerate(given):
         finding = found[("hugepages", f"node:{node}/hugepages-1048576kB")]
         assert finding["observed"] == pages
-        assert finding["verdict"] == ("drifted" if pages != 1 else "pending")
+        assert finding["verdict"] == ("drifted" if pages != 1 else "not-persisted")
     # Although each node was asked for one, this kernel puts both on one node, or gives one where no whole GiB is free.
     assert sum(given) in (1, 2) and given != [1, 1], given
     vm.tuneagent("undo")

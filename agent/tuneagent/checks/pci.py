@@ -86,8 +86,8 @@ def bridges_above(facts: Facts, addresses: Iterable[str]) -> list[str]:
     found: set[str] = set()
     for address in addresses:
         try:
-            real = facts.host.files.real(f"{_PCI}/{address}")
-        except ReadFailed:
+            real = facts.host.files.resolved(f"{_PCI}/{address}")
+        except (PathMissing, ReadFailed):
             continue
         found.update(re.findall(r"[0-9a-f]{4}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]", real)[:-1])
     return sorted(found)

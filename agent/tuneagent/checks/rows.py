@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from tuneagent.contracts.report import Comparison
 from tuneagent.contracts.values import About, Absent, Dispute, Observation, Setting, Severity, Unreadable, Value
 from tuneagent.errors import PathMissing, ReadFailed
 from tuneagent.facts.one_pass import Facts
@@ -74,6 +75,17 @@ def at_most(seen: Setting, wanted: Setting) -> bool:
 def each(seen: Setting, wanted: Setting) -> bool:
     """Every value of a mapping is the one wanted."""
     return all(value == wanted for value in seen.values())
+
+
+def comparison_of(right: Callable[[Setting, Setting], bool]) -> Comparison:
+    """The word for a comparison; `rule` for one of a row's own."""
+    words: dict[Callable[[Setting, Setting], bool], Comparison] = {
+        equal: "equal",
+        among: "oneOf",
+        at_least: "atLeast",
+        at_most: "atMost",
+    }
+    return words.get(right, "rule")
 
 
 def text(path: str) -> Read:

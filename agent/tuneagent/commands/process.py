@@ -56,12 +56,12 @@ def daemon(settings: Settings, file: str | None, node: str | None, interval: int
     """Check again and again; repair drift where the profile says `drift: repair`."""
     if (file is None) == (node is None):
         raise UsageError("give either -f FILE or --node NAME")
-    host_session = settings.session(None, None, writing=True, is_strict=False)
+    tuner = settings.tuner(None, None, writing=True, is_strict=False)
     if file is not None:
         from tuneagent.node.standalone import serve_file
 
         path = file
-        sys.exit(serve_file(host_session, lambda: load_profile(path, None), interval, metrics))
+        sys.exit(serve_file(tuner, lambda: load_profile(path, None), interval, metrics))
     from tuneagent.node.cluster_agent import serve_cluster
 
-    sys.exit(serve_cluster(host_session, str(node), interval, metrics))
+    sys.exit(serve_cluster(tuner, str(node), interval, metrics))

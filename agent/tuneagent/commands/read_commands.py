@@ -8,7 +8,7 @@ import click
 
 from tuneagent.commands.options import FILE, OUTPUT, PROFILE
 from tuneagent.commands.settings import Settings, emit
-from tuneagent.contracts.report import exit_code
+from tuneagent.contracts.report import Report, exit_code
 from tuneagent.contracts.values import Severity
 from tuneagent.engine.assess import unmatched
 from tuneagent.errors import UsageError, nearest
@@ -32,21 +32,30 @@ def audit(
     settings: Settings, file: str | None, name: str | None, output: str, show_all: bool, fail_on: str | None
 ) -> None:
     """Compare the host with a profile. Writes nothing."""
-    session = settings.session(file, name)
-    report = session.audit()
+    tuner = settings.tuner(file, name)
+    report = tuner.observe().report
     if output == "json":
         emit(report)
     elif output == "text":
         from tuneagent.report.text import report_text
 
         click.echo(report_text(report, show_all=show_all))
-        for told in unmatched(session.profile.spec.accept, report.findings):
+        for told in unmatched(tuner.profile.spec.accept, report.findings):
             click.echo(f"tuneagent: {told}", err=True)
     else:
-        from tuneagent.report.export import junit_text, prometheus_text
-
-        click.echo(junit_text(report) if output == "junit" else prometheus_text(report, session.host.now()))
+        click.echo(_exported(report, output, tuner.host.now()))
     sys.exit(exit_code(report.findings, Severity(fail_on) if fail_on else None))
+
+
+def _exported(report: Report, output: str, now: float) -> str:
+    """A report for other programs."""
+    if output == "junit":
+        from tuneagent.report.junit import junit_text
+
+        return junit_text(report)
+    from tuneagent.report.prom import prometheus_text
+
+    return prometheus_text(report, now)
 
 
 @click.command()
@@ -58,8 +67,8 @@ def why(settings: Settings, subject: str, file: str | None, name: str | None) ->
     """Say why a setting has its value: who set it, what is wanted, what we wrote."""
     from tuneagent.report.journal import why_text
 
-    session = settings.session(file, name)
-    click.echo(why_text(subject, session.audit(), session.journal.held(), session.profile))
+    tuner = settings.tuner(file, name)
+    click.echo(why_text(subject, tuner.observe().report, tuner.journal.applied(), tuner.profile))
 
 
 @click.command()
@@ -136,7 +145,7 @@ def journal(settings: Settings, output: str) -> None:
     from tuneagent.contracts.journal import JournalDocument
     from tuneagent.report.journal import journal_text
 
-    records = settings.session().journal.records()
+    records = settings.tuner().journal.records()
     if output == "json":
         emit(JournalDocument(records=tuple(records)))
     else:

@@ -18,6 +18,7 @@ from tuneagent.formats.yaml_document import load_yaml
 from tuneagent.host import paths
 from tuneagent.host.files import Files
 from tuneagent.host.machine import Host, live_host, pod_host, tree_host
+from tuneagent.host.state_folder import StateFolder
 from tuneagent.profile_files.document import Profile, parse
 from tuneagent.profile_files.resolve import builtin, builtin_names
 from tuneagent.tunables.registry import registry, resolved
@@ -55,28 +56,28 @@ class Settings:
             return tree_host(self.root)
         return pod_host(self.host_root, self.host_pid) if self.host_root else live_host()
 
-    def session(
+    def tuner(
         self, file: str | None = None, name: str | None = None, *, writing: bool = False, is_strict: bool = True
     ) -> HostTuner:
         """Host, state folder and resolved profile."""
         host = self.host(writing=writing)
         profile = load_profile(file, name)
+        state = StateFolder(host.files, STATE_FOLDER)
         if self.state_dir is not None:
-            folder = paths.absolute(self.state_dir)
-            return HostTuner(host, Files("/"), folder, profile, is_strict=is_strict)
-        return HostTuner(host, host.files, STATE_FOLDER, profile, is_strict=is_strict)
+            state = StateFolder(Files("/"), paths.absolute(self.state_dir))
+        return HostTuner(host, state, profile, is_strict=is_strict)
 
     def report_of(self, place: str, file: str | None, name: str | None) -> Report:
         """Report of a machine named on the command line: `live`, a folder, a capture, or a report of ours."""
         if place == "live":
-            return replace(self, root=None, capture=None).session(file, name).audit()
+            return replace(self, root=None, capture=None).tuner(file, name).observe().report
         if paths.is_folder(place):
-            return replace(self, root=place, capture=None).session(file, name).audit()
+            return replace(self, root=place, capture=None).tuner(file, name).observe().report
         if not paths.is_file(place):
             raise UsageError(f"{place}: neither `live`, a folder, a capture nor a report")
         data = paths.read_whole(place, REPORT_LIMIT_BYTES)
         if data[:2] == b"\x1f\x8b":
-            return replace(self, root=None, capture=place).session(file, name).audit()
+            return replace(self, root=None, capture=place).tuner(file, name).observe().report
         try:
             report = msgspec.json.decode(data, type=Report)
         except msgspec.MsgspecError as error:

@@ -44,8 +44,8 @@ def support_bundle(settings: Settings, output: str, with_identifiers: bool, file
     from tuneagent.share.bundle import bundle
     from tuneagent.tunables.registry import registry
 
-    session = settings.session(file, name)
-    data = bundle(session, [session.profile], registry(), views(), identifiers=with_identifiers)
+    tuner = settings.tuner(file, name)
+    data = bundle(tuner, [tuner.profile], registry(), views(), identifiers=with_identifiers)
     _write(output, data, with_identifiers)
 
 

@@ -12,7 +12,8 @@ from tuneagent.commands.settings import EXIT_FAILED, Settings, emit
 from tuneagent.contracts.outcome import UndoneDocument
 from tuneagent.contracts.report import Verdict, exit_code
 from tuneagent.contracts.values import Disruption
-from tuneagent.engine.host_tuner import refuse_unknown
+from tuneagent.engine.host_tuner import ApplyResult, Confirm, refuse_unknown
+from tuneagent.engine.plan import narrowed
 from tuneagent.errors import UsageError
 from tuneagent.host.signals import stop_event
 
@@ -25,20 +26,22 @@ from tuneagent.host.signals import stop_event
 @click.pass_obj
 def plan(settings: Settings, file: str | None, name: str | None, output: str, only: tuple[str, ...]) -> None:
     """Show what apply would change. Writes nothing."""
-    made, judged = settings.session(file, name).plan(only)
+    tuner = settings.tuner(file, name)
+    refuse_unknown(only, tuner.registry)
+    found = tuner.observe()
+    made = narrowed(found.plan, only)
     if output == "json":
         emit(made)
     else:
         from tuneagent.report.text import plan_text
 
         click.echo(plan_text(made))
-        unread = sum(1 for item in judged if item.finding.verdict is Verdict.UNKNOWN)
+        unread = found.report.summary[Verdict.UNKNOWN.value]
         if unread:
             click.echo(f"{unread} settings could not be read; audit names them")
     if made.changes or made.refused:
         sys.exit(3)
-    chosen = [item.finding for item in judged if not only or item.finding.tunable in only]
-    sys.exit(exit_code(chosen))
+    sys.exit(exit_code(one for one in found.report.findings if not only or one.tunable in only))
 
 
 def _seconds(ctx: click.Context, parameter: click.Parameter, value: str | None) -> float | None:
@@ -72,32 +75,32 @@ def apply(ctx: click.Context, /, file: str | None, name: str | None, output: str
     from tuneagent.node import confirmation
     from tuneagent.report.text import aftermath, outcomes_text, plan_text, undone_text
 
-    session = ctx.obj.session(file, name, writing=True)
+    tuner = ctx.obj.tuner(file, name, writing=True)
     only = options["only"]
     if not options["yes"]:
-        made, _ = session.plan(only)
-        click.echo(plan_text(made), err=output == "json")
+        refuse_unknown(only, tuner.registry)
+        click.echo(plan_text(narrowed(tuner.observe().plan, only)), err=output == "json")
         raise UsageError("nothing was written; --yes writes")
-    confirmation.refuse_governed(session, force=options["force"])
+    confirmation.refuse_governed(tuner, force=options["force"])
+    within_s: float | None = options["confirm_within"]
     with stop_event() as stop:
-        applied = session.apply(
+        applied = tuner.apply(
             digest=options["digest"],
             only=only,
             limit=Disruption(options["max_disruption"]),
-            replace=options["replace"],
-            confirm_within_s=options["confirm_within"],
-            arm=lambda deadline: confirmation.arm(session, deadline),
+            over_other=options["replace"],
+            confirm=Confirm(within_s, lambda deadline: confirmation.arm(tuner, deadline)) if within_s else None,
             stop=stop.is_set,
         )
-    _warn(confirmation.daemon_note(session))
+    _warn(confirmation.daemon_note(tuner))
     if output == "json":
-        emit(applied)
+        emit(applied.document)
     else:
         if applied.recovered:
             click.echo(f"left open by a crash:\n{undone_text(applied.recovered)}\n")
-        click.echo(outcomes_text(applied.results))
-        click.echo(f"digest {applied.digest}")
-    _warn(aftermath(applied.results))
+        click.echo(outcomes_text(applied.outcomes))
+        click.echo(f"digest {applied.plan.digest}")
+    _warn(aftermath(applied.outcomes))
     sys.exit(_applied_code(applied, only))
 
 
@@ -106,10 +109,10 @@ def _warn(text: str | None) -> None:
         click.echo(f"tuneagent: {text}", err=True)
 
 
-def _applied_code(applied: Any, only: tuple[str, ...]) -> int:
-    if any(outcome.result in ("failed", "skipped") for outcome in applied.results):
+def _applied_code(applied: ApplyResult, only: tuple[str, ...]) -> int:
+    if any(outcome.result in ("failed", "skipped") for outcome in applied.outcomes):
         return EXIT_FAILED
-    chosen = [finding for finding in applied.report.findings if not only or finding.tunable in only]
+    chosen = [finding for finding in applied.after.report.findings if not only or finding.tunable in only]
     return exit_code(chosen)
 
 
@@ -124,16 +127,16 @@ def undo(settings: Settings, output: str, force: bool, only: tuple[str, ...], un
     from tuneagent.node.confirmation import daemon_note, disarm
     from tuneagent.report.text import undone_text
 
-    session = settings.session(writing=True)
+    tuner = settings.tuner(writing=True)
     if unconfirmed:
-        results = session.revert_unconfirmed() or []
+        results = tuner.revert_unconfirmed() or []
     else:
-        refuse_unknown(only, session.registry)
-        keys = {key for key in session.journal.held() if key[0] in only} if only else None
-        results = session.undo(keys, force=force)
-    if session.pending() is None:
-        disarm(session.host)
-    _warn(daemon_note(session))
+        refuse_unknown(only, tuner.registry)
+        keys = {key for key in tuner.journal.applied() if key[0] in only} if only else None
+        results = tuner.undo(keys, force=force)
+    if tuner.pending() is None:
+        disarm(tuner.host)
+    _warn(daemon_note(tuner))
     if output == "json":
         emit(UndoneDocument(results=tuple(results)))
     else:
@@ -149,8 +152,8 @@ def confirm(settings: Settings) -> None:
     """Keep what `apply --confirm-within` wrote."""
     from tuneagent.node.confirmation import disarm
 
-    session = settings.session(writing=True)
-    if not session.confirm():
+    tuner = settings.tuner(writing=True)
+    if not tuner.confirm():
         raise UsageError("nothing waits for confirmation")
-    disarm(session.host)
+    disarm(tuner.host)
     click.echo("kept")

@@ -12,12 +12,23 @@ from tuneagent.contracts.values import Disruption, Setting, Subject
 SCHEMA_PLAN = "tuneagent.dev/plan/v1"
 
 
+class Prior(msgspec.Struct, frozen=True, kw_only=True):
+    """What was found: the running value, and the value of the next boot.
+
+    `raw` is the running value's own text where writing `live` back would spell it otherwise, as blanks for tabs.
+    """
+
+    live: Setting = None
+    persisted: Setting = None
+    raw: str | msgspec.UnsetType = msgspec.UNSET
+
+
 class Change(msgspec.Struct, frozen=True, kw_only=True):
-    """One write that a plan would make. `prior` is `{live, persisted}` as found."""
+    """One write that a plan would make. `persistence` is the path of a file that keeps it, or what ends it."""
 
     tunable: str
     subject: Subject
-    prior: Setting
+    prior: Prior
     desired: Setting
     disruption: Disruption
     persistence: str

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterable
+from typing import Literal
 
 import msgspec
 
@@ -17,6 +18,7 @@ class Verdict(str, enum.Enum):
 
     CONVERGED = "converged"
     DRIFTED = "drifted"
+    NOT_PERSISTED = "not-persisted"
     PENDING = "pending"
     UNSUPPORTED = "unsupported"
     UNKNOWN = "unknown"
@@ -24,7 +26,15 @@ class Verdict(str, enum.Enum):
     ACCEPTED = "accepted"
 
 
-class Finding(msgspec.Struct, frozen=True, kw_only=True):
+# Verdicts of what is wrong, now or at the next boot; and with those that are not known.
+WRONG = (Verdict.DRIFTED, Verdict.NOT_PERSISTED, Verdict.PENDING, Verdict.CONFLICT)
+OPEN = (*WRONG, Verdict.UNKNOWN)
+
+# How `observed` must stand to `desired`; `rule` where the setting has a rule of its own, told in `why`.
+Comparison = Literal["equal", "atLeast", "atMost", "oneOf", "rule"]
+
+
+class Finding(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """One setting compared with what is wanted. Part of the JSON contract."""
 
     tunable: str
@@ -34,9 +44,12 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     verdict: Verdict
     severity: Severity
     desired: Setting = None
+    comparison: Comparison = "equal"
     observed: Setting = None
     persisted: Setting = None
     next_boot: Setting = None
+    # Why no file of ours could make the next boot set it.
+    cannot_persist: str | None = None
     owner: str | None = None
     evidence: str = ""
     # Whether the running value is as wanted, whatever the next boot does.
@@ -49,7 +62,7 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def is_open(self) -> bool:
         """True where the host is not, or not known to be, as wanted."""
-        return self.verdict in (Verdict.DRIFTED, Verdict.PENDING, Verdict.CONFLICT, Verdict.UNKNOWN)
+        return self.verdict in OPEN
 
 
 class ProfileName(msgspec.Struct, frozen=True):
@@ -59,13 +72,13 @@ class ProfileName(msgspec.Struct, frozen=True):
     revision: str
 
 
-class HostName(msgspec.Struct, frozen=True, kw_only=True):
+class HostName(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """The machine of a report. Unknown parts are None."""
 
     name: str | None = None
     kernel: str | None = None
     arch: str | None = None
-    boot_id: str | None = None
+    boot_id: str | None = msgspec.field(default=None, name="bootID")
     source: str = "live"
 
 
@@ -89,14 +102,14 @@ def summarize(findings: Iterable[Finding]) -> dict[str, int]:
 
 
 def exit_code(findings: Iterable[Finding], fail_on: Severity | None = None) -> int:
-    """0 converged, 3 something drifted, pending or in conflict, 4 none of these but something unknown.
+    """0 converged, 3 something is wrong now or at the next boot, 4 none of these but something unknown.
 
     `fail_on` narrows 3 to what is wrong now, of at least that severity: a value that is right and not kept for the next
     boot keeps no job away.
     """
     code = 0
     for finding in findings:
-        if finding.verdict in (Verdict.DRIFTED, Verdict.PENDING, Verdict.CONFLICT):
+        if finding.verdict in WRONG:
             if fail_on is None or (finding.severity.rank >= fail_on.rank and not finding.in_effect):
                 return 3
         elif finding.verdict is Verdict.UNKNOWN:

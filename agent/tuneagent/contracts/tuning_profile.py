@@ -8,6 +8,8 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
+from tuneagent.contracts.kubernetes import Meta as ObjectMeta
+from tuneagent.contracts.kubernetes import StampedCondition
 from tuneagent.contracts.node_selector import NodeSelector
 
 API_VERSION = "tuneagent.dev/v1alpha1"
@@ -31,7 +33,7 @@ Seconds = Annotated[int, Meta(ge=0, le=30 * 86400)]
 Priority = Annotated[int, Meta(ge=-1_000_000_000, le=1_000_000_000)]
 
 
-class Drain(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Drain(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
     """How a node is emptied before a disruptive change."""
 
     mode: Annotated[
@@ -41,42 +43,36 @@ class Drain(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             "evict: cordon and evict, as PodDisruptionBudgets allow."
         ),
     ] = "whenIdle"
-    timeout_s: Annotated[Seconds, Meta(description="Seconds after which a node that is not empty is given up.")] = 86400
+    timeout_seconds: Annotated[
+        Seconds, Meta(description="Seconds after which a node that is not empty is given up.")
+    ] = 86400
 
 
-class RolloutSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class RolloutSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
     """How many nodes may change at once. Counts, or per cent of the selected nodes."""
 
-    maxUnavailable: Annotated[  # noqa: N815 - the name in the YAML document
-        Count, Meta(description="Selected nodes that may be down at once, for any reason.")
-    ] = 1
-    maxParallelLive: Annotated[  # noqa: N815
-        Count, Meta(description="Nodes that may be under way at once.")
-    ] = "10%"
-    maxUnhealthy: Annotated[  # noqa: N815
-        Count, Meta(description="With more nodes not ready than this nothing new begins.")
-    ] = "10%"
+    max_unavailable: Annotated[Count, Meta(description="Selected nodes that may be down at once, for any reason.")] = 1
+    max_parallel_live: Annotated[Count, Meta(description="Nodes that may be under way at once.")] = "10%"
+    max_unhealthy: Annotated[Count, Meta(description="With more nodes not ready than this nothing new begins.")] = "10%"
     canary: Annotated[Number, Meta(description="Nodes that go first; the others wait until these are done.")] = 1
-    soak_s: Annotated[Seconds, Meta(description="Seconds that a changed node is watched before it counts as done.")] = (
-        300
-    )
-    failureThreshold: Annotated[  # noqa: N815
-        Number, Meta(description="With this many failed nodes nothing new begins.")
-    ] = 1
+    soak_seconds: Annotated[
+        Seconds, Meta(description="Seconds that a changed node is watched before it counts as done.")
+    ] = 300
+    failure_threshold: Annotated[Number, Meta(description="With this many failed nodes nothing new begins.")] = 1
     drain: Drain = Drain()
 
 
-class ProfileSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class ProfileSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
     """The `spec` of a profile. `tune` is checked apart, tunable by tunable."""
 
     extends: Annotated[
         tuple[str, ...], Meta(description="Built-in or other profiles that this one adds to; a later one wins.")
     ] = ()
-    nodeSelector: Annotated[  # noqa: N815
+    node_selector: Annotated[
         NodeSelector,
         Meta(description="In a cluster, the labels of the nodes that this profile is for. Empty selects no node."),
     ] = NodeSelector()
-    allNodes: Annotated[  # noqa: N815
+    all_nodes: Annotated[
         bool, Meta(description="In a cluster, true selects every node; then nodeSelector must be empty.")
     ] = False
     priority: Annotated[
@@ -93,3 +89,31 @@ class ProfileSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         ),
     ] = None
     rollout: RolloutSpec = RolloutSpec()
+
+
+class NodeCounts(msgspec.Struct, frozen=True, rename="camel"):
+    """Nodes of a roll-out by what they are at; `unknown` are those that do not answer."""
+
+    selected: int = 0
+    done: int = 0
+    in_flight: int = 0
+    failed: int = 0
+    waiting: int = 0
+    unknown: int = 0
+
+
+class ProfileStatus(msgspec.Struct, frozen=True, rename="camel"):
+    """What the operator says of a profile."""
+
+    observed_generation: Annotated[int, Meta(extra_json_schema={"format": "int64"})] = 0
+    revision: str = ""
+    nodes: NodeCounts = NodeCounts()
+    conditions: tuple[StampedCondition, ...] = ()
+
+
+class TuningProfile(msgspec.Struct, frozen=True):
+    """A TuningProfile in a cluster. Its spec is kept as it is, so that each fault can be named."""
+
+    metadata: ObjectMeta
+    spec: dict[str, Any] = {}
+    status: ProfileStatus = ProfileStatus()

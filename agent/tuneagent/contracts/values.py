@@ -89,6 +89,8 @@ class Reading(msgspec.Struct, frozen=True):
     owner: str | None = None
     # Whether `persisted` is what our own drop-in says.
     own: bool = False
+    # The running value's own text where writing the value back would spell it otherwise.
+    raw: str | msgspec.UnsetType = msgspec.UNSET
     # What the next boot would set if our drop-in were not there; None where nothing does, or nobody asks.
     others: Setting = None
 

@@ -6,25 +6,27 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
-from tuneagent.contracts.journal import Entry, Record, Step
+from tuneagent.contracts.journal import Record, Step, SubjectRecord
 from tuneagent.contracts.values import Lifetime, Setting, Subject
+
+Key = tuple[str, Subject]
 
 
 class AppliedSetting(msgspec.Struct, frozen=True, kw_only=True):
     """A setting that we changed and have not undone. `baseline` is its value before our first write.
 
-    `last` is the entry of the newest intention alone, for recovery.
+    `last` is the newest intention alone, for recovery. `baseline_raw` is the baseline's own text where that differs.
     """
 
     tunable: str
     subject: Subject
     baseline: Setting
+    baseline_raw: str | msgspec.UnsetType = msgspec.UNSET
     wrote: Setting
-    prior: Setting
     live: bool
-    entries_baseline: dict[str, str | None]
-    entries_wrote: dict[str, str | None]
-    last: Entry
+    drop_in_baseline: dict[str, str | None]
+    drop_in_wrote: dict[str, str | None]
+    last: SubjectRecord
     lifetime: Lifetime
     boot_id: str
     kernel: str
@@ -35,7 +37,9 @@ class AppliedSetting(msgspec.Struct, frozen=True, kw_only=True):
     time: float
     step: Step
 
-    def record(self, step: Step, entry: Entry, *, time: float | None = None, reason: str = "") -> Record:
+    def record(
+        self, step: Step, subject: SubjectRecord | None = None, *, time: float | None = None, reason: str = ""
+    ) -> Record:
         """A record about this setting, under the plan that wrote it."""
         return Record(
             step=step,
@@ -49,61 +53,63 @@ class AppliedSetting(msgspec.Struct, frozen=True, kw_only=True):
             profile=self.profile,
             revision=self.revision,
             reason=reason,
-            entries=(entry,),
+            subjects=(subject or SubjectRecord(subject=self.subject),),
         )
 
 
-Key = tuple[str, Subject]
-
-
 def fold(records: Iterable[Record]) -> dict[Key, AppliedSetting]:
-    """Settings held after all records, in the order of their first write."""
-    held: dict[Key, AppliedSetting] = {}
+    """Settings applied after all records, in the order of their first write."""
+    applied: dict[Key, AppliedSetting] = {}
     earlier: dict[Key, AppliedSetting | None] = {}
     for record in records:
-        for entry in record.entries:
-            key = (record.tunable, entry.subject)
-            before = held.get(key)
-            if record.step == "undone":
-                held.pop(key, None)
-            elif record.step == "intended":
-                earlier[key] = before
-                held[key] = _hold(record, entry, before)
-            elif record.step == "reverted":
-                previous = earlier.get(key)
-                held.pop(key, None)
-                if previous is not None:
-                    held[key] = previous
-            elif before is not None and record.step == "left":
-                held[key] = msgspec.structs.replace(before, step=record.step, wrote=entry.wrote)
-            elif before is not None:
-                held[key] = msgspec.structs.replace(before, step=record.step)
-    return held
+        fold_one(record, applied, earlier)
+    return applied
 
 
-def _hold(record: Record, entry: Entry, before: AppliedSetting | None) -> AppliedSetting:
-    baseline, live, lifetime = entry.prior, entry.live, record.lifetime
-    entries_baseline, entries_wrote = dict(entry.entries_prior), dict(entry.entries_wrote)
+def fold_one(record: Record, applied: dict[Key, AppliedSetting], earlier: dict[Key, AppliedSetting | None]) -> None:
+    """Take one more record into `applied`; `earlier` holds what each setting was before its last intention."""
+    for subject in record.subjects:
+        key = (record.tunable, subject.subject)
+        before = applied.get(key)
+        if record.step == "undone":
+            applied.pop(key, None)
+        elif record.step == "intended":
+            earlier[key] = before
+            applied[key] = _with_intention(record, subject, before)
+        elif record.step == "reverted":
+            previous = earlier.get(key)
+            applied.pop(key, None)
+            if previous is not None:
+                applied[key] = previous
+        elif before is not None and record.step == "left":
+            applied[key] = msgspec.structs.replace(before, step=record.step, wrote=subject.wrote)
+        elif before is not None:
+            applied[key] = msgspec.structs.replace(before, step=record.step)
+
+
+def _with_intention(record: Record, subject: SubjectRecord, before: AppliedSetting | None) -> AppliedSetting:
+    baseline, raw, live, lifetime = subject.prior, subject.raw, subject.live, record.lifetime
+    drop_in_baseline, drop_in_wrote = dict(subject.drop_in_prior), dict(subject.drop_in_wrote)
     if before is not None:
         # What a reboot or driver reload took away is no longer ours: the value found then is the new baseline.
         ended = before.lifetime is not Lifetime.PERSISTENT and before.boot_id != record.boot_id
-        baseline = entry.prior if ended else before.baseline
-        # A later repair may touch the running value alone, or our file alone: what stands of earlier writes is held.
-        live = entry.live or (before.live and not ended)
-        entries_baseline = {**entries_baseline, **before.entries_baseline}
-        entries_wrote = {**before.entries_wrote, **entries_wrote}
-        if entries_wrote:
+        baseline, raw = (subject.prior, subject.raw) if ended else (before.baseline, before.baseline_raw)
+        # A later repair may touch the running value alone, or our file alone: what stands of earlier writes is kept.
+        live = subject.live or (before.live and not ended)
+        drop_in_baseline = {**drop_in_baseline, **before.drop_in_baseline}
+        drop_in_wrote = {**before.drop_in_wrote, **drop_in_wrote}
+        if drop_in_wrote:
             lifetime = Lifetime.PERSISTENT
     return AppliedSetting(
         tunable=record.tunable,
-        subject=entry.subject,
+        subject=subject.subject,
         baseline=baseline,
-        wrote=entry.wrote,
-        prior=entry.prior,
+        baseline_raw=raw,
+        wrote=subject.wrote,
         live=live,
-        entries_baseline=entries_baseline,
-        entries_wrote=entries_wrote,
-        last=entry,
+        drop_in_baseline=drop_in_baseline,
+        drop_in_wrote=drop_in_wrote,
+        last=subject,
         lifetime=lifetime,
         boot_id=record.boot_id,
         kernel=record.kernel,
@@ -117,19 +123,20 @@ def _hold(record: Record, entry: Entry, before: AppliedSetting | None) -> Applie
 
 
 def compact(records: Sequence[Record]) -> list[Record]:
-    """The fewest records that fold to the same settings held, baselines included."""
+    """The fewest records that fold to the same settings, baselines included."""
     kept: list[Record] = []
-    for held in fold(records).values():
-        first = Entry(
-            subject=held.subject,
-            prior=held.baseline,
-            wrote=held.wrote,
-            live=held.live,
-            entries_prior=held.entries_baseline,
-            entries_wrote=held.entries_wrote,
+    for setting in fold(records).values():
+        first = SubjectRecord(
+            subject=setting.subject,
+            prior=setting.baseline,
+            raw=setting.baseline_raw,
+            wrote=setting.wrote,
+            live=setting.live,
+            drop_in_prior=setting.drop_in_baseline,
+            drop_in_wrote=setting.drop_in_wrote,
         )
-        kept.append(held.record("intended", first))
-        if held.step != "intended":
-            wrote = held.wrote if held.step == "left" else None
-            kept.append(held.record(held.step, Entry(subject=held.subject, wrote=wrote)))
+        kept.append(setting.record("intended", first))
+        if setting.step != "intended":
+            wrote = setting.wrote if setting.step == "left" else None
+            kept.append(setting.record(setting.step, SubjectRecord(subject=setting.subject, wrote=wrote)))
     return kept

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from tuneagent.contracts.journal import Entry, Record, Step
+from tuneagent.contracts.journal import Record, Step, SubjectRecord
 from tuneagent.contracts.outcome import Outcome
 from tuneagent.contracts.plan import Change, Plan
 from tuneagent.contracts.report import ProfileName
-from tuneagent.contracts.values import Disruption, Lifetime, Setting, Subject, Value
+from tuneagent.contracts.values import Disruption, Lifetime, Reading, Setting, Subject, Value
 from tuneagent.engine.applied_settings import Key
-from tuneagent.engine.assess import shown
-from tuneagent.engine.journal import Journal
+from tuneagent.engine.assess import value_of
+from tuneagent.engine.journal import REASON_BYTES, Journal
 from tuneagent.engine.plan import BASELINE
 from tuneagent.engine.write_back import write_back, write_back_entries
 from tuneagent.errors import JournalError, reason_of
@@ -47,6 +47,10 @@ def is_live(change: Change) -> bool:
     return change.disruption is Disruption.LIVE
 
 
+# What was read back of each setting that was written; None where it must be read anew.
+Verified = dict[Key, "Reading | None"]
+
+
 def apply(
     facts: Facts,
     plan: Plan,
@@ -55,128 +59,182 @@ def apply(
     context: Context,
     *,
     allowed: Callable[[Change], bool] = is_live,
-    undo_held: Callable[[Key], str | None] | None = None,
+    undo_applied: Callable[[Key], str | None] | None = None,
     stop: Callable[[], bool] = lambda: False,
-) -> list[Outcome]:
+) -> tuple[list[Outcome], Verified]:
     """Write a plan, tunable by tunable: journal, write, read back; what fails goes back to what it was.
 
     Where the journal cannot be written nothing more is begun; the outcomes say what was done until then. What is not
-    `allowed` is withheld.
+    `allowed` is withheld. Raises JournalError where there is no room for the plan, before its first write.
     """
-    outcomes: list[Outcome] = []
+    withheld = [change for change in plan.changes if not allowed(change)]
+    outcomes = [_outcome(one, "withheld", f"needs --max-disruption {one.disruption.value}") for one in withheld]
+    groups = _grouped([change for change in plan.changes if allowed(change)])
+    run = _Run(facts, plan.digest, journal, context)
+    prepared = {key: _prepared(run, registry[key[0]], changes) for key, changes in groups.items() if not key[1]}
+    if groups:
+        journal.keep_room(one for one in prepared.values() if isinstance(one, Record))
     failed: set[str] = set()
-    no_journal = ""
-    groups: dict[tuple[str, bool], list[Change]] = {}
-    for change in plan.changes:
-        if not allowed(change):
-            reason = f"needs --max-disruption {change.disruption.value}"
-            outcomes.append(_outcome(change, "withheld", reason))
-        else:
-            groups.setdefault((change.tunable, change.persistence == BASELINE), []).append(change)
     for (name, to_baseline), changes in groups.items():
-        blocked = [dependency for dependency in registry[name].after if dependency in failed]
-        if blocked or no_journal or stop():
-            reason = f"{blocked[0]} failed before it" if blocked else no_journal or "stopped"
+        tunable = registry[name]
+        blocked = next((f"{other} failed before it" for other in tunable.after if other in failed), "")
+        reason = blocked or run.no_journal or ("stopped" if stop() else "")
+        if reason:
             outcomes += [_outcome(change, "skipped", reason) for change in changes]
             continue
-        if to_baseline and undo_held is not None:
-            results = [_outcome_of_undo(change, undo_held) for change in changes]
+        if to_baseline and undo_applied is not None:
+            results = [_outcome_of_undo(change, undo_applied) for change in changes]
+            run.verified.update({(one.tunable, one.subject): None for one in changes})
         else:
-            try:
-                results = _apply_group(facts, registry[name], changes, plan.digest, journal, context)
-            except JournalError as error:
-                no_journal = f"not begun: {error}"
-                results = [_outcome(change, "skipped", no_journal) for change in changes]
-            except Exception as error:  # before anything of this tunable was written
-                results = [_outcome(change, "failed", f"not begun: {reason_of(error)}") for change in changes]
+            results = run.group(tunable, changes, prepared[(name, to_baseline)])
         if any(outcome.result == "failed" for outcome in results):
             failed.add(name)
         outcomes += results
-    return outcomes
+    if groups:
+        journal.keep_room()
+    return outcomes, run.verified
+
+
+def _grouped(changes: Sequence[Change]) -> dict[tuple[str, bool], list[Change]]:
+    """Changes of one tunable together, those that go back to the baseline apart."""
+    groups: dict[tuple[str, bool], list[Change]] = {}
+    for change in changes:
+        groups.setdefault((change.tunable, change.persistence == BASELINE), []).append(change)
+    return groups
 
 
 def _outcome(change: Change, result: str, reason: str = "") -> Outcome:
     return Outcome(tunable=change.tunable, subject=change.subject, result=result, reason=reason)
 
 
-def _outcome_of_undo(change: Change, undo_held: Callable[[Key], str | None]) -> Outcome:
-    problem = undo_held((change.tunable, change.subject))
+def _outcome_of_undo(change: Change, undo_applied: Callable[[Key], str | None]) -> Outcome:
+    problem = undo_applied((change.tunable, change.subject))
     return _outcome(change, "failed" if problem else "verified", problem or "back to its baseline")
 
 
-def _apply_group(
-    facts: Facts,
-    tunable: Tunable[Any],
-    changes: Sequence[Change],
-    plan: str,
-    journal: Journal,
-    context: Context,
-) -> list[Outcome]:
-    own = tunable.drop_in.entries(facts) if tunable.drop_in is not None else {}
-    entries = [_entry(tunable, change, own) for change in changes]
-    persistent = tunable.lifetime
-    if any(entry.entries_wrote for entry in entries):
-        persistent = Lifetime.PERSISTENT
+def _prepared(run: _Run, tunable: Tunable[Any], changes: Sequence[Change]) -> Record | Exception:
+    """The intention of one tunable, made before anything is written; what stands in its way is that tunable's."""
+    try:
+        own = tunable.drop_in.entries(run.facts) if tunable.drop_in is not None else {}
+        subjects = [_subject_record(tunable, change, own) for change in changes]
+    except Exception as error:
+        return error
+    persistent = any(one.drop_in_wrote for one in subjects)
+    return run.record(tunable, "intended", subjects, Lifetime.PERSISTENT if persistent else tunable.lifetime)
 
-    def note(step: Step, subset: Iterable[Entry], reason: str = "") -> None:
-        whole = step in ("intended", "left")
-        found = tuple(subset) if whole else tuple(Entry(subject=entry.subject) for entry in subset)
-        if found:
-            journal.append(
-                Record(
-                    step=step,
-                    time=context.host_now(),
-                    plan=plan,
-                    tunable=tunable.name,
-                    lifetime=persistent,
-                    boot_id=context.boot_id,
-                    kernel=context.kernel,
-                    driver=context.driver,
-                    profile=context.profile.name,
-                    revision=context.profile.revision,
-                    reason=reason,
-                    entries=found,
-                )
-            )
 
-    unnoted: list[str] = []
+def _subject_record(tunable: Tunable[Any], change: Change, own: Mapping[str, str]) -> SubjectRecord:
+    wrote = tunable.written(change.desired)
+    wanted: dict[str, str | None] = {}
+    if change.persistence.startswith("/"):
+        wanted = dict(tunable.entries(change.subject, wrote))
+    is_right = tunable.matches(change.subject, change.prior.live, change.desired)
+    return SubjectRecord(
+        subject=change.subject,
+        prior=change.prior.live,
+        raw=change.prior.raw,
+        wrote=wrote,
+        live=tunable.live_writable and not is_right,
+        drop_in_prior={key: own.get(key) for key in wanted},
+        drop_in_wrote=wanted,
+    )
 
-    def note_done(step: Step, subset: Iterable[Entry], reason: str = "") -> None:
-        """Note what has happened. Where that fails it has happened all the same, and recovery finds it again."""
+
+@dataclass
+class _Run:
+    """One run of a plan: what goes into its records, and what came of it."""
+
+    facts: Facts
+    plan: str
+    journal: Journal
+    context: Context
+    verified: Verified = field(default_factory=dict)
+    no_journal: str = ""
+
+    def record(
+        self,
+        tunable: Tunable[Any],
+        step: Step,
+        subjects: Iterable[SubjectRecord],
+        lifetime: Lifetime,
+        reason: str = "",
+    ) -> Record:
+        """A record of this run."""
+        return Record(
+            step=step,
+            time=self.context.host_now(),
+            plan=self.plan,
+            tunable=tunable.name,
+            lifetime=lifetime,
+            boot_id=self.context.boot_id,
+            kernel=self.context.kernel,
+            driver=self.context.driver,
+            profile=self.context.profile.name,
+            revision=self.context.profile.revision,
+            reason=reason[:REASON_BYTES],
+            subjects=tuple(subjects),
+        )
+
+    def group(self, tunable: Tunable[Any], changes: Sequence[Change], intended: Record | Exception) -> list[Outcome]:
+        """One tunable: journal, write, read back, take back what failed."""
+        if isinstance(intended, Exception):
+            return [_outcome(change, "failed", f"not begun: {reason_of(intended)}") for change in changes]
         try:
-            note(step, subset, reason)
+            self.journal.append(intended)
         except JournalError as error:
-            unnoted.append(str(error))
+            self.no_journal = f"not begun: {error}"
+            return [_outcome(change, "skipped", self.no_journal) for change in changes]
+        unnoted: list[str] = []
 
-    note("intended", entries)
-    problems = _write_all(facts, tunable, entries)
-    written = [entry for entry in entries if entry.subject not in problems]
-    note_done("done", written)
-    problems.update(verify(Facts(facts.host), tunable, written))
-    if problems and tunable.all_or_nothing:
-        first = next(iter(problems.values()))
-        problems = {entry.subject: problems.get(entry.subject, f"taken back: {first}") for entry in entries}
-    wrong = [entry for entry in entries if entry.subject in problems]
-    stuck = _revert(facts, tunable, wrong)
-    note_done("verified", [entry for entry in entries if entry.subject not in problems])
-    note_done("reverted", [entry for entry in wrong if entry.subject not in stuck], "; ".join(problems.values())[:500])
-    left = {entry.subject: _now(facts, tunable, entry.subject) for entry in wrong if entry.subject in stuck}
-    for subject, reason in stuck.items():
-        problems[subject] += f"; and going back failed: {reason}; {left[subject][1]}"
-    # What is there now is ours to undo, whatever it is.
-    known = [Entry(subject=subject, wrote=value) for subject, (value, _) in left.items() if value is not None]
-    note_done("left", known, "a write failed, and so did going back")
-    told = f"made, but not noted: {unnoted[0]}; the next apply or undo settles it" if unnoted else ""
-    return [
-        _outcome(change, "failed" if change.subject in problems else "verified", problems.get(change.subject, told))
-        for change in changes
-    ]
+        def note(step: Step, subjects: Iterable[SubjectRecord], reason: str = "") -> None:
+            """Note what has happened. Where that fails it has happened all the same, and recovery finds it again."""
+            found = tuple(subjects)
+            if found:
+                try:
+                    self.journal.append(self.record(tunable, step, found, intended.lifetime, reason))
+                except JournalError as error:
+                    unnoted.append(str(error))
+
+        subjects = intended.subjects
+        problems = _write_all(self.facts, tunable, subjects, self.journal)
+        written = [one for one in subjects if one.subject not in problems]
+        note("done", _named(written))
+        readings, wrong = verify(self.facts.again(), tunable, written)
+        problems.update(wrong)
+        if problems and tunable.all_or_nothing:
+            first = next(iter(problems.values()))
+            problems = {one.subject: problems.get(one.subject, f"taken back: {first}") for one in subjects}
+        failed = [one for one in subjects if one.subject in problems]
+        stuck = _take_back(self.facts, tunable, failed, self.journal)
+        note("verified", _named(one for one in subjects if one.subject not in problems))
+        reason = "; ".join(problems.values())
+        note("reverted", _named(one for one in failed if one.subject not in stuck), reason)
+        left = {one.subject: _now(self.facts, tunable, one.subject) for one in failed if one.subject in stuck}
+        for subject, why in stuck.items():
+            problems[subject] += f"; and going back failed: {why}; {left[subject][1]}"
+        # What is there now is ours to undo, whatever it is.
+        found = [(subject, value) for subject, (value, _) in left.items() if value is not None]
+        known = [SubjectRecord(subject=subject, wrote=value) for subject, value in found]
+        note("left", known, "a write failed, and so did going back")
+        for one in subjects:
+            reading = None if one.subject in problems else readings.get(one.subject)
+            self.verified[(tunable.name, one.subject)] = reading
+        told = f"made, but not noted: {unnoted[0]}; the next apply or undo settles it" if unnoted else ""
+        return [
+            _outcome(change, "failed" if change.subject in problems else "verified", problems.get(change.subject, told))
+            for change in changes
+        ]
+
+
+def _named(subjects: Iterable[SubjectRecord]) -> list[SubjectRecord]:
+    """The subjects alone: what they were stands in the intention."""
+    return [SubjectRecord(subject=one.subject) for one in subjects]
 
 
 def _now(facts: Facts, tunable: Tunable[Any], subject: Subject) -> tuple[Setting, str]:
     """What is there, read again, and a sentence that says so."""
     try:
-        live = tunable.read(Facts(facts.host), subject).live
+        live = tunable.read(facts.again(), subject).live
     except Exception as error:
         return None, f"what is there now is not known: {reason_of(error)}"
     if isinstance(live, Value):
@@ -184,75 +242,69 @@ def _now(facts: Facts, tunable: Tunable[Any], subject: Subject) -> tuple[Setting
     return None, f"what is there now is not known: {live}"
 
 
-def _entry(tunable: Tunable[Any], change: Change, own: Mapping[str, str]) -> Entry:
-    prior = change.prior["live"]
-    wanted: dict[str, str | None] = {}
-    if change.persistence.startswith("/"):
-        wanted = dict(tunable.entries(change.subject, tunable.written(change.desired)))
-    return Entry(
-        subject=change.subject,
-        prior=prior,
-        wrote=tunable.written(change.desired),
-        live=tunable.live_writable and not tunable.matches(prior, change.desired),
-        entries_prior={key: own.get(key) for key in wanted},
-        entries_wrote=wanted,
-    )
-
-
-def _write_all(facts: Facts, tunable: Tunable[Any], entries: Sequence[Entry]) -> dict[Subject, str]:
+def _write_all(
+    facts: Facts, tunable: Tunable[Any], subjects: Sequence[SubjectRecord], journal: Journal
+) -> dict[Subject, str]:
     problems: dict[Subject, str] = {}
-    for entry in entries:
-        if not entry.live:
+    for one in subjects:
+        if not one.live:
             continue
         try:
-            tunable.write(facts, entry.subject, entry.wrote)
+            tunable.write(facts, one.subject, one.wrote)
         except Exception as error:  # one subject's trouble, whatever it is, is told of that subject
-            problems[entry.subject] = reason_of(error)
+            problems[one.subject] = reason_of(error)
             if tunable.all_or_nothing:
                 return problems
     wanted: dict[str, str | None] = {}
-    for entry in entries:
-        if entry.subject not in problems:
-            wanted.update(entry.entries_wrote)
+    for one in subjects:
+        if one.subject not in problems:
+            wanted.update(one.drop_in_wrote)
     try:
         write_back_entries(facts, tunable, wanted)
     except Exception as error:
-        problems.update({entry.subject: reason_of(error) for entry in entries if entry.entries_wrote})
+        problems.update({one.subject: reason_of(error) for one in subjects if one.drop_in_wrote})
     return problems
 
 
-def verify(facts: Facts, tunable: Tunable[Any], entries: Sequence[Entry]) -> dict[Subject, str]:
-    """Read back what was written: subject to what is wrong with it."""
+def verify(
+    facts: Facts, tunable: Tunable[Any], subjects: Sequence[SubjectRecord]
+) -> tuple[dict[Subject, Reading], dict[Subject, str]]:
+    """Read back what was written: what each subject is now, and what is wrong with it."""
+    readings: dict[Subject, Reading] = {}
     problems: dict[Subject, str] = {}
-    for entry in entries:
+    for one in subjects:
         try:
-            reading = tunable.read(facts, entry.subject)
+            reading = readings[one.subject] = tunable.read(facts, one.subject)
         except Exception as error:
-            problems[entry.subject] = f"written, but not read back: {reason_of(error)}"
+            problems[one.subject] = f"written, but not read back: {reason_of(error)}"
             continue
-        if entry.live:
+        if one.live:
             if not isinstance(reading.live, Value):
-                problems[entry.subject] = f"written, but not read back: {reading.live}"
-            elif not tunable.matches(reading.live.value, entry.wrote):
-                problems[entry.subject] = f"wrote {entry.wrote!r}, reads back {reading.live.value!r}"
-        if entry.entries_wrote and entry.subject not in problems:
+                problems[one.subject] = f"written, but not read back: {reading.live}"
+            elif not tunable.matches(one.subject, reading.live.value, one.wrote):
+                problems[one.subject] = f"wrote {one.wrote!r}, reads back {reading.live.value!r}"
+        if one.drop_in_wrote and one.subject not in problems:
             persisted = reading.persisted
-            if not isinstance(persisted, Value) or not tunable.matches(persisted.value, entry.wrote):
-                problems[entry.subject] = f"the next boot would not set {entry.wrote!r} but {shown(persisted)!r}"
-    return problems
+            if not isinstance(persisted, Value) or not tunable.matches(one.subject, persisted.value, one.wrote):
+                problems[one.subject] = f"the next boot would not set {one.wrote!r} but {value_of(persisted)!r}"
+    return readings, problems
 
 
-def _revert(facts: Facts, tunable: Tunable[Any], entries: Sequence[Entry]) -> dict[Subject, str]:
+def _take_back(
+    facts: Facts, tunable: Tunable[Any], subjects: Sequence[SubjectRecord], journal: Journal
+) -> dict[Subject, str]:
     stuck: dict[Subject, str] = {}
-    for entry in reversed(entries):
+    for one in reversed(subjects):
         problem = write_back(
-            Facts(facts.host),
+            facts.again(),
             tunable,
-            entry.subject,
-            entry.prior if entry.live else None,
-            entry.entries_prior,
-            live=entry.live,
+            one.subject,
+            one.prior if one.live else None,
+            one.drop_in_prior,
+            live=one.live,
+            raw=one.raw,
+            journal=journal,
         )
         if problem:
-            stuck[entry.subject] = problem
+            stuck[one.subject] = problem
     return stuck

@@ -10,9 +10,9 @@ import msgspec
 from tuneagent.contracts.journal import Record
 from tuneagent.errors import JournalError
 
-VERSION = 1
+VERSION = 2
 # A reader takes records one version newer, so that an image can be rolled back.
-READABLE = (1, 2)
+READABLE = (2, 3)
 
 
 class NotUnderstood(msgspec.Struct, frozen=True, kw_only=True):
@@ -42,13 +42,13 @@ class _Line(msgspec.Struct, frozen=True):
     record: msgspec.Raw
 
 
-class _AnyEntry(msgspec.Struct, frozen=True):
+class _AnySubject(msgspec.Struct, frozen=True):
     subject: str = "?"
 
 
 class _AnyRecord(msgspec.Struct, frozen=True):
     tunable: str = "?"
-    entries: tuple[_AnyEntry, ...] = ()
+    subjects: tuple[_AnySubject, ...] = ()
 
 
 def encode(record: Record) -> bytes:
@@ -75,7 +75,8 @@ def decode(data: bytes) -> Decoded:
             raise JournalError(f"journal line {number} is damaged ({why}); nothing is written")
         if int(outer.group(1)) not in READABLE:
             raise JournalError(
-                f"journal line {number}: version {int(outer.group(1))}, this tuneagent reads up to {READABLE[-1]}"
+                f"journal line {number}: version {int(outer.group(1))}, "
+                f"this tuneagent reads {READABLE[0]} and {READABLE[-1]}"
             )
         try:
             records.append(msgspec.json.decode(outer.group(3), type=Record))
@@ -90,5 +91,5 @@ def _not_understood(line: bytes, record: bytes, error: str) -> NotUnderstood:
         about = msgspec.json.decode(record, type=_AnyRecord)
     except (msgspec.MsgspecError, ValueError, RecursionError):
         about = _AnyRecord()
-    subjects = tuple(entry.subject for entry in about.entries)
+    subjects = tuple(one.subject for one in about.subjects)
     return NotUnderstood(tunable=about.tunable, subjects=subjects, error=error, line=line)

@@ -10,7 +10,7 @@ from tuneagent.contracts.outcome import Undone
 from tuneagent.contracts.values import Value
 from tuneagent.engine.applied_settings import AppliedSetting, Key
 from tuneagent.engine.journal import Journal
-from tuneagent.engine.write_back import boot_ended, noted, undone_as, write_back
+from tuneagent.engine.write_back import boot_ended, noted, strange_record, undone_as, write_back
 from tuneagent.errors import ReadFailed, WriteFailed
 from tuneagent.facts.one_pass import Facts
 from tuneagent.host.machine import Host
@@ -22,60 +22,77 @@ def recover(host: Host, journal: Journal, registry: Mapping[str, Tunable[Any]]) 
 
     A group that is all-or-nothing goes back as a whole unless all of it is new.
     """
-    open_items = [held for held in journal.held().values() if held.step == "intended"]
+    open_items = [setting for setting in journal.applied().values() if setting.step == "intended"]
     drop_ins = [tunable.drop_in for tunable in registry.values() if tunable.drop_in is not None]
     for path in {path for drop_in in drop_ins for path in drop_in.files}:
         with contextlib.suppress(WriteFailed, ReadFailed):
             host.files.sweep(path)
+    if open_items and not host.files.is_kernel:
+        # In a tree settings are plain files, and each is replaced by a rename.
+        for top in ("proc/sys", "sys"):
+            with contextlib.suppress(WriteFailed, ReadFailed):
+                host.files.sweep_below(top)
     facts = Facts(host)
     unfinished: set[tuple[str, str]] = set()
     states: dict[Key, str] = {}
-    for held in open_items:
-        tunable = registry.get(held.tunable)
+    for setting in open_items:
+        tunable = registry.get(setting.tunable)
         state = "unknown"
         if tunable is not None:
             # What cannot be told of one setting is unknown, and left alone.
             with contextlib.suppress(Exception):
-                state = _state(facts, tunable, held)
-        states[(held.tunable, held.subject)] = state
+                state = _state(facts, tunable, setting)
+        states[(setting.tunable, setting.subject)] = state
         if state != "new" and tunable is not None and tunable.all_or_nothing:
-            unfinished.add((held.tunable, held.plan))
+            unfinished.add((setting.tunable, setting.plan))
     resolved = []
-    for held in reversed(open_items):
-        state = states[(held.tunable, held.subject)]
-        if state == "new" and (held.tunable, held.plan) not in unfinished:
-            found = undone_as(held, "undone", held.wrote, "found written, kept")
-            resolved.append(noted(journal, host, "done", held, "found written after a crash", found))
+    for setting in reversed(open_items):
+        state = states[(setting.tunable, setting.subject)]
+        if state == "new" and (setting.tunable, setting.plan) not in unfinished:
+            found = undone_as(setting, "kept", setting.wrote, "found written after a crash")
+            resolved.append(noted(journal, host, "done", setting, "found written after a crash", found))
             continue
         if state in ("unknown", "foreign"):
-            resolved.append(undone_as(held, "conflict", None, f"after a crash its value is {state}; left alone"))
+            resolved.append(undone_as(setting, "conflict", None, f"after a crash its value is {state}; left alone"))
             continue
-        tunable = registry[held.tunable]
-        live = held.last.live and not boot_ended(held, facts)
-        problem = write_back(facts, tunable, held.subject, held.prior, held.last.entries_prior, live=live)
+        tunable = registry[setting.tunable]
+        if (strange := strange_record(tunable, setting)) is not None:
+            resolved.append(undone_as(setting, "failed", None, strange))
+            continue
+        live = setting.last.live and not boot_ended(setting, facts)
+        problem = write_back(
+            facts,
+            tunable,
+            setting.subject,
+            setting.last.prior,
+            setting.last.drop_in_prior,
+            live=live,
+            raw=setting.last.raw,
+            journal=journal,
+        )
         if problem:
-            resolved.append(undone_as(held, "failed", None, problem))
+            resolved.append(undone_as(setting, "failed", None, problem))
         else:
-            back = undone_as(held, "undone", held.prior, "taken back after a crash")
-            resolved.append(noted(journal, host, "reverted", held, "taken back after a crash", back))
+            back = undone_as(setting, "undone", setting.last.prior, "taken back after a crash")
+            resolved.append(noted(journal, host, "reverted", setting, "taken back after a crash", back))
     return resolved
 
 
-def _state(facts: Facts, tunable: Tunable[Any], held: AppliedSetting) -> str:
+def _state(facts: Facts, tunable: Tunable[Any], setting: AppliedSetting) -> str:
     """`new`, `old`, `mixed`, `foreign` (neither value) or `unknown` (not readable)."""
-    if tunable.one_way(held.subject) is not None:
+    if tunable.one_way(setting.subject) is not None:
         # How far it came cannot be told; made again it does no harm.
         return "old"
     parts: list[str] = []
-    reading = tunable.read(facts, held.subject)
-    if held.last.live and not boot_ended(held, facts):
+    reading = tunable.read(facts, setting.subject)
+    if setting.last.live and not boot_ended(setting, facts):
         if not isinstance(reading.live, Value):
             return "unknown"
-        if reading.live.value == held.wrote:
+        if reading.live.value == setting.wrote:
             parts.append("new")
         else:
-            parts.append("old" if reading.live.value == held.prior else "foreign")
-    wanted = held.last.entries_wrote
+            parts.append("old" if reading.live.value == setting.last.prior else "foreign")
+    wanted = setting.last.drop_in_wrote
     if wanted and tunable.drop_in is not None:
         try:
             own = tunable.drop_in.entries(facts)
@@ -83,7 +100,7 @@ def _state(facts: Facts, tunable: Tunable[Any], held: AppliedSetting) -> str:
             return "unknown"
         now = {key: own.get(key) for key in wanted}
         parts.append("new" if now == wanted else "old")
-        if tunable.drop_in.generates and reading.persisted != Value(held.wrote):
+        if tunable.drop_in.generates and reading.persisted != Value(setting.wrote):
             parts.append("old")
     if "foreign" in parts:
         return "foreign"

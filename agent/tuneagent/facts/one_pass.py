@@ -1,11 +1,13 @@
-"""What one pass knows of the host: each answer is read once."""
+"""What one pass knows of the host: each file and each answer of NVML is read once."""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, TypeVar
 
+from tuneagent.facts.files_once import FilesOnce
 from tuneagent.gpu.ask import read_gpus
 from tuneagent.gpu.snapshot import GpuFacts
 from tuneagent.host.machine import Host
@@ -16,13 +18,26 @@ T = TypeVar("T")
 
 
 class Facts:
-    """What one pass knows of the host. Topology and GPUs are read at most once, and only if asked for."""
+    """What one pass knows of the host. Topology and GPUs are read only if asked for.
 
-    def __init__(self, host: Host) -> None:
-        self.host = host
-        # Typed specs of the profile under way: what one setting is may follow from another, as masks from the CPU plan.
-        self.specs: Mapping[str, Any] = {}
+    `specs` are the typed specs of the profile: what one setting is may follow from another, as masks from the CPU plan.
+    """
+
+    def __init__(self, host: Host, specs: Mapping[str, Any] | None = None) -> None:
+        self._files = FilesOnce(host.files)
+        self._given = host
+        self.host = replace(host, files=self._files)
+        self.specs: Mapping[str, Any] = specs or {}
         self._once: dict[str, Any] = {}
+
+    def again(self) -> Facts:
+        """A new pass over the same host, for what may have changed since: every answer is read anew."""
+        return Facts(self._given, self.specs)
+
+    def order(self, argv: Sequence[str], timeout_s: float = 30.0) -> None:
+        """Run a program that changes something; what was read before says nothing after it. Raises WriteFailed."""
+        self._files.forget()
+        self.host.order(argv, timeout_s)
 
     def once(self, name: str, read: Callable[[], T]) -> T:
         """What `read` gives, read at most once in this pass however many subjects need it. Failures are not kept."""

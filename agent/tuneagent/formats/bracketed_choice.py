@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from tuneagent.formats.lazy_regex import pattern
+from tuneagent.formats.lazy_regex import lazy_regex
 
-_CHOSEN = pattern(r"\[([^\]\s]+)\]")
+_CHOSEN = lazy_regex(r"\[([^\]\s]+)\]")
 
 
 def chosen(text: str) -> str | None:

@@ -16,6 +16,6 @@ class _Lazy:
         return getattr(re.compile(self._text, self._flags), name)
 
 
-def pattern(text: str, flags: int = 0) -> re.Pattern[str]:
+def lazy_regex(text: str, flags: int = 0) -> re.Pattern[str]:
     """The pattern; its faults show at the first use, and in the test that uses every one."""
     return cast("re.Pattern[str]", _Lazy(text, flags))

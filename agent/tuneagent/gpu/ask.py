@@ -113,4 +113,4 @@ def _write(host: Host, arguments: list[str]) -> None:
     except (CommandFailed, ReadFailed) as error:
         raise WriteFailed(str(error)) from None
     if answer.error or answer.absent:
-        raise WriteFailed(answer.error or answer.absent)
+        raise WriteFailed(answer.error or answer.absent or "NVML gave no answer")

@@ -13,7 +13,7 @@ from tuneagent.errors import CommandFailed, NoSystemd
 
 OUTPUT_LIMIT_BYTES = 1024 * 1024
 # A program that the host runs must not pick up our own interpreter's or linker's settings.
-_KEPT_ENVIRONMENT = ("PATH", "LANG", "LC_ALL", "HOME", "DBUS_SYSTEM_BUS_ADDRESS")
+_KEPT_ENVIRONMENT = ("PATH", "HOME", "DBUS_SYSTEM_BUS_ADDRESS")
 
 
 @dataclass(frozen=True)
@@ -96,6 +96,8 @@ def run_bounded(argv: Sequence[str], timeout_s: float, extra: Mapping[str, str] 
     """
     environment = {name: os.environ[name] for name in _KEPT_ENVIRONMENT if name in os.environ}
     environment.setdefault("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+    # What programs say is read: it must not depend on the language of whoever runs us.
+    environment["LC_ALL"] = "C.UTF-8"
     environment.update(extra or {})
     try:
         done = subprocess.run(

@@ -1,4 +1,7 @@
-"""Files under one root: bounded reads, single-call writes, atomic replacement, links kept inside the root."""
+"""Files under one root, by descriptors all the way: what is checked is what is used, and no link leads out of the root.
+
+Reads are bounded. A kernel file is written in place with one call; any other file is replaced by a rename.
+"""
 
 from __future__ import annotations
 
@@ -7,25 +10,52 @@ import errno
 import fcntl
 import os
 import stat
-from collections.abc import Iterator
-from pathlib import PurePosixPath
+from collections.abc import Callable, Iterator
+from typing import TypeVar
 
 from tuneagent.errors import Locked, PathMissing, ReadFailed, WriteFailed
+from tuneagent.host.descriptors import (
+    IS_LINK,
+    SAFE,
+    SUFFIX,
+    append_at,
+    content,
+    create_at,
+    link_target,
+    listed,
+    make_folder_at,
+    make_with_folders,
+    open_own,
+    opened_folder,
+    reason_of_os_error,
+    remove_at,
+    remove_tree_at,
+    replace_at,
+    shown,
+    status_of,
+    sweep_at,
+)
 
-# No file that a tuner reads is larger; what is, is not what it says it is.
-READ_LIMIT_BYTES = 4 * 1024 * 1024
+T = TypeVar("T")
 LIST_LIMIT = 65536
 LINK_LIMIT = 40
 _MISSING = (errno.ENOENT, errno.ENOTDIR)
 
 
-def _reason(error: OSError) -> str:
-    return f"{errno.errorcode.get(error.errno or 0, 'EIO')} {error.strerror or error}"
+def _steps(path: str) -> list[str]:
+    return [part for part in path.split("/") if part not in ("", ".")]
 
 
-def _shown(path: str) -> str:
-    """A path as people write it, whatever root it is under."""
-    return "/" + path.lstrip("/")
+def _read_failed(path: str, error: OSError) -> Exception:
+    if error.errno in _MISSING:
+        return PathMissing(f"{shown(path)}: no such file")
+    return ReadFailed(f"{shown(path)}: {reason_of_os_error(error)}")
+
+
+def _write_failed(path: str, error: OSError) -> WriteFailed:
+    return WriteFailed(
+        f"{shown(path)}: {reason_of_os_error(error)}", is_full=error.errno in (errno.ENOSPC, errno.EDQUOT)
+    )
 
 
 class Files:
@@ -42,63 +72,66 @@ class Files:
         """True where /proc/sys under the root is a kernel's own, not plain files of a tree."""
         return self.root == "/" or os.path.ismount(os.path.join(self.root, "proc"))
 
-    def real(self, path: str, *, follow_last: bool = True) -> str:
-        """Path on this machine for `path` under the root, every link resolved inside the root.
+    def _at(self, path: str, use: Callable[[int, str], T], *, follow_last: bool = True) -> T:
+        """What `use` makes of the folder that holds `path` and of its last name, every link resolved inside the root.
 
-        Raises ReadFailed for a path that leaves the root, holds a NUL, or loops.
+        `use` never follows a link: it fails with ELOOP at one, which is then followed here. A path that is a folder by
+        its form (the root, or one that ends in `..`) has the name `.`. Raises OSError and ReadFailed.
         """
+        with contextlib.ExitStack() as stack:
+            return self._walk(path, use, stack, follow_last=follow_last)[0]
+
+    def _walk(
+        self, path: str, use: Callable[[int, str], T], stack: contextlib.ExitStack, *, follow_last: bool
+    ) -> tuple[T, list[str]]:
         if "\0" in path:
             raise ReadFailed(f"{path!r}: path holds a NUL")
-        if self.root != "/" and ".." in PurePosixPath(path).parts:
+        pending = _steps(path)[::-1]
+        if self.root != "/" and ".." in pending:
             raise ReadFailed(f"{path!r}: path leaves its root")
-        if self.root == "/":
-            return "/" + path.lstrip("/")
-        pending = [part for part in path.split("/") if part not in ("", ".")]
-        resolved: list[str] = []
-        links = 0
+        folders, names, links = [opened_folder(self.root, None, stack)], list[str](), 0
         while pending:
-            part = pending.pop(0)
-            if part == "..":
+            name = pending.pop()
+            if name == "..":
                 # At the root itself `..` stays there, as in a chroot.
-                resolved = resolved[:-1]
+                folders, names = (folders[:-1], names[:-1]) if names else (folders, names)
                 continue
-            candidate = os.path.join(self.root, *resolved, part)
-            if (pending or follow_last) and os.path.islink(candidate):
-                links += 1
-                if links > LINK_LIMIT:
-                    raise ReadFailed(f"{_shown(path)}: more than {LINK_LIMIT} symbolic links (a loop)")
-                target = os.readlink(candidate)
-                if target.startswith("/"):
-                    resolved = []
-                pending = [step for step in target.split("/") if step not in ("", ".")] + pending
+            try:
+                if not pending:
+                    return use(folders[-1], name), [*names, name]
+                folders.append(opened_folder(name, folders[-1], stack))
+                names.append(name)
                 continue
-            resolved.append(part)
-        return os.path.join(self.root, *resolved)
+            except OSError as error:
+                target = link_target(folders[-1], name) if follow_last or pending else None
+                if target is None or error.errno not in IS_LINK:
+                    raise
+            links += 1
+            if links > LINK_LIMIT:
+                raise ReadFailed(f"{shown(path)}: more than {LINK_LIMIT} symbolic links (a loop)")
+            if target.startswith("/"):
+                folders, names = folders[:1], []
+            pending += _steps(target)[::-1]
+        return use(folders[-1], "."), names
+
+    def resolved(self, path: str) -> str:
+        """The path from the root, `/` first, with every link resolved. Raises PathMissing, ReadFailed."""
+        try:
+            with contextlib.ExitStack() as stack:
+                return "/" + "/".join(self._walk(path, status_of, stack, follow_last=True)[1])
+        except OSError as error:
+            raise _read_failed(path, error) from None
+
+    def machine_path(self, path: str) -> str:
+        """Where this path lies on this machine, for another program; links are not resolved."""
+        return os.path.join(self.root, path.lstrip("/"))
 
     def read_bytes(self, path: str) -> bytes:
         """Whole content of a regular file of at most READ_LIMIT_BYTES."""
         try:
-            descriptor = os.open(self.real(path), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            return self._at(path, lambda folder, name: content(path, folder, name))
         except OSError as error:
-            if error.errno in _MISSING:
-                raise PathMissing(f"{_shown(path)}: no such file") from None
-            raise ReadFailed(f"{_shown(path)}: {_reason(error)}") from None
-        try:
-            # A pipe or device in a tree from somewhere else could block for ever.
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                raise ReadFailed(f"{_shown(path)}: not a regular file")
-            pieces: list[bytes] = []
-            total = 0
-            while piece := os.read(descriptor, 65536):
-                total += len(piece)
-                if total > READ_LIMIT_BYTES:
-                    raise ReadFailed(f"{_shown(path)}: larger than {READ_LIMIT_BYTES} bytes")
-                pieces.append(piece)
-            return b"".join(pieces)
-        except OSError as error:
-            raise ReadFailed(f"{_shown(path)}: {_reason(error)}") from None
-        finally:
-            os.close(descriptor)
+            raise _read_failed(path, error) from None
 
     def read(self, path: str) -> str:
         """Content as text, outer white space removed."""
@@ -106,7 +139,7 @@ class Files:
         try:
             return raw.decode("utf-8").strip()
         except UnicodeDecodeError:
-            raise ReadFailed(f"{_shown(path)}: not UTF-8 text") from None
+            raise ReadFailed(f"{shown(path)}: not UTF-8 text") from None
 
     def read_or(self, path: str, default: str) -> str:
         """Content as text, or `default` where the file does not exist. Still raises ReadFailed."""
@@ -118,158 +151,185 @@ class Files:
     def names(self, path: str) -> list[str]:
         """Sorted names in a folder; empty where it does not exist."""
         try:
-            found = os.listdir(self.real(path))
+            found = self._at(path, listed)
         except OSError as error:
             if error.errno in _MISSING:
                 return []
-            raise ReadFailed(f"{_shown(path)}: {_reason(error)}") from None
+            raise _read_failed(path, error) from None
         if len(found) > LIST_LIMIT:
-            raise ReadFailed(f"{_shown(path)}: more than {LIST_LIMIT} entries")
+            raise ReadFailed(f"{shown(path)}: more than {LIST_LIMIT} entries")
         return sorted(found)
+
+    def status(self, path: str) -> os.stat_result:
+        """What the kernel says of the file or folder. Raises PathMissing, ReadFailed."""
+        try:
+            return self._at(path, status_of)
+        except OSError as error:
+            raise _read_failed(path, error) from None
 
     def exists(self, path: str) -> bool:
         """True where the path resolves to something inside the root."""
         try:
-            return os.path.lexists(self.real(path))
-        except ReadFailed:
+            self.status(path)
+        except (PathMissing, ReadFailed):
             return False
+        return True
 
     def is_dir(self, path: str) -> bool:
         """True where the path resolves to a folder inside the root."""
         try:
-            return os.path.isdir(self.real(path))
-        except ReadFailed:
+            return stat.S_ISDIR(self.status(path).st_mode)
+        except (PathMissing, ReadFailed):
             return False
 
-    def write(self, path: str, text: str) -> None:
-        """Write a kernel setting with one write call to a file that exists.
-
-        One call, since the kernel takes each call as a value of its own.
-        """
-        data = text.encode()
+    def is_link(self, path: str) -> bool:
+        """Whether the path itself is a symbolic link."""
         try:
-            descriptor = os.open(self.real(path), os.O_WRONLY | os.O_TRUNC | os.O_NONBLOCK | os.O_CLOEXEC)
-            try:
-                written = os.write(descriptor, data)
-            finally:
-                os.close(descriptor)
-        except OSError as error:
-            raise WriteFailed(f"{_shown(path)}: writing {text.strip()!r}: {_reason(error)}") from None
-        if written != len(data):
-            raise WriteFailed(f"{_shown(path)}: only {written} of {len(data)} bytes of {text.strip()!r} were taken")
-
-    def replace(self, path: str, data: bytes, mode: int = 0o644) -> None:
-        """Put a whole file in place: written beside it, flushed, renamed, folder flushed."""
-        real = self.real(path)
-        folder = os.path.dirname(real)
-        temporary = _temporary(real)
-        try:
-            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
-            try:
-                write_whole(descriptor, data)
-                os.fchmod(descriptor, mode)
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
-            os.rename(temporary, real)
-            _sync_folder(folder)
-        except OSError as error:
-            with contextlib.suppress(OSError):
-                os.unlink(temporary)
-            raise WriteFailed(f"{_shown(path)}: {_reason(error)}") from None
+            return self._at(path, link_target, follow_last=False) is not None
+        except (OSError, ReadFailed):
+            return False
 
     def is_mask(self, path: str) -> bool:
         """Whether the path is a link to /dev/null, the way to mask a file of that name."""
         try:
-            return os.readlink(self.real(path, follow_last=False)) == "/dev/null"
+            return self._at(path, link_target, follow_last=False) == "/dev/null"
         except (OSError, ReadFailed):
             return False
 
-    def sweep(self, path: str) -> None:
-        """Remove what a death in the middle of `replace` left beside `path`."""
+    def write(self, path: str, text: str) -> None:
+        """Write a setting: a file of the kernel in place, one call, since the kernel takes each call as a value.
+
+        A plain file, as in a tree of another machine, is replaced: it has the old value or the new one.
+        """
+        data = text.encode()
         try:
-            os.unlink(_temporary(self.real(path)))
-        except FileNotFoundError:
-            return
+            written = self._at(path, lambda folder, name: self._write_at(path, folder, name, data))
         except OSError as error:
-            raise WriteFailed(f"{_shown(path)}: {_reason(error)}") from None
+            raise WriteFailed(
+                f"{shown(path)}: writing {text.strip()!r}: {reason_of_os_error(error)}",
+                is_full=error.errno == errno.ENOSPC,
+            ) from None
+        if written != len(data):
+            raise WriteFailed(f"{shown(path)}: only {written} of {len(data)} bytes of {text.strip()!r} were taken")
+
+    def _write_at(self, path: str, folder: int, name: str, data: bytes) -> int:
+        descriptor = os.open(name, os.O_WRONLY | SAFE, dir_fd=folder)
+        try:
+            found = os.fstat(descriptor)
+            if not stat.S_ISREG(found.st_mode):
+                raise WriteFailed(f"{shown(path)}: not a regular file")
+            if found.st_dev != os.stat(self.root).st_dev:
+                return os.write(descriptor, data)
+        finally:
+            os.close(descriptor)
+        replace_at(path, folder, name, data, None)
+        return len(data)
+
+    def replace(self, path: str, data: bytes, mode: int | None = None) -> None:
+        """Put a whole file in place: written beside it, flushed, renamed, folder flushed.
+
+        Owner, mode, extended attributes and security label of the file that it replaces are kept; `mode` overrides the
+        mode. A new file has `mode`, or 0644. A missing folder is made with it, and both appear at once.
+        """
+        try:
+            folder, _, name = path.strip("/").rpartition("/")
+            missing: list[str] = []
+            while folder and not self.is_dir(folder):
+                folder, _, part = folder.rpartition("/")
+                missing.insert(0, part)
+            if missing:
+                self._at(folder, lambda above, last: make_with_folders(above, last, [*missing, name], data, mode))
+            else:
+                self._at(path, lambda place, last: replace_at(path, place, last, data, mode))
+        except OSError as error:
+            raise _write_failed(path, error) from None
 
     def create(self, path: str, data: bytes) -> None:
-        """Write a plain file that need not survive a crash."""
+        """Write a new plain file that need not survive a crash."""
         try:
-            with open(self.real(path), "wb") as handle:
-                handle.write(data)
+            self._at(path, lambda folder, name: create_at(folder, name, data), follow_last=False)
         except OSError as error:
-            raise WriteFailed(f"{_shown(path)}: {_reason(error)}") from None
+            raise _write_failed(path, error) from None
 
     def remove(self, path: str) -> None:
         """Delete a file; one that is gone already is fine."""
-        real = self.real(path, follow_last=False)
         try:
-            os.unlink(real)
-            _sync_folder(os.path.dirname(real))
-        except FileNotFoundError:
-            return
+            self._at(path, remove_at, follow_last=False)
         except OSError as error:
-            raise WriteFailed(f"{_shown(path)}: {_reason(error)}") from None
+            if error.errno not in _MISSING:
+                raise _write_failed(path, error) from None
 
-    def remove_empty(self, path: str) -> None:
-        """Delete a folder of drop-ins (`NAME.d`) if nothing is in it."""
-        if not path.endswith(".d"):
+    def remove_with_folder(self, path: str, top: str) -> None:
+        """Delete a file, and the folders from `top` down to it where nothing else is in them. Both go at once."""
+        steps = _steps(path)[len(_steps(top)) - 1 :]
+        if any(self.names(top if not below else f"{top}/{'/'.join(steps[1 : below + 1])}") != [steps[below + 1]]
+               for below in range(len(steps) - 1)):  # fmt: skip
+            self.remove(path)
             return
-        with contextlib.suppress(OSError, ReadFailed):
-            os.rmdir(self.real(path))
+        try:
+            self._at(top, remove_tree_at, follow_last=False)
+        except OSError as error:
+            raise _write_failed(path, error) from None
+
+    def sweep(self, path: str) -> None:
+        """Remove what a death in the middle of `replace` left beside a path, or beside a folder that was to be made."""
+        folder = path.strip("/")
+        while folder and not self.is_dir(folder.rpartition("/")[0]):
+            folder = folder.rpartition("/")[0]
+        name = folder.rpartition("/")[2]
+        try:
+            self._at(folder, lambda place, _: sweep_at(place, f".{name}."), follow_last=False)
+        except OSError as error:
+            if error.errno not in _MISSING:
+                raise _write_failed(path, error) from None
+
+    def sweep_below(self, top: str) -> None:
+        """The same in every folder below `top`: for settings of a tree, whose files lie anywhere in it."""
+        for name in self.names(top):
+            if self.is_dir(f"{top}/{name}"):
+                self.sweep_below(f"{top}/{name}")
+            elif name.startswith(".") and name.endswith(SUFFIX):
+                self.remove(f"{top}/{name}")
 
     def make_folder(self, path: str, mode: int = 0o700) -> None:
-        """Make a folder and its parents, where missing."""
+        """Make a folder and its parents, where missing; the root too."""
         try:
-            os.makedirs(self.real(path), mode=mode, exist_ok=True)
+            os.makedirs(self.root, mode, exist_ok=True)
         except OSError as error:
-            raise WriteFailed(f"{_shown(path)}: {_reason(error)}") from None
-
-    def append_synced(self, path: str, data: bytes) -> None:
-        """Append to a file and flush it to disk before returning. A short write is taken back."""
-        self._append(path, data, sync=True)
-
-    def append(self, path: str, data: bytes) -> None:
-        """Append to a file; the next flushed append takes it along. A short write is taken back."""
-        self._append(path, data, sync=False)
-
-    def _append(self, path: str, data: bytes, *, sync: bool) -> None:
-        try:
-            descriptor = os.open(self.real(path), os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+            raise _write_failed("", error) from None
+        done = ""
+        for part in _steps(path):
+            done = f"{done}/{part}"
             try:
-                size = os.fstat(descriptor).st_size
-                try:
-                    write_whole(descriptor, data)
-                    if sync:
-                        os.fsync(descriptor)
-                except OSError:
-                    os.ftruncate(descriptor, size)
-                    raise
-            finally:
-                os.close(descriptor)
+                self._at(done, lambda folder, name: make_folder_at(folder, name, mode))
+            except OSError as error:
+                raise _write_failed(path, error) from None
+
+    def append(self, path: str, data: bytes, *, sync: bool) -> None:
+        """Append to a file; with `sync` it is on disk when this returns. A short write is taken back."""
+        try:
+            self._at(path, lambda folder, name: append_at(path, folder, name, data, sync=sync), follow_last=False)
         except OSError as error:
-            raise WriteFailed(f"{_shown(path)}: {_reason(error)}") from None
+            raise _write_failed(path, error) from None
 
     @contextlib.contextmanager
     def locked(self, path: str) -> Iterator[None]:
         """Hold an exclusive lock on a file. Raises Locked, naming the holder's pid, if someone has it."""
         try:
-            descriptor = os.open(self.real(path), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            descriptor = self._at(path, lambda folder, name: open_own(path, folder, name), follow_last=False)
         except OSError as error:
-            raise WriteFailed(f"{_shown(path)}: {_reason(error)}") from None
+            raise _write_failed(path, error) from None
         try:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
                 holder = os.pread(descriptor, 32, 0).decode(errors="replace").strip() or "unknown"
-                raise Locked(f"{_shown(path)}: another tuneagent (pid {holder}) is at work on this host") from None
+                raise Locked(f"{shown(path)}: another tuneagent (pid {holder}) is at work on this host") from None
             try:
                 os.ftruncate(descriptor, 0)
                 os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
             except OSError as error:
-                raise WriteFailed(f"{_shown(path)}: {_reason(error)}") from None
+                raise _write_failed(path, error) from None
             yield
         finally:
             os.close(descriptor)
@@ -277,8 +337,8 @@ class Files:
     def is_locked(self, path: str) -> bool:
         """True where some process holds the lock on that file."""
         try:
-            descriptor = os.open(self.real(path), os.O_RDONLY | os.O_CLOEXEC)
-        except OSError:
+            descriptor = self._at(path, lambda folder, name: os.open(name, os.O_RDONLY | SAFE, dir_fd=folder))
+        except (OSError, ReadFailed):
             return False
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -287,23 +347,3 @@ class Files:
         finally:
             os.close(descriptor)
         return False
-
-
-def write_whole(descriptor: int, data: bytes) -> None:
-    """Write all of `data`, however many calls that takes."""
-    view = memoryview(data)
-    while view:
-        view = view[os.write(descriptor, view) :]
-
-
-def _temporary(real: str) -> str:
-    folder, name = os.path.split(real)
-    return os.path.join(folder, f".{name}.tuneagent")
-
-
-def _sync_folder(folder: str) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -14,7 +14,7 @@ from typing import Any
 from tuneagent.checks.rows import metal
 from tuneagent.errors import PathMissing, UsageError
 from tuneagent.facts.one_pass import Facts
-from tuneagent.formats.lazy_regex import pattern
+from tuneagent.formats.lazy_regex import lazy_regex
 from tuneagent.host.machine import Host
 from tuneagent.tunables.dirty_pages import PAIRS
 from tuneagent.tunables.kernel_files import ROWS, parse_value
@@ -22,10 +22,10 @@ from tuneagent.tunables.sysctl import ALLOWED, ELSEWHERE
 
 FOLDERS = ("etc/tuned", "etc/tuned/profiles", "usr/lib/tuned", "usr/lib/tuned/profiles")
 INCLUDE_LIMIT = 16
-_SECTION = pattern(r"\[([^\]]+)\]\s*\Z")
-_OPTION = pattern(r"([^=\s][^=]*?)\s*=\s*(.*)\Z")
-_VARIABLE = pattern(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
-_VIRTUAL = pattern(r"\$\{f:virt_check:([^:}]*):([^}]*)\}")
+_SECTION = lazy_regex(r"\[([^\]]+)\]\s*\Z")
+_OPTION = lazy_regex(r"([^=\s][^=]*?)\s*=\s*(.*)\Z")
+_VARIABLE = lazy_regex(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+_VIRTUAL = lazy_regex(r"\$\{f:virt_check:([^:}]*):([^}]*)\}")
 _GOVERNORS = ("performance", "powersave", "schedutil", "ondemand", "conservative")
 _CONTROLS = ("type", "enabled", "replace", "priority", "devices", "uname_regex", "cpuinfo_regex", "drop")
 

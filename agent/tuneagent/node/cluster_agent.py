@@ -6,59 +6,51 @@ What is missing changes nothing: without an object, a revision or an API server 
 from __future__ import annotations
 
 import contextlib
-import logging
 import queue
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import replace
-from typing import Any
 
 import msgspec
 
 from tuneagent import __version__
-from tuneagent.contracts.plan import Plan, digest_of
+from tuneagent.contracts.kubernetes import merge_patch
+from tuneagent.contracts.node_tuning import MESSAGE_LIMIT, NodeReport, OwnTuning, Taken
+from tuneagent.contracts.plan import Change, digest_of
 from tuneagent.contracts.report import Verdict
-from tuneagent.contracts.values import Disruption, Lifetime
+from tuneagent.contracts.values import Disruption
 from tuneagent.engine.applied_settings import AppliedSetting, Key
-from tuneagent.engine.assess import Assessment
+from tuneagent.engine.host_assessment import HostAssessment
 from tuneagent.engine.host_tuner import GOVERNED, HOLD_PATH, HostTuner
 from tuneagent.engine.plan import undo_change
-from tuneagent.errors import PathMissing, ReadFailed, TuneError
+from tuneagent.errors import ReadFailed, TuneError
 from tuneagent.host.signals import daemon_stop_event
 from tuneagent.node.api_client import ApiFailed, KubeApi, credentials
 from tuneagent.node.confirmation import DAEMON_LOCK
-from tuneagent.node.log import set_up_logging
+from tuneagent.node.grants import Grants
+from tuneagent.node.last_good import LastGood
+from tuneagent.node.log import log, set_up_logging
 from tuneagent.node.metrics import Metrics
 from tuneagent.node.passes import Pass, log_failure, next_wait_s, open_findings, run_pass
 from tuneagent.node.reboot import reboot_host
 from tuneagent.node.status import (
     Proposal,
-    Taken,
-    TargetKey,
     drift_message,
     event_of,
     failed_changes,
-    grant_of,
     needs_grant,
-    pending_of,
+    not_as_wanted,
     proposal_of,
     refusals,
     status_findings,
-    taken_of,
-    target_key,
     waits_for_reboot,
 )
 from tuneagent.profile_files.document import Profile, parse
 from tuneagent.tunables.registry import resolved
 
-log = logging.getLogger("tuneagent")
-
 GROUP = "/apis/tuneagent.dev/v1alpha1"
 NODE_TUNINGS = f"{GROUP}/nodetunings"
 POLICY = f"{GROUP}/tuningpolicies/default"
 NAMESPACE = "tuneagent-system"
-LAST_GOOD = "revision.json"
 EVENTS_PER_PASS = 10
 WATCH_S = 240
 
@@ -66,26 +58,25 @@ WATCH_S = 240
 class NodeAgent:
     """One node. All decisions are made from what was read in the same pass."""
 
-    def __init__(self, session: HostTuner, node: str, metrics: Metrics, stop: threading.Event, interval_s: int) -> None:
-        self.session = session
+    def __init__(self, tuner: HostTuner, node: str, metrics: Metrics, stop: threading.Event, interval_s: int) -> None:
+        self.tuner = tuner
         self.node = node
         self.metrics = metrics
         self.stop = stop
         self.interval_s = interval_s
         self.died = False
         # The host was told to reboot: whatever a pass finds meanwhile, the answer comes from the next boot.
-        self.rebooting = False
+        self.is_rebooting = False
         self.api = KubeApi(credentials())
         self.wake: queue.Queue[str] = queue.Queue(maxsize=1)
-        # First sight of each grant on the monotonic clock: a node whose wall clock is wrong cannot stretch it.
-        self.grants: dict[str, float] = {}
-        self.offered: Proposal | None = None
-        # The grant that we are at work on, as the server has it; cleared with the answer.
-        self.taken: Taken | None = None
+        self.last_good = LastGood(tuner.state)
+        self.grants = Grants(tuner.state, self._take)
+        # What this pass has written of `taken`, which the copy of the object does not show.
+        self._server_taken: Taken | None = None
 
     def serve(self) -> None:
         """Until the stop event."""
-        self.session.state.replace(f"{self.session.folder}/{GOVERNED}", f"{self.node}\n".encode())
+        self.tuner.state.replace(GOVERNED, f"{self.node}\n".encode())
         threading.Thread(target=self._keep_watching, name="watch", daemon=True).start()
         failures = 0
         while not self.stop.is_set():
@@ -118,7 +109,7 @@ class NodeAgent:
             self.stop.set()
 
     def _watch(self) -> None:
-        """Wake the loop at each change of our object or of the policy; the loop itself reads."""
+        """Wake the loop at each change of our object; the loop itself reads."""
         version = "0"
         while not self.stop.is_set():
             try:
@@ -137,254 +128,193 @@ class NodeAgent:
 
     def once(self) -> None:
         """Read what is wanted, do it, report it."""
+        wanted, is_paused = self._wanted()
+        is_paused = is_paused or self.tuner.host.files.exists(HOLD_PATH)
+        if not self.is_rebooting:
+            # Until the machine goes down this process knows best, whatever becomes of the object.
+            self.grants.taken = wanted.status.node.taken if wanted is not None else None
+        if wanted is not None and wanted.spec.desired == "Baseline":
+            self._to_baseline(wanted, is_paused=is_paused)
+            return
+        profile, revision, problem, refusal = self._profile(wanted.spec.revision if wanted is not None else "")
+        report = msgspec.structs.replace(self._about(), error=problem[:MESSAGE_LIMIT], refusal=refusal[:MESSAGE_LIMIT])
+        if profile is None:
+            error = report.error or "no revision yet"
+            self._report(wanted, msgspec.structs.replace(report, error=error, taken=None))
+            return
+        self.tuner = self.tuner.with_profile(profile)
+        done = self._pass(wanted, is_paused=is_paused)
+        self._propose(done)
+        self._report(wanted, self._answer(done, msgspec.structs.replace(report, revision=revision, paused=is_paused)))
+
+    def _wanted(self) -> tuple[OwnTuning | None, bool]:
+        """Our object, and whether the policy stops every write. No object where the API server is away."""
         try:
-            wanted = self.api.get(f"{NODE_TUNINGS}/{self.node}")
+            raw = self.api.get(f"{NODE_TUNINGS}/{self.node}")
             policy = self.api.get(POLICY) or {}
         except ApiFailed as error:
             log.warning("no API server; the last good revision goes on", extra={"fields": {"error": str(error)}})
-            wanted, policy = None, {}
-        paused = (policy.get("spec") or {}).get("pause") == "all" or self.session.host.files.exists(HOLD_PATH)
-        spec = (wanted or {}).get("spec") or {}
-        if not self.rebooting:
-            # Until the machine goes down this process knows best, whatever becomes of the object.
-            self.taken = taken_of(wanted) if wanted is not None else None
-        if wanted is not None and spec.get("desired") == "Baseline":
-            self._to_baseline(wanted, paused=paused)
-            return
-        problem, refusal = "", ""
-        profile, revision = self._last_good()
-        if spec.get("revision") and spec["revision"] != revision:
-            try:
-                profile = self._revision(spec["revision"])
-                revision = spec["revision"]
-                self._keep(profile, revision)
-            except TuneError as error:
-                problem = f"revision {spec['revision']}: {error}"
-                # A server that is away mends itself; content that this agent will not take does not.
-                refusal = "" if isinstance(error, ApiFailed) else problem
-                log.error("revision not taken", extra={"fields": {"error": problem}})
-        if profile is None:
-            about = {"error": problem or "no revision yet", "refusal": refusal, "taken": None}
-            self._report(wanted, {"revision": "", **about, **self._about()})
-            return
-        self.session = replace(self.session, profile=profile)
-        done = self._pass(wanted, paused=paused)
-        status = self._status(done, revision, problem, paused=paused)
-        if refusal:
-            status["refusal"] = refusal[:1000]
-        self._report(wanted, status)
+            return None, False
+        is_paused = (policy.get("spec") or {}).get("pause") == "all"
+        try:
+            return (msgspec.convert(raw, OwnTuning) if raw is not None else None), is_paused
+        except msgspec.ValidationError as error:
+            fields = {"error": str(error)}
+            log.error("NodeTuning not understood; the last good revision goes on", extra={"fields": fields})
+            return None, is_paused
 
-    def _pass(self, wanted: dict[str, Any] | None, *, paused: bool) -> Pass:
-        if paused:
-            self.offered = None
-            judged = self.session.observe()
-            return Pass(self.session.report(judged), judged)
-        granted = self._granted(wanted, self._aims)
-        done = run_pass(self.session, self.stop, self.metrics, granted or Disruption.LIVE)
+    def _profile(self, named: str) -> tuple[Profile | None, str, str, str]:
+        """The profile to follow and its revision; why the one that is named was not taken, and whether for good."""
+        profile, revision = self.last_good.read()
+        if not named or named == revision:
+            return profile, revision, "", ""
+        try:
+            profile = self._revision(named)
+            self.last_good.keep(profile, named)
+        except TuneError as error:
+            problem = f"revision {named}: {error}"
+            log.error("revision not taken", extra={"fields": {"error": problem}})
+            # A server that is away mends itself; content that this agent will not take does not.
+            return profile, revision, problem, "" if isinstance(error, ApiFailed) else problem
+        return profile, named, "", ""
+
+    def _revision(self, name: str) -> Profile:
+        found = self.api.get(f"/apis/apps/v1/namespaces/{NAMESPACE}/controllerrevisions/{name}")
+        if found is None:
+            raise ReadFailed(f"ControllerRevision {name} does not exist")
+        profile = resolved(parse(found.get("data"), f"ControllerRevision {name}"), self.tuner.registry)
+        if not name.endswith(profile.revision):
+            raise ReadFailed(f"its content has revision {profile.revision}: cut, or of a newer version")
+        self.tuner.with_profile(profile).specs()
+        return profile
+
+    def _pass(self, wanted: OwnTuning | None, *, is_paused: bool) -> Pass:
+        granted: Disruption | None = None
+
+        def limit(found: HostAssessment) -> Disruption:
+            nonlocal granted
+            granted = self._granted(wanted, needs_grant(found.plan))
+            return granted or Disruption.LIVE
+
+        done = run_pass(self.tuner, self.stop, self.metrics, limit, may_write=not is_paused)
+        if is_paused:
+            return done
         self._events(done)
-        if granted is Disruption.REBOOT and self.taken is not None and waits_for_reboot(done):
-            self._reboot(self.taken)
-        if not self.rebooting:
-            self.taken = None
+        if granted is Disruption.REBOOT and self.grants.taken is not None and waits_for_reboot(done.after.report):
+            self._reboot(self.grants.taken)
+        if not self.is_rebooting:
+            self.grants.taken = None
         return done
 
+    def _granted(self, wanted: OwnTuning | None, changes: list[Change]) -> Disruption | None:
+        return self.grants.granted(wanted, changes, self._boot_id(), is_rebooting=self.is_rebooting)
+
     def _reboot(self, taken: Taken) -> None:
-        if not self.rebooting:
-            reboot_host(self.session, taken.digest)
-            self.rebooting = True
+        if not self.is_rebooting:
+            reboot_host(self.tuner.host, taken.digest)
+            self.is_rebooting = True
 
-    def _aims(self) -> set[TargetKey]:
-        return {target_key(change) for change in needs_grant(self.session.plan()[0])}
-
-    def _granted(self, wanted: dict[str, Any] | None, aims: Callable[[], set[TargetKey]]) -> Disruption | None:
-        """Disruption that the operator has granted for what we would do now; None for live changes only.
-
-        The plan may have shrunk since it was offered; anything new in it needs a new grant. A grant is taken before the
-        first write by a status write that holds only for the object as it was read: from then on the operator waits
-        for our answer, and a grant that it took back meanwhile cannot be taken.
-        """
-        grant = grant_of(wanted)
-        if wanted is None or grant is None or self.session.profile.spec.drift != "repair":
-            return None
-        if grant.boot_id != self._boot_id():
-            log.info("the grant is of another boot", extra={"fields": {"digest": grant.digest}})
-            return None
-        # The same plan may be granted again later: each grant is an epoch of its own.
-        seen = self.grants.setdefault(f"{grant.epoch}/{grant.digest}", time.monotonic())
-        mine = Taken(grant.digest, grant.boot_id, grant.epoch)
-        if time.monotonic() - seen > grant.lifetime_s and not self.rebooting:
-            log.warning("grant has run out", extra={"fields": {"digest": grant.digest}})
-            return None
-        offered = self.offered or self._kept_offer()
-        if (
-            offered is None
-            or offered.digest != grant.digest
-            or not aims() <= {target_key(one) for one in offered.changes}
-        ):
-            return None
-        if self.taken != mine and not self._take(wanted, mine):
-            return None
-        return grant.disruption
-
-    def _take(self, wanted: dict[str, Any], mine: Taken) -> bool:
+    def _take(self, tuning: OwnTuning, mine: Taken) -> bool:
         body = {
-            "metadata": {"resourceVersion": wanted["metadata"]["resourceVersion"]},
+            "metadata": {"resourceVersion": tuning.metadata.resource_version},
             "status": {"node": {"taken": msgspec.to_builtins(mine)}},
         }
         self.metrics.wrote("status")
         try:
-            after = self.api.patch(f"{NODE_TUNINGS}/{self.node}/status", body)
+            self.api.patch(f"{NODE_TUNINGS}/{self.node}/status", body)
         except ApiFailed as error:
             log.warning("grant not taken", extra={"fields": {"digest": mine.digest, "error": str(error)}})
             return False
-        wanted["status"] = after.get("status")
-        self.taken = mine
+        self._server_taken = mine
         return True
 
-    def _to_baseline(self, wanted: dict[str, Any], *, paused: bool) -> None:
-        """Undo what is live at once; what is heavier is offered, and undone when it is granted."""
+    def _to_baseline(self, wanted: OwnTuning, *, is_paused: bool) -> None:
+        """Undo what is live at once; what needs a grant is proposed, and undone when it is granted."""
         problems: list[str] = []
-        if not paused:
-            heavy_held = self._heavy_held()
-            problems = self._undo({key for key in self.session.journal.held() if key not in heavy_held})
-            back = [undo_change(held, self.session.registry) for held in heavy_held.values()]
-            granted = self._granted(wanted, lambda: {target_key(change) for change in back}) if back else None
-            if granted is not None and self.taken is not None:
-                problems += self._undo(set(heavy_held))
+        if not is_paused:
+            heavier = self._applied_above_live()
+            problems = self._undo({key for key in self.tuner.journal.applied() if key not in heavier})
+            back = [undo_change(one, self.tuner.registry) for one in heavier.values()]
+            granted = self._granted(wanted, back) if back else None
+            if granted is not None and self.grants.taken is not None:
+                problems += self._undo(set(heavier))
                 if granted is Disruption.REBOOT:
-                    self._reboot(self.taken)
-            if not self.rebooting:
-                self.taken = None
-        left = [undo_change(held, self.session.registry) for held in self._heavy_held().values()]
-        self.offered = proposal_of(left)
-        self._keep_offer()
-        if not self.session.journal.held():
-            self.session.state.remove(f"{self.session.folder}/{LAST_GOOD}")
-        status = {
-            **self._about(),
-            "revision": "",
-            "baseline": not self.session.journal.held(),
-            "observedGeneration": wanted["metadata"].get("generation", 0),
-            "error": "; ".join(problems)[:1000],
-            "refusal": "",
-            "pending": pending_of(self.offered),
-            "taken": self._at_work(),
-            "left": 0,
-            "findings": None,
-            "summary": None,
-        }
-        self._report(wanted, status)
-
-    def _at_work(self) -> dict[str, Any] | None:
-        """What `status.node.taken` says: the grant whose answer is still to come."""
-        return None if self.taken is None else msgspec.to_builtins(self.taken)
+                    self._reboot(self.grants.taken)
+            if not self.is_rebooting:
+                self.grants.taken = None
+        left = [undo_change(one, self.tuner.registry) for one in self._applied_above_live().values()]
+        self.grants.propose(proposal_of(left))
+        is_clean = not self.tuner.journal.applied()
+        if is_clean:
+            self.last_good.forget()
+        report = msgspec.structs.replace(
+            self._about(),
+            baseline=is_clean,
+            error="; ".join(problems)[:MESSAGE_LIMIT],
+            proposal=self.grants.proposal.summary if self.grants.proposal else None,
+            taken=self.grants.taken,
+            paused=is_paused,
+        )
+        self._report(wanted, report)
 
     def _boot_id(self) -> str:
-        return self.session.host.files.read_or("proc/sys/kernel/random/boot_id", "")
+        return self.tuner.host.files.read_or("proc/sys/kernel/random/boot_id", "")
 
-    def _heavy_held(self) -> dict[Key, AppliedSetting]:
-        registry = self.session.registry
+    def _applied_above_live(self) -> dict[Key, AppliedSetting]:
+        registry = self.tuner.registry
         return {
-            key: held
-            for key, held in self.session.journal.held().items()
+            key: setting
+            for key, setting in self.tuner.journal.applied().items()
             if key[0] in registry and registry[key[0]].disruption is not Disruption.LIVE
         }
 
     def _undo(self, keys: set[Key]) -> list[str]:
         if not keys:
             return []
-        return [f"{item.subject}: {item.reason}" for item in self.session.undo(keys) if not item.is_settled]
+        return [f"{item.subject}: {item.reason}" for item in self.tuner.undo(keys) if not item.is_settled]
 
-    def _revision(self, name: str) -> Profile:
-        found = self.api.get(f"/apis/apps/v1/namespaces/{NAMESPACE}/controllerrevisions/{name}")
-        if found is None:
-            raise ReadFailed(f"ControllerRevision {name} does not exist")
-        profile = resolved(parse(found.get("data"), f"ControllerRevision {name}"), self.session.registry)
-        if not name.endswith(profile.revision):
-            raise ReadFailed(f"its content has revision {profile.revision}: cut, or of a newer version")
-        replace(self.session, profile=profile).specs()
-        return profile
+    def _about(self) -> NodeReport:
+        return NodeReport(version=__version__, boot_id=self._boot_id(), tunables=tuple(sorted(self.tuner.registry)))
 
-    def _keep(self, profile: Profile, revision: str) -> None:
-        document = {"revision": revision, "profile": msgspec.to_builtins(profile)}
-        self.session.state.replace(f"{self.session.folder}/{LAST_GOOD}", msgspec.json.encode(document), mode=0o600)
-
-    def _last_good(self) -> tuple[Profile | None, str]:
-        try:
-            raw = self.session.state.read_bytes(f"{self.session.folder}/{LAST_GOOD}")
-            document = msgspec.json.decode(raw)
-            return msgspec.convert(document["profile"], Profile), str(document["revision"])
-        except PathMissing:
-            return None, ""
-        except (ReadFailed, msgspec.MsgspecError, KeyError, TypeError) as error:
-            log.error("kept revision not read", extra={"fields": {"error": str(error)}})
-            return None, ""
-
-    def _about(self) -> dict[str, Any]:
-        return {"version": __version__, "bootId": self._boot_id(), "tunables": sorted(self.session.registry)}
-
-    def _status(self, done: Pass, revision: str, problem: str, *, paused: bool) -> dict[str, Any]:
-        judged = done.judged if done.applied is None else self.session.observe()
-        # The offer is what an emptied node would do; what is in use now is in it.
-        plan = self.session.plan_of(judged, assume_idle=True)
-        before = self.offered or self._kept_offer()
-        self.offered = proposal_of(needs_grant(plan))
-        if self.offered is None and waits_for_reboot(done):
-            # All is written and the reboot is to come: the offer stands until the boot has changed.
+    def _propose(self, done: Pass) -> None:
+        """Propose what an emptied node would do; what is in use now is in it."""
+        before = self.grants.proposed
+        proposal = proposal_of(needs_grant(done.after.plan_when_idle))
+        if proposal is None and waits_for_reboot(done.after.report):
+            # All is written and the reboot is to come: the proposal stands until the boot has changed.
             same = before is not None and before.disruption is Disruption.REBOOT
-            self.offered = before if same else Proposal(digest_of(()), Disruption.REBOOT)
-        self._keep_offer()
-        failures = failed_changes(done.applied)
-        repairs = self.session.profile.spec.drift == "repair"
-        return {
-            **self._about(),
-            "revision": revision,
-            "baseline": False,
-            "summary": done.report.summary,
-            "findings": status_findings(open_findings(done.report)),
-            "pending": pending_of(self.offered) if repairs else None,
-            "error": "; ".join(part for part in (problem, *failures) if part)[:1000],
-            "refusal": refusals(judged, self.session.registry)[:1000] if repairs else "",
-            "taken": self._at_work(),
-            "paused": paused,
-            "left": self._left(plan, judged) if repairs else 0,
-        }
+            proposal = before if same else Proposal(digest_of(()), Disruption.REBOOT)
+        self.grants.propose(proposal)
 
-    def _left(self, plan: Plan, judged: list[Assessment]) -> int:
-        """Settings that are not as wanted, or not known to be, and that wait for no grant.
+    def _answer(self, done: Pass, about: NodeReport) -> NodeReport:
+        after, registry = done.after, self.tuner.registry
+        failures = failed_changes(done.outcomes)
+        report = msgspec.structs.replace(
+            about,
+            summary=after.report.summary,
+            findings=status_findings(open_findings(after.report)),
+            error="; ".join(part for part in (about.error, *failures) if part)[:MESSAGE_LIMIT],
+            taken=self.grants.taken,
+        )
+        if self.tuner.profile.spec.drift != "repair":
+            return report
+        return msgspec.structs.replace(
+            report,
+            proposal=self.grants.proposal.summary if self.grants.proposal else None,
+            refusal=about.refusal or refusals(after.assessments, registry)[:MESSAGE_LIMIT],
+            not_as_wanted=not_as_wanted(after.plan_when_idle, after.assessments, registry),
+        )
 
-        Reports do not count, nor do processes, which come and go.
-        """
-        offered = {(change.tunable, change.subject) for change in needs_grant(plan)}
-        left = {(change.tunable, change.subject) for change in plan.changes} - offered
-        for item in judged:
-            finding, tunable = item.finding, self.session.registry[item.finding.tunable]
-            counts = not tunable.report_only and tunable.lifetime is not Lifetime.PROCESS
-            if counts and finding.verdict in (Verdict.DRIFTED, Verdict.CONFLICT, Verdict.UNKNOWN):
-                left.add((finding.tunable, finding.subject))
-        return len(left - offered)
-
-    def _keep_offer(self) -> None:
-        path = f"{self.session.folder}/offer.json"
-        if self.offered is None:
-            self.session.state.remove(path)
-        else:
-            self.session.state.replace(path, msgspec.json.encode(self.offered), mode=0o600)
-
-    def _kept_offer(self) -> Proposal | None:
-        with contextlib.suppress(PathMissing, ReadFailed, msgspec.MsgspecError):
-            return msgspec.json.decode(
-                self.session.state.read_bytes(f"{self.session.folder}/offer.json"), type=Proposal
-            )
-        return None
-
-    def _report(self, wanted: dict[str, Any] | None, status: dict[str, Any]) -> None:
+    def _report(self, wanted: OwnTuning | None, report: NodeReport) -> None:
         """Write `status.node` where it differs from what the server has. No object, no write."""
         if wanted is None:
             return
-        current = (wanted.get("status") or {}).get("node") or {}
-        status = {"observedGeneration": wanted["metadata"].get("generation", 0), **status}
-        changed = {key: value for key, value in status.items() if current.get(key) != value}
+        report = msgspec.structs.replace(report, observed_generation=wanted.metadata.generation)
+        before = wanted.status.node
+        if self._server_taken is not None:
+            before = msgspec.structs.replace(before, taken=self._server_taken)
+            self._server_taken = None
+        changed = merge_patch(before, report)
         if not changed:
             return
         self.metrics.wrote("status")
@@ -395,30 +325,30 @@ class NodeAgent:
 
     def _events(self, done: Pass) -> None:
         """An Event for each drift repaired: value wanted, value found, who may have changed it."""
-        repaired = {
-            (outcome.tunable, outcome.subject): outcome
-            for outcome in (done.applied.results if done.applied else ())
-            if outcome.result in ("verified", "failed")
-        }
-        held = self.session.journal.held()
-        for finding in done.drifted[:EVENTS_PER_PASS]:
-            outcome = repaired.get((finding.tunable, finding.subject))
-            if outcome is None or (finding.tunable, finding.subject) not in held:
+        repaired = {(one.tunable, one.subject): one for one in done.outcomes if one.result in ("verified", "failed")}
+        # Drift is what was right before: what this plan wrote for the first time is none.
+        known = done.before.applied
+        drifted = [finding for finding in done.before.report.findings if finding.verdict is Verdict.DRIFTED]
+        for finding in drifted[:EVENTS_PER_PASS]:
+            key = (finding.tunable, finding.subject)
+            if key not in repaired or key not in known:
                 continue
+            outcome = repaired[key]
             reason = "DriftRepaired" if outcome.result == "verified" else "RepairFailed"
-            message = drift_message(finding, self.session) + (f"; {outcome.reason}" if outcome.reason else "")
+            message = drift_message(finding, self.tuner.registry[finding.tunable], done.before.facts)
             self.metrics.wrote("event")
             with contextlib.suppress(ApiFailed):
-                self.api.call("POST", "/api/v1/namespaces/default/events", event_of(self.node, reason, message))
+                body = event_of(self.node, reason, message + (f"; {outcome.reason}" if outcome.reason else ""))
+                self.api.call("POST", "/api/v1/namespaces/default/events", body)
 
 
-def serve_cluster(session: HostTuner, node: str, interval_s: int, metrics_address: str) -> int:
+def serve_cluster(tuner: HostTuner, node: str, interval_s: int, metrics_address: str) -> int:
     """Check and repair as this node's NodeTuning says, until SIGTERM."""
     set_up_logging()
     metrics = Metrics()
     metrics.serve(metrics_address)
-    session.state.make_folder(session.folder)
-    with daemon_stop_event() as stop, session.state.locked(f"{session.folder}/{DAEMON_LOCK}"):
-        agent = NodeAgent(session, node, metrics, stop, interval_s)
+    tuner.state.make()
+    with daemon_stop_event() as stop, tuner.state.locked(DAEMON_LOCK):
+        agent = NodeAgent(tuner, node, metrics, stop, interval_s)
         agent.serve()
     return 1 if agent.died else 0

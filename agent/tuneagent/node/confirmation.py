@@ -20,49 +20,48 @@ _SERVICE, _TIMER = f"{_FOLDER}/{UNIT}.service", f"{_FOLDER}/{UNIT}.timer"
 _WRITTEN = "# Written by tuneagent for `apply --confirm-within`; gone once that is confirmed or undone.\n"
 
 
-def daemon_note(session: HostTuner) -> str | None:
+def daemon_note(tuner: HostTuner) -> str | None:
     """What a change by hand comes to where a daemon holds this host to its own profile; None where there is none."""
-    if not session.state.is_locked(f"{session.folder}/{DAEMON_LOCK}"):
+    if not tuner.state.is_locked(DAEMON_LOCK):
         return None
     return "a daemon runs on this host: where its profile says `drift: repair`, it goes back to that at its next pass"
 
 
-def refuse_governed(session: HostTuner, *, force: bool) -> None:
+def refuse_governed(tuner: HostTuner, *, force: bool) -> None:
     """Raise UsageError where a cluster's agent governs this host."""
-    marker = f"{session.folder}/{GOVERNED}"
-    if session.state.exists(marker) and not force:
-        node = session.state.read_or(marker, "?")
+    if tuner.state.exists(GOVERNED) and not force:
+        node = tuner.state.read_or(GOVERNED, "?")
         raise UsageError(f"this host is governed by the cluster as node {node}; --force applies all the same")
 
 
-def arm(session: HostTuner, deadline: float) -> None:
+def arm(tuner: HostTuner, deadline: float) -> None:
     """See that something will go back in time: a running daemon, or a timer of the host's systemd.
 
     The timer stands in /etc/systemd/system, so that a reboot in between does not lose it. Raises UsageError where
     there is neither.
     """
-    if session.state.is_locked(f"{session.folder}/{DAEMON_LOCK}"):
+    if tuner.state.is_locked(DAEMON_LOCK):
         return
-    reason = reload_refusal(Facts(session.host))
+    reason = reload_refusal(Facts(tuner.host))
     if reason is not None:
         raise UsageError(f"--confirm-within: {reason}; a running daemon does without")
     # One second past the deadline: before it there is nothing to go back from.
     moment = datetime.fromtimestamp(int(deadline) + 1, timezone.utc)
     unit = "[Unit]\nDescription=Undo what was not confirmed\n"
     # Another tuneagent may be at work at that moment: then it is tried again.
-    service = f"{unit}[Service]\nType=oneshot\nExecStart={_command(session)}\nRestart=on-failure\nRestartSec=10s\n"
+    service = f"{unit}[Service]\nType=oneshot\nExecStart={_command(tuner)}\nRestart=on-failure\nRestartSec=10s\n"
     timer = (
         f"{unit}[Timer]\nOnCalendar={moment:%Y-%m-%d %H:%M:%S} UTC\n"
         "Persistent=true\nAccuracySec=1s\n[Install]\nWantedBy=timers.target\n"
     )
     try:
-        files = session.host.files
+        files = tuner.host.files
         files.replace(_SERVICE, (_WRITTEN + service).encode())
         files.replace(_TIMER, (_WRITTEN + timer).encode())
         for argv in (["daemon-reload"], ["enable", f"{UNIT}.timer"], ["restart", f"{UNIT}.timer"]):
-            _systemctl(session.host, argv)
+            _systemctl(tuner.host, argv)
     except (CommandFailed, WriteFailed) as error:
-        disarm(session.host)
+        disarm(tuner.host)
         raise UsageError(f"--confirm-within: no daemon runs here and no systemd timer can be set: {error}") from None
 
 
@@ -82,8 +81,8 @@ def _systemctl(host: Host, argv: list[str]) -> None:
         raise CommandFailed(f"systemctl {' '.join(argv)}: {done.stderr.strip()[:200] or f'exit {done.code}'}")
 
 
-def _command(session: HostTuner) -> str:
+def _command(tuner: HostTuner) -> str:
     program = paths.program("tuneagent") or f"{sys.executable} -m tuneagent"
-    folder = session.state.real(session.folder)
+    folder = tuner.state.machine_path
     state = "" if folder == f"/{STATE_FOLDER}" else f" --state-dir {folder}"
     return f"{program}{state} undo --unconfirmed"

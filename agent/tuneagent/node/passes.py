@@ -1,4 +1,4 @@
-"""One pass of the daemon: observe, repair if the profile says so, say what was found."""
+"""One pass of the daemon: observe once, repair if the profile says so, say what was found."""
 
 from __future__ import annotations
 
@@ -6,15 +6,16 @@ import logging
 import random
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from tuneagent.contracts.outcome import Applied
+from tuneagent.contracts.outcome import Outcome
 from tuneagent.contracts.plan import Change
 from tuneagent.contracts.report import Finding, Report, Verdict
 from tuneagent.contracts.values import Disruption
-from tuneagent.engine.assess import Assessment
-from tuneagent.engine.host_tuner import HOLD_PATH, HostTuner, repeats
+from tuneagent.engine.host_assessment import HostAssessment
+from tuneagent.engine.host_tuner import HOLD_PATH, ApplyResult, HostTuner, repeats
 from tuneagent.errors import TuneError
 from tuneagent.node.log import log
 from tuneagent.node.metrics import Metrics
@@ -24,35 +25,80 @@ JITTER = 0.1
 BACKOFF_LIMIT_S = 300.0
 # Changes named in one line of the log.
 DUE_SHOWN = 100
+# The heaviest class of change that may be made, once it is known what is to be changed.
+Limit = Callable[[HostAssessment], Disruption]
+
+
+def live_only(found: HostAssessment) -> Disruption:
+    """Nothing that disturbs anyone."""
+    del found
+    return Disruption.LIVE
 
 
 @dataclass(frozen=True)
 class Pass:
-    """What one pass found and did."""
+    """What one pass found, before anything was written, and did."""
 
-    report: Report
-    # What was observed, before anything was written.
-    judged: list[Assessment]
-    applied: Applied | None = None
-    # Findings before anything was written.
-    drifted: tuple[Finding, ...] = ()
+    before: HostAssessment
+    applied: ApplyResult | None = None
+
+    @property
+    def after(self) -> HostAssessment:
+        """The host as the pass leaves it."""
+        return self.applied.after if self.applied is not None else self.before
+
+    @property
+    def outcomes(self) -> tuple[Outcome, ...]:
+        """What became of each change."""
+        return self.applied.outcomes if self.applied is not None else ()
 
 
 def run_pass(
-    session: HostTuner,
+    tuner: HostTuner,
     stop: threading.Event,
     metrics: Metrics,
-    limit: Disruption = Disruption.LIVE,
+    limit: Limit = live_only,
     *,
     again: bool = False,
+    may_write: bool = True,
 ) -> Pass:
     """Observe, and repair if the profile says so and nothing holds. `again`: see HostTuner.apply. Raises TuneError."""
     started = time.monotonic()
-    done = _pass(session, stop, limit, again=again)
-    for outcome in done.applied.results if done.applied else ():
+    found = tuner.observe()
+    applied = _repaired(tuner, found, stop, limit, again=again) if may_write and _may_repair(tuner) else None
+    done = Pass(found, applied)
+    for outcome in done.outcomes:
         metrics.changed(outcome.result)
-    metrics.passed(done.report, session.host.now(), time.monotonic() - started)
+    metrics.passed(done.after.report, tuner.host.now(), time.monotonic() - started)
     return done
+
+
+def _may_repair(tuner: HostTuner) -> bool:
+    # What a profile that says nothing means here; in a cluster the operator writes the word into each revision.
+    drift = tuner.profile.spec.drift or "report"
+    return drift == "repair" and not tuner.host.files.exists(HOLD_PATH) and tuner.pending() is None
+
+
+def _repaired(
+    tuner: HostTuner, found: HostAssessment, stop: threading.Event, limit: Limit, *, again: bool
+) -> ApplyResult | None:
+    allowed = limit(found)
+    repeated = repeats(found.plan, found.applied) if again else set()
+    due = [
+        one
+        for one in found.plan.changes
+        if one.disruption.rank <= allowed.rank or (one.tunable, one.subject) in repeated
+    ]
+    if not due:
+        return None
+    told = [_due_fields(change) for change in due[:DUE_SHOWN]]
+    log.info("about to write", extra={"fields": {"count": len(due), "changes": told}})
+    applied = tuner.apply(found=found, limit=allowed, again=again, over_other=True, stop=stop.is_set)
+    for outcome in applied.outcomes:
+        level = logging.WARNING if outcome.result == "failed" else logging.INFO
+        finding = found.finding((outcome.tunable, outcome.subject))
+        log.log(level, "change", extra={"fields": _change_fields(outcome, finding)})
+    return applied
 
 
 def log_failure(error: Exception) -> None:
@@ -62,44 +108,18 @@ def log_failure(error: Exception) -> None:
     log.error("pass failed", extra={"fields": {"error": text}}, exc_info=None if known else error)
 
 
-def _pass(session: HostTuner, stop: threading.Event, limit: Disruption, *, again: bool) -> Pass:
-    judged = session.observe()
-    report = session.report(judged)
-    # What a profile that says nothing means here; in a cluster the operator writes the word into each revision.
-    drift = session.profile.spec.drift or "report"
-    held = session.host.files.exists(HOLD_PATH)
-    if drift != "repair" or held or session.pending() is not None:
-        return Pass(report, judged)
-    plan = session.plan_of(judged)
-    repeated = repeats(plan, session.journal.held()) if again else set()
-    due = [one for one in plan.changes if one.disruption.rank <= limit.rank or (one.tunable, one.subject) in repeated]
-    if not due:
-        return Pass(report, judged)
-    told = [_due_fields(change) for change in due[:DUE_SHOWN]]
-    log.info("about to write", extra={"fields": {"count": len(due), "changes": told}})
-    applied = session.apply(limit=limit, again=again, replace=True, stop=stop.is_set)
-    for outcome in applied.results:
-        level = logging.WARNING if outcome.result == "failed" else logging.INFO
-        finding = next(
-            (f for f in report.findings if (f.tunable, f.subject) == (outcome.tunable, outcome.subject)), None
-        )
-        log.log(level, "change", extra={"fields": _change_fields(outcome, finding)})
-    drifted = tuple(finding for finding in report.findings if finding.verdict is Verdict.DRIFTED)
-    return Pass(applied.report, judged, applied, drifted)
-
-
 def _due_fields(change: Change) -> dict[str, Any]:
     """What is about to be written, said before it is."""
     return {
         "tunable": change.tunable,
         "subject": change.subject,
-        "found": change.prior.get("live"),
+        "found": change.prior.live,
         "wanted": change.desired,
-        "kept_by": change.persistence,
+        "keptBy": change.persistence,
     }
 
 
-def _change_fields(outcome: Any, finding: Finding | None) -> dict[str, Any]:
+def _change_fields(outcome: Outcome, finding: Finding | None) -> dict[str, Any]:
     return {
         "tunable": outcome.tunable,
         "subject": outcome.subject,

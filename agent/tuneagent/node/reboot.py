@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from tuneagent.engine.host_tuner import HostTuner
 from tuneagent.errors import CommandFailed, WriteFailed
+from tuneagent.host.machine import Host
 
 DELAY_S = 10
 
 
-def reboot_host(session: HostTuner, digest: str) -> None:
+def reboot_host(host: Host, digest: str) -> None:
     """Order a reboot that outlives this process. Ordered again for the same plan it is the same unit.
 
     Raises WriteFailed.
@@ -16,7 +16,7 @@ def reboot_host(session: HostTuner, digest: str) -> None:
     name = f"tuneagent-{digest.rpartition(':')[2][:16]}-reboot"
     argv = ["systemd-run", "--collect", f"--unit={name}", f"--on-active={DELAY_S}s", "systemctl", "reboot"]
     try:
-        done = session.host.exec.run(argv)
+        done = host.exec.run(argv)
     except CommandFailed as error:
         raise WriteFailed(f"reboot: {error}") from None
     already = "already" in done.stderr or "exists" in done.stderr

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 from tuneagent.contracts.report import Report
@@ -19,7 +18,7 @@ from tuneagent.profile_files.document import Profile
 
 
 def serve_file(
-    session: HostTuner,
+    tuner: HostTuner,
     load: Callable[[], Profile],
     interval_s: int,
     metrics_address: str,
@@ -31,11 +30,11 @@ def serve_file(
     set_up_logging()
     metrics = Metrics()
     metrics.serve(metrics_address)
-    session.state.make_folder(session.folder)
-    current = replace(session, profile=load())
+    tuner.state.make()
+    current = tuner.with_profile(load())
     current.specs()
     last = ""
-    with daemon_stop_event() as stop, session.state.locked(f"{session.folder}/{DAEMON_LOCK}"):
+    with daemon_stop_event() as stop, tuner.state.locked(DAEMON_LOCK):
         log.info("started", extra={"fields": _about(current)})
         failures = 0
         while not stop.is_set():
@@ -43,7 +42,7 @@ def serve_file(
             try:
                 _revert_if_due(current)
                 done = run_pass(current, stop, metrics, again=True)
-                last = _say_findings(done.report, last)
+                last = _say_findings(done.after.report, last)
                 failures = 0
             except Exception as error:  # nothing that a pass meets may end the daemon
                 failures += 1
@@ -55,44 +54,44 @@ def serve_file(
     return 0
 
 
-def _about(session: HostTuner) -> dict[str, Any]:
+def _about(tuner: HostTuner) -> dict[str, Any]:
     """What the daemon follows, and what it will do about drift."""
-    drift = session.profile.spec.drift or "report"
+    drift = tuner.profile.spec.drift or "report"
     does = {
         "report": "nothing is written; `drift: repair` in the profile would have settings written again",
         "repair": "settings of class live are written again where they are not as wanted",
         "freeze": "nothing is written",
     }
-    profile = session.profile
+    profile = tuner.profile
     return {"profile": profile.name, "revision": profile.revision, "drift": drift, "does": does[drift]}
 
 
-def _reloaded(session: HostTuner, load: Callable[[], Profile], metrics: Metrics) -> HostTuner:
+def _reloaded(tuner: HostTuner, load: Callable[[], Profile], metrics: Metrics) -> HostTuner:
     try:
         profile = load()
-        changed = replace(session, profile=profile)
-        if profile.revision != session.profile.revision:
+        changed = tuner.with_profile(profile)
+        if profile.revision != tuner.profile.revision:
             changed.specs()
             log.info("profile changed", extra={"fields": {"profile": profile.name, "revision": profile.revision}})
     except Exception as error:  # whatever the file holds, the last good profile goes on
         log.error("profile not read; the last good one goes on", extra={"fields": {"error": str(error)}})
         metrics.stale(True)
-        return session
+        return tuner
     metrics.stale(False)
     return changed
 
 
-def _revert_if_due(session: HostTuner) -> None:
-    results = session.revert_unconfirmed()
+def _revert_if_due(tuner: HostTuner) -> None:
+    results = tuner.revert_unconfirmed()
     if results is not None:
         log.warning("not confirmed in time, went back", extra={"fields": {"settings": len(results)}})
 
 
-def _until_deadline(session: HostTuner) -> float | None:
+def _until_deadline(tuner: HostTuner) -> float | None:
     with contextlib.suppress(TuneError):
-        pending = session.pending()
+        pending = tuner.pending()
         if pending is not None:
-            return pending.deadline - session.host.now()
+            return pending.deadline - tuner.host.now()
     return None
 
 

@@ -1,78 +1,57 @@
-"""What a node says to the operator and to people: offers, findings, events. Pure but for the culprit's look."""
+"""What a node says to the operator and to people: proposals, findings, events. Pure but for naming a culprit."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import msgspec
 
-from tuneagent.contracts.outcome import Applied
+from tuneagent.contracts.node_tuning import (
+    FINDINGS_LIMIT,
+    KIND,
+    MESSAGE_LIMIT,
+    FindingSummary,
+    ProposalSummary,
+)
+from tuneagent.contracts.outcome import Outcome
 from tuneagent.contracts.plan import Change, Plan, digest_of
-from tuneagent.contracts.report import Finding, Verdict
+from tuneagent.contracts.report import Finding, Report, Verdict
+from tuneagent.contracts.tuning_profile import API_VERSION
 from tuneagent.contracts.values import Disruption, Lifetime
 from tuneagent.engine.assess import Assessment
-from tuneagent.engine.host_tuner import HostTuner
 from tuneagent.facts.one_pass import Facts
-from tuneagent.node.passes import Pass
 from tuneagent.tunables.base import Tunable
 
-FINDINGS_LIMIT = 50
 FINDINGS_BYTES = 16 * 1024
 
+# What a change is after, priors aside: tunable, subject, and the value wanted as JSON.
 TargetKey = tuple[str, str, bytes]
 
 
 class Proposal(msgspec.Struct, frozen=True):
-    """What the node would do if it were granted. Its digest is what a grant names."""
+    """What the node would do if it were granted, kept in the state folder. Its digest is what a grant names."""
 
     digest: str
     disruption: Disruption
     changes: tuple[Change, ...] = ()
 
+    def covers(self, changes: Iterable[Change]) -> bool:
+        """Whether every one of these changes was proposed, priors aside."""
+        return {target_key(one) for one in changes} <= {target_key(one) for one in self.changes}
 
-class Grant(msgspec.Struct, frozen=True, rename="camel"):
-    """`spec.grant`: leave to make one plan's changes, in one boot. `epoch` tells two grants of one plan apart."""
-
-    digest: str
-    disruption: Disruption
-    lifetime_s: int = msgspec.field(name="lifetime_s")
-    boot_id: str = msgspec.field(default="", name="bootID")
-    epoch: int = 0
-
-
-class Taken(msgspec.Struct, frozen=True, rename="camel"):
-    """`status.node.taken`: the grant that this node is at work on, until it answers."""
-
-    digest: str = ""
-    boot_id: str = msgspec.field(default="", name="bootID")
-    epoch: int = 0
+    @property
+    def summary(self) -> ProposalSummary:
+        """What `status.node.proposal` says of it."""
+        return ProposalSummary(self.digest, self.disruption.value, len(self.changes))
 
 
-def grant_of(wanted: dict[str, Any] | None) -> Grant | None:
-    """The grant of a NodeTuning; None for none, or for one that makes no sense."""
-    raw = ((wanted or {}).get("spec") or {}).get("grant")
-    try:
-        return msgspec.convert(raw, Grant) if raw else None
-    except msgspec.ValidationError:
-        return None
-
-
-def taken_of(wanted: dict[str, Any]) -> Taken | None:
-    """The grant that an earlier pass of this node has taken, as the server knows it."""
-    raw = ((wanted.get("status") or {}).get("node") or {}).get("taken")
-    try:
-        return msgspec.convert(raw, Taken) if raw else None
-    except msgspec.ValidationError:
-        return None
-
-
-def refusals(judged: list[Assessment], registry: Mapping[str, Tunable[Any]]) -> str:
+def refusals(assessments: Iterable[Assessment], registry: Mapping[str, Tunable[Any]]) -> str:
     """Why this host will not make changes that its profile wants: waiting does not mend it. Empty for none."""
     told = [
         f"{item.finding.tunable} {item.finding.subject}: {item.refusal}"
-        for item in judged
+        for item in assessments
         if item.refusal
         and item.finding.verdict is Verdict.DRIFTED
         and registry[item.finding.tunable].lifetime is not Lifetime.PROCESS
@@ -91,55 +70,60 @@ def needs_grant(plan: Plan) -> list[Change]:
 
 
 def proposal_of(changes: list[Change]) -> Proposal | None:
-    """An offer of these changes; None for none."""
+    """A proposal of these changes; None for none."""
     if not changes:
         return None
     return Proposal(digest_of(changes), max((one.disruption for one in changes), key=lambda d: d.rank), tuple(changes))
 
 
-def waits_for_reboot(done: Pass) -> bool:
+def waits_for_reboot(report: Report) -> bool:
     """Whether something is written that only a reboot brings about."""
     return any(
-        finding.verdict is Verdict.PENDING and finding.disruption is Disruption.REBOOT
-        for finding in done.report.findings
+        finding.verdict is Verdict.PENDING and finding.disruption is Disruption.REBOOT for finding in report.findings
     )
 
 
-def failed_changes(applied: Applied | None) -> list[str]:
+def not_as_wanted(plan: Plan, assessments: Iterable[Assessment], registry: Mapping[str, Tunable[Any]]) -> int:
+    """Settings that are not as wanted, or not known to be, and that wait for no grant.
+
+    Reports do not count, nor do processes, which come and go.
+    """
+    proposed = {(change.tunable, change.subject) for change in needs_grant(plan)}
+    found = {(change.tunable, change.subject) for change in plan.changes}
+    for item in assessments:
+        finding, tunable = item.finding, registry[item.finding.tunable]
+        counts = not tunable.report_only and tunable.lifetime is not Lifetime.PROCESS
+        if counts and finding.verdict in (Verdict.DRIFTED, Verdict.CONFLICT, Verdict.UNKNOWN):
+            found.add((finding.tunable, finding.subject))
+    return len(found - proposed)
+
+
+def failed_changes(outcomes: Iterable[Outcome]) -> list[str]:
     """One sentence for each change that failed."""
-    if applied is None:
-        return []
-    return [f"{one.subject}: {one.reason}" for one in applied.results if one.result == "failed"]
+    return [f"{one.subject}: {one.reason}" for one in outcomes if one.result == "failed"]
 
 
-def pending_of(offer: Proposal | None) -> dict[str, Any] | None:
-    """What `status.node.pending` says of an offer."""
-    if offer is None:
-        return None
-    return {"digest": offer.digest, "disruption": offer.disruption.value, "changes": len(offer.changes)}
-
-
-def status_findings(findings: list[Finding]) -> list[dict[str, Any]]:
+def status_findings(findings: list[Finding]) -> tuple[FindingSummary, ...]:
     """At most 50 findings and 16 KiB of them; a last one says how many more there are."""
-    chosen: list[dict[str, Any]] = []
+    chosen: list[FindingSummary] = []
     size = 0
     for number, finding in enumerate(findings):
-        item = {
-            "tunable": finding.tunable,
-            "subject": finding.subject,
-            "verdict": finding.verdict.value,
-            "severity": finding.severity.value,
-            "found": _short(finding.observed),
-            "wanted": _short(finding.desired),
-            "reason": finding.advice[:200],
-        }
+        item = FindingSummary(
+            tunable=finding.tunable,
+            subject=finding.subject,
+            verdict=finding.verdict.value,
+            severity=finding.severity.value,
+            found=_short(finding.observed),
+            wanted=_short(finding.desired),
+            reason=finding.advice[:200],
+        )
         size += len(msgspec.json.encode(item))
         if number >= FINDINGS_LIMIT - 1 or size > FINDINGS_BYTES - 256:
-            left = len(findings) - number
-            chosen.append({"tunable": "", "subject": f"and {left} more", "verdict": "unknown", "severity": "info"})
+            more = f"and {len(findings) - number} more"
+            chosen.append(FindingSummary(tunable="", subject=more, verdict="unknown", severity="info"))
             break
         chosen.append(item)
-    return chosen
+    return tuple(chosen)
 
 
 def _short(value: Any) -> str:
@@ -147,9 +131,9 @@ def _short(value: Any) -> str:
     return text[:120]
 
 
-def drift_message(finding: Finding, session: HostTuner) -> str:
+def drift_message(finding: Finding, tunable: Tunable[Any], facts: Facts) -> str:
     """Setting, value wanted, value found, and who may have changed it."""
-    culprit = session.registry[finding.tunable].culprit(Facts(session.host), finding.subject, finding.observed)
+    culprit = tunable.culprit(facts, finding.subject, finding.observed)
     return (
         f"{finding.tunable} {finding.subject}: wanted {_short(finding.desired)}, found {_short(finding.observed)}; "
         f"changed by {culprit or 'hand or a program that keeps no file: nothing on this host sets that value'}"
@@ -163,9 +147,9 @@ def event_of(node: str, reason: str, message: str) -> dict[str, Any]:
         "apiVersion": "v1",
         "kind": "Event",
         "metadata": {"generateName": f"{node}.", "namespace": "default"},
-        "involvedObject": {"apiVersion": "tuneagent.dev/v1alpha1", "kind": "NodeTuning", "name": node},
+        "involvedObject": {"apiVersion": API_VERSION, "kind": KIND, "name": node},
         "reason": reason,
-        "message": message[:1000],
+        "message": message[:MESSAGE_LIMIT],
         "type": "Warning",
         "source": {"component": "tuneagent", "host": node},
         "reportingComponent": "tuneagent.dev/agent",

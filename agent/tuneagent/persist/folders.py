@@ -10,14 +10,26 @@ from tuneagent.host.machine import Host
 _VOLATILE = ("tmpfs", "ramfs", "devtmpfs")
 
 
+# Signs that a program is there which reads a folder: then it is made where it is missing.
+_READERS = {
+    "etc/sysctl.d": ("usr/lib/systemd/systemd-sysctl", "lib/systemd/systemd-sysctl"),
+    "etc/tmpfiles.d": ("usr/bin/systemd-tmpfiles", "bin/systemd-tmpfiles"),
+    "etc/default/grub.d": ("usr/sbin/update-grub",),
+}
+
+
 def folder_impossible(host: Host, folder: str) -> str | None:
     """Why a file in `folder` would not survive a reboot; None if it would.
 
     On some node images /etc is a tmpfs, or a read-only image with a writable layer that a reboot drops.
     """
-    if not host.files.is_dir(folder):
-        return f"there is no /{folder}"
-    mount = _mount_of(host, "/" + folder.strip("/"))
+    place = folder.strip("/")
+    if not host.files.is_dir(place):
+        if not any(host.files.exists(sign) for sign in _READERS.get(place, ())):
+            return f"there is no /{folder}, and nothing here that would read it"
+        while place and not host.files.is_dir(place):
+            place = place.rpartition("/")[0]
+    mount = _mount_of(host, "/" + place)
     if mount is None:
         return None
     point, kind, options = mount

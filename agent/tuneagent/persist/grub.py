@@ -8,15 +8,15 @@ from collections.abc import Mapping
 
 from tuneagent.errors import PathMissing, ReadFailed
 from tuneagent.facts.one_pass import Facts
-from tuneagent.formats.lazy_regex import pattern
+from tuneagent.formats.lazy_regex import lazy_regex
 from tuneagent.persist.folders import folder_impossible
-from tuneagent.persist.own_files import HEADER
+from tuneagent.persist.own_files import HEADER, put, take_away
 
 OWN_NAME = "zz-tuneagent.cfg"
 GRUB_CONFIGS = ("boot/grub/grub.cfg", "boot/grub2/grub.cfg")
 UPDATE_TIMEOUT_S = 300.0
 _FIRST = {"default_hugepagesz": 0, "hugepagesz": 1, "hugepages": 2}
-_ENTRY = pattern(r"^# tuneagent: (\S+) ?(.*)$", re.MULTILINE)
+_ENTRY = lazy_regex(r"^# tuneagent: (\S+) ?(.*)$", re.MULTILINE)
 
 
 def split_line(line: str) -> list[str]:
@@ -95,10 +95,10 @@ class GrubDropIn:
     def replace(self, facts: Facts, entries: Mapping[str, str]) -> None:
         """Replace or remove our file, then let update-grub write grub.cfg."""
         if entries:
-            facts.host.files.replace(self.path, render(entries).encode())
+            put(facts, self.path, render(entries))
         else:
-            facts.host.files.remove(self.path)
-        facts.host.order(["update-grub"], UPDATE_TIMEOUT_S)
+            take_away(facts, self.path)
+        facts.order(["update-grub"], UPDATE_TIMEOUT_S)
 
 
 def render(entries: Mapping[str, str]) -> str:

@@ -10,16 +10,16 @@ from collections.abc import Mapping
 
 from tuneagent.errors import PathMissing, ReadFailed
 from tuneagent.facts.one_pass import Facts
-from tuneagent.formats.lazy_regex import pattern
+from tuneagent.formats.lazy_regex import lazy_regex
 from tuneagent.persist.folders import folder_impossible
 from tuneagent.persist.grub import split_line, values_of
-from tuneagent.persist.own_files import HEADER, noted, read_notes
+from tuneagent.persist.own_files import HEADER, noted, put, read_notes, take_away
 
 ENTRIES = "boot/loader/entries"
 _ENVIRONMENTS = ("boot/grub2/grubenv", "boot/grub/grubenv", "boot/efi/EFI/redhat/grubenv")
 _PROGRAMS = ("usr/sbin/grubby", "usr/bin/grubby", "sbin/grubby")
 _TIMEOUT_S = 120.0
-_BEFORE = pattern(r"^# before: (\S+) ?(.*)$", re.MULTILINE)
+_BEFORE = lazy_regex(r"^# before: (\S+) ?(.*)$", re.MULTILINE)
 
 
 def is_there(facts: Facts) -> bool:
@@ -73,17 +73,16 @@ class GrubbyRecord:
         for name in entries:
             before.setdefault(name, " ".join(_words(line, name)))
         kept = "".join(f"# before: {name} {before[name]}".rstrip() + "\n" for name in sorted(entries))
-        facts.host.files.make_folder(self.path.rpartition("/")[0], 0o755)
         # The note of what was there is on disk before it is lost.
         all_before = "".join(f"# before: {name} {words}".rstrip() + "\n" for name, words in sorted(before.items()))
-        facts.host.files.replace(self.path, (HEADER + noted(entries) + all_before).encode())
+        put(facts, self.path, HEADER + noted(entries) + all_before)
         for name, words in {**given_back, **entries}.items():
             if _words(line, name) != split_line(words):
                 _grubby(facts, name, words)
         if entries:
-            facts.host.files.replace(self.path, (HEADER + noted(entries) + kept).encode())
+            put(facts, self.path, HEADER + noted(entries) + kept)
         else:
-            facts.host.files.remove(self.path)
+            take_away(facts, self.path)
 
 
 def unsafe(facts: Facts, name: str) -> str | None:
@@ -112,4 +111,4 @@ def _words(line: str, name: str) -> list[str]:
 def _grubby(facts: Facts, name: str, words: str) -> None:
     argv = ["grubby", "--update-kernel=ALL", f"--remove-args={name}"]
     argv += [f"--args={words}"] if words else []
-    facts.host.order(argv, _TIMEOUT_S)
+    facts.order(argv, _TIMEOUT_S)

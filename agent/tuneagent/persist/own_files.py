@@ -1,4 +1,4 @@
-"""Persistence through the host's own mechanisms, one file each, owned and replaced whole."""
+"""Files of ours in the folders of the host's own mechanisms, owned and replaced whole."""
 
 from __future__ import annotations
 
@@ -7,11 +7,39 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 from tuneagent.facts.one_pass import Facts
-from tuneagent.formats.lazy_regex import pattern
+from tuneagent.formats.lazy_regex import lazy_regex
 from tuneagent.persist.folders import folder_impossible
 
 HEADER = "# Written by tuneagent, replaced whole at each change. `tuneagent undo` removes it.\n"
-_ENTRY = pattern(r"^# tuneagent: (\S+) ?(.*)$", re.MULTILINE)
+_ENTRY = lazy_regex(r"^# tuneagent: (\S+) ?(.*)$", re.MULTILINE)
+
+
+# In a file whose folder was made with it: undo takes that folder away again.
+_MADE = lazy_regex(r"^# tuneagent made the folder /(\S+) with this file\.$", re.MULTILINE)
+
+
+def put(facts: Facts, path: str, text: str) -> None:
+    """Replace a file of ours, with its folder where that is missing. Raises WriteFailed."""
+    files = facts.host.files
+    made = _MADE.search(files.read_or(path, ""))
+    top = made.group(1) if made else None
+    if top is None and not files.is_dir(path.rpartition("/")[0]):
+        top = path.rpartition("/")[0]
+        while "/" in top and not files.is_dir(top.rpartition("/")[0]):
+            top = top.rpartition("/")[0]
+    mark = f"# tuneagent made the folder /{top} with this file.\n" if top else ""
+    head, _, rest = text.partition("\n")
+    files.replace(path, f"{head}\n{mark}{rest}".encode())
+
+
+def take_away(facts: Facts, path: str) -> None:
+    """Remove a file of ours, and its folder where that was made with it and nothing else is in it."""
+    files = facts.host.files
+    made = _MADE.search(files.read_or(path, ""))
+    if made is None:
+        files.remove(path)
+    else:
+        files.remove_with_folder(path, made.group(1))
 
 
 def noted(entries: Mapping[str, str]) -> str:
@@ -22,6 +50,11 @@ def noted(entries: Mapping[str, str]) -> str:
 def read_notes(text: str) -> dict[str, str]:
     """Entries that `noted` wrote."""
     return {match.group(1): match.group(2) for match in _ENTRY.finditer(text)}
+
+
+def _lines(text: str) -> list[str]:
+    """Lines of a file of ours, but for the mark of its folder."""
+    return [line for line in text.strip().splitlines() if line and not _MADE.match(line)]
 
 
 class OwnFiles:
@@ -52,23 +85,19 @@ class OwnFiles:
         bodies = self.bodies(found) if found else {}
         for path, body in bodies.items():
             own = {key: text for key, text in found.items() if self.belongs(path, key)}
-            if texts[path].strip() != (HEADER + noted(own) + body).strip():
+            if _lines(texts[path]) != _lines(HEADER + noted(own) + body):
                 found = {key: text for key, text in found.items() if key not in own}
         return found
 
     def replace(self, facts: Facts, entries: Mapping[str, str]) -> None:
-        """Replace the files that are needed, remove the others, and the folders that this leaves empty."""
+        """Replace the files that are needed, remove the others."""
         bodies = self.bodies(entries) if entries else {}
         for path in self.files:
             if path not in bodies:
-                facts.host.files.remove(path)
-                if path.startswith("etc/systemd/"):
-                    # Folders of one unit's drop-ins come and go with them; those of other mechanisms stay.
-                    facts.host.files.remove_empty(path.rpartition("/")[0])
+                take_away(facts, path)
                 continue
-            facts.host.files.make_folder(path.rpartition("/")[0], 0o755)
             own = {key: text for key, text in entries.items() if self.belongs(path, key)}
-            facts.host.files.replace(path, (HEADER + noted(own) + bodies[path]).encode())
+            put(facts, path, HEADER + noted(own) + bodies[path])
 
     def belongs(self, path: str, key: str) -> bool:
         """Whether an entry is noted in this file; all are, where there is one file."""

@@ -10,18 +10,18 @@ from fnmatch import fnmatchcase
 
 from tuneagent.errors import PathMissing, ReadFailed
 from tuneagent.facts.one_pass import Facts
-from tuneagent.formats.lazy_regex import pattern
+from tuneagent.formats.lazy_regex import lazy_regex
 from tuneagent.host.machine import Host
 from tuneagent.persist.folders import by_precedence, folder_impossible
-from tuneagent.persist.own_files import HEADER
+from tuneagent.persist.own_files import HEADER, put, take_away
 
 # Folders in order of precedence: a file name in an earlier one hides the same name in a later one.
 FOLDERS = ("etc/sysctl.d", "run/sysctl.d", "usr/local/lib/sysctl.d", "usr/lib/sysctl.d", "lib/sysctl.d")
 # After `99-sysctl.conf`, the link to /etc/sysctl.conf that Debian ships.
 OWN_NAME = "99-zz-tuneagent.conf"
-_LINE = pattern(r"-?\s*([^\s=]+)\s*=\s*(.*?)\s*\Z")
+_LINE = lazy_regex(r"-?\s*([^\s=]+)\s*=\s*(.*?)\s*\Z")
 # `-net.core.rmem_max` alone: no glob sets this key.
-_EXCLUSION = pattern(r"-\s*([^\s=]+)\s*\Z")
+_EXCLUSION = lazy_regex(r"-\s*([^\s=]+)\s*\Z")
 
 
 @dataclass(frozen=True)
@@ -147,7 +147,7 @@ class SysctlD:
     def replace(self, facts: Facts, entries: Mapping[str, str]) -> None:
         """Replace or remove our file."""
         if not entries:
-            facts.host.files.remove(self.path)
+            take_away(facts, self.path)
             return
         body = "".join(f"{key} = {value}\n" for key, value in sorted(entries.items()))
-        facts.host.files.replace(self.path, (HEADER + body).encode())
+        put(facts, self.path, HEADER + body)

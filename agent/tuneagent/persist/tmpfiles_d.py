@@ -11,7 +11,7 @@ from tuneagent.errors import PathMissing, ReadFailed
 from tuneagent.facts.one_pass import Facts
 from tuneagent.host.machine import Host
 from tuneagent.persist.folders import by_precedence, folder_impossible
-from tuneagent.persist.own_files import HEADER
+from tuneagent.persist.own_files import HEADER, put, take_away
 
 FOLDERS = ("etc/tmpfiles.d", "run/tmpfiles.d", "usr/local/lib/tmpfiles.d", "usr/lib/tmpfiles.d")
 # The first line for a path wins, in the order of file names: ours must sort before everything.
@@ -86,10 +86,10 @@ class TmpfilesD:
     def replace(self, facts: Facts, entries: Mapping[str, str]) -> None:
         """Replace or remove our file."""
         if not entries:
-            facts.host.files.remove(self.path)
+            take_away(facts, self.path)
             return
         body = "".join(f"w /{path} - - - - {value}\n" for path, value in sorted(entries.items()))
-        facts.host.files.replace(self.path, (HEADER + body).encode())
+        put(facts, self.path, HEADER + body)
 
 
 def reading(

@@ -7,13 +7,13 @@ from collections.abc import Mapping
 from tuneagent.contracts.values import Absent, Observation, Reading, Setting, Unreadable, Value
 from tuneagent.errors import ReadFailed
 from tuneagent.facts.one_pass import Facts
-from tuneagent.formats.lazy_regex import pattern
+from tuneagent.formats.lazy_regex import lazy_regex
 from tuneagent.persist.own_files import OwnFiles
 
 OWN_NAME = "99-zz-tuneagent.rules"
 FOLDERS = ("etc/udev/rules.d", "run/udev/rules.d", "usr/lib/udev/rules.d", "lib/udev/rules.d")
 # Entry: subsystem, PCI address, kernel name as a pattern, attribute.
-_KEY = pattern(r"(block|pci|net)\|([0-9a-f:.]+)\|([a-z0-9*-]*)\|([a-z0-9_/-]+)\Z")
+_KEY = lazy_regex(r"(block|pci|net)\|([0-9a-f:.]+)\|([a-z0-9*-]*)\|([a-z0-9_/-]+)\Z")
 
 
 def key(subsystem: str, address: str, name: str, attribute: str) -> str:

@@ -12,10 +12,10 @@ from tuneagent.contracts.node_selector import NodeSelector
 from tuneagent.contracts.report import ProfileName
 from tuneagent.contracts.tuning_profile import API_VERSION, KIND, Count, ProfileSpec
 from tuneagent.errors import ProfileInvalid, nearest
-from tuneagent.formats.lazy_regex import pattern
+from tuneagent.formats.lazy_regex import lazy_regex
 from tuneagent.profile_files.selector import parse_selector
 
-NAME_PATTERN = pattern(r"[a-z0-9]([-a-z0-9.]{0,61}[a-z0-9])?\Z")
+NAME_PATTERN = lazy_regex(r"[a-z0-9]([-a-z0-9.]{0,61}[a-z0-9])?\Z")
 
 
 class Profile(msgspec.Struct, frozen=True):
@@ -57,7 +57,7 @@ def parse(document: Any, source: str = "profile") -> Profile:
         faults.append("spec: missing, or not a mapping")
         raise ProfileInvalid(faults, source)
     spec = parse_fields(raw, ProfileSpec, "spec", faults)
-    if spec.get("allNodes") and not spec.get("nodeSelector", NodeSelector()).is_empty:
+    if spec.get("all_nodes") and not spec.get("node_selector", NodeSelector()).is_empty:
         faults.append("spec.allNodes: true selects every node already; remove it, or remove nodeSelector")
     if faults:
         raise ProfileInvalid(faults, source)

@@ -5,16 +5,16 @@ from __future__ import annotations
 from typing import Any, cast, get_args
 
 from tuneagent.contracts.node_selector import NodeSelector, Operator, Requirement
-from tuneagent.formats.lazy_regex import pattern
+from tuneagent.formats.lazy_regex import lazy_regex
 
 OPERATORS: tuple[str, ...] = get_args(Operator)
 _FIELDS = ("matchLabels", "matchExpressions")
 _EXPRESSION_FIELDS = ("key", "operator", "values")
 # A label's key and value (k8s.io/apimachinery, IsQualifiedName and IsValidLabelValue).
-_KEY = pattern(
+_KEY = lazy_regex(
     r"([a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?\Z",
 )
-_VALUE = pattern(r"([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?\Z")
+_VALUE = lazy_regex(r"([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?\Z")
 LIMIT = 64
 
 

@@ -24,17 +24,17 @@ def journal_text(records: Sequence[Record], columns: int | None = None) -> str:
     """One line for each setting of each record, oldest first."""
     rows = []
     for record in records:
-        for entry in record.entries:
+        for one in record.subjects:
             change = ""
             if record.step == "intended":
-                change = f"{shown(entry.prior)} -> {shown(entry.wrote)}"
-                if not entry.live:
-                    change = f"{shown(entry.wrote)} for the next boot; now {shown(entry.prior)}"
-                elif entry.entries_wrote:
+                change = f"{shown(one.prior)} -> {shown(one.wrote)}"
+                if not one.live:
+                    change = f"{shown(one.wrote)} for the next boot; now {shown(one.prior)}"
+                elif one.drop_in_wrote:
                     change += " and for the next boot"
             rows.append(
                 [
-                    _time(record.time), record.step, record.tunable, entry.subject,
+                    _time(record.time), record.step, record.tunable, one.subject,
                     f"{record.profile} {record.revision}", change or record.reason,
                 ]
             )  # fmt: skip

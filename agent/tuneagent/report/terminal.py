@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from tuneagent.formats.lazy_regex import pattern
+from tuneagent.formats.lazy_regex import lazy_regex
 
-_CONTROL = pattern(r"[\x00-\x1f\x7f-\x9f]")
+_CONTROL = lazy_regex(r"[\x00-\x1f\x7f-\x9f]")
 
 
 def clean(text: str) -> str:

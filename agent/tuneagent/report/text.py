@@ -13,7 +13,7 @@ from tuneagent.contracts.outcome import Outcome, Undone
 from tuneagent.contracts.plan import Plan
 from tuneagent.contracts.report import Finding, Report, Verdict
 from tuneagent.contracts.values import Setting
-from tuneagent.formats.lazy_regex import pattern
+from tuneagent.formats.lazy_regex import lazy_regex
 from tuneagent.host.terminal import has_colours, width
 from tuneagent.report.terminal import clean
 from tuneagent.share.comparison import Comparison
@@ -22,6 +22,7 @@ from tuneagent.share.comparison import Comparison
 _ORDER = (
     Verdict.CONFLICT,
     Verdict.DRIFTED,
+    Verdict.NOT_PERSISTED,
     Verdict.PENDING,
     Verdict.UNKNOWN,
     Verdict.ACCEPTED,
@@ -31,13 +32,14 @@ _ORDER = (
 _COLOURS = {
     Verdict.CONFLICT.value: "red",
     Verdict.DRIFTED.value: "red",
+    Verdict.NOT_PERSISTED.value: "yellow",
     Verdict.PENDING.value: "yellow",
     Verdict.UNKNOWN.value: "magenta",
 }
 _FOLD = 6
 _CELL = 64
 # The first eight digits tell the GPUs of a host apart.
-_UUID = pattern(r"(gpu:(?:GPU|MIG)-[0-9a-f]{8})-[0-9a-f-]{27}")
+_UUID = lazy_regex(r"(gpu:(?:GPU|MIG)-[0-9a-f]{8})-[0-9a-f-]{27}")
 # How far a column may shrink while others still can.
 _FLOORS = {"found": 14, "wanted": 14, "now": 14, "then": 14, "kept by": 16, "reason": 20, "left": 12, "right": 12}
 
@@ -96,7 +98,7 @@ def _rows(findings: Iterable[Finding]) -> list[list[str]]:
             finding.severity.value,
             _setting(finding),
             _brief(finding.observed),
-            _brief(plain(finding.desired)),
+            _brief(wanted(finding)),
             finding.advice,
         ]
         for finding in findings
@@ -129,13 +131,10 @@ def _setting(finding: Finding) -> str:
     return _UUID.sub(lambda match: match.group(1), finding.name or f"{finding.tunable} {finding.subject}")
 
 
-def plain(desired: Setting) -> Setting:
-    """What is wanted in the words of a person: the wrapping of checks and lower limits is for programs."""
-    if isinstance(desired, dict) and "check" in desired:
-        return desired["want"]
-    if isinstance(desired, dict) and "min" in desired and set(desired) <= {"min", "unlimited"}:
-        return f">= {desired['min']}"
-    return desired
+def wanted(finding: Finding) -> Setting:
+    """What is wanted, with how what is found must stand to it where that is not simply equal."""
+    sign = {"atLeast": ">=", "atMost": "<="}.get(finding.comparison)
+    return f"{sign} {shown(finding.desired)}" if sign and finding.desired is not None else finding.desired
 
 
 def _folded(findings: Sequence[Finding]) -> list[Finding]:
@@ -185,8 +184,8 @@ def plan_text(plan: Plan, columns: int | None = None) -> str:
                 change.disruption.value,
                 change.tunable,
                 change.subject,
-                shown(change.prior.get("live")),
-                shown(plain(change.desired)),
+                shown(change.prior.live),
+                shown(change.desired),
                 f"in effect {change.persistence}" if not change.persistence.startswith("/") else change.persistence,
             ]
             for change in plan.changes

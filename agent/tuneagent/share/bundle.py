@@ -5,6 +5,7 @@ Audit, plan and topology are those of the capture in it, not of the host: what i
 
 from __future__ import annotations
 
+import functools
 import io
 import tarfile
 from collections.abc import Callable, Collection, Mapping
@@ -14,7 +15,7 @@ from typing import Any
 import msgspec
 
 from tuneagent import __version__
-from tuneagent.contracts.journal import Entry, Record
+from tuneagent.contracts.journal import Record, SubjectRecord
 from tuneagent.contracts.node_selector import NodeSelector
 from tuneagent.contracts.plan import Plan
 from tuneagent.contracts.report import Report
@@ -43,7 +44,7 @@ class Views:
 
 
 def bundle(
-    session: HostTuner,
+    tuner: HostTuner,
     profiles: list[Profile],
     registry: Mapping[str, Tunable[Any]],
     views: Views,
@@ -51,7 +52,7 @@ def bundle(
     identifiers: bool,
 ) -> bytes:
     """Audit, plan, journal, profile, topology and capture of a host. A part that fails is there as its error."""
-    hide = Redactor(Pseudonyms(session.host, enabled=not identifiers))
+    hide = Redactor(Pseudonyms(tuner.host, enabled=not identifiers))
     parts: dict[str, bytes] = {"README": _ABOUT.encode()}
 
     def add(name: str, make: Callable[[], str]) -> None:
@@ -62,26 +63,27 @@ def bundle(
 
     # The profile too: what it wants is in every finding.
     spec = msgspec.structs.replace(
-        session.profile.spec, tune=hide.tune(session.profile.spec.tune), accept=(), nodeSelector=NodeSelector()
+        tuner.profile.spec, tune=hide.tune(tuner.profile.spec.tune), accept=(), node_selector=NodeSelector()
     )
     shipped = builtin_names()
-    profile = Profile(_name(session.profile.name, shipped, hide), spec)
+    profile = Profile(_name(tuner.profile.name, shipped, hide), spec)
     with temporary_folder() as folder:
         try:
-            parts["capture.tar.gz"] = take(session.host, profiles, registry, identifiers=identifiers, hide=hide)
+            parts["capture.tar.gz"] = take(tuner.host, profiles, registry, identifiers=identifiers, hide=hide)
             Files(folder).create("capture.tar.gz", parts["capture.tar.gz"])
             unpacked = unpack(f"{folder}/capture.tar.gz", f"{folder}/tree")
-            copy = replace(session, host=unpacked, profile=profile, is_strict=False)
+            copy = replace(tuner, host=unpacked, profile=profile, is_strict=False)
+            found = functools.cache(copy.observe)
         except Exception as error:
             parts["capture.txt"] = f"failed: {hide.sentence(reason_of(error))}".encode()
         else:
-            add("audit.txt", lambda: views.report(copy.audit()))
-            add("audit.json", lambda: msgspec.json.format(msgspec.json.encode(copy.audit()), indent=1).decode())
-            add("plan.txt", lambda: views.plan(copy.plan()[0]))
+            add("audit.txt", lambda: views.report(found().report))
+            add("audit.json", lambda: msgspec.json.format(msgspec.json.encode(found().report), indent=1).decode())
+            add("plan.txt", lambda: views.plan(found().plan))
             add("topology.txt", lambda: views.topology(read_topology(copy.host)))
         add(
             "journal.txt",
-            lambda: views.journal([_hidden(record, shipped, hide) for record in session.journal.records()]),
+            lambda: views.journal([_hidden(record, shipped, hide) for record in tuner.journal.records()]),
         )
         add("profile.yaml", lambda: views.profile(profile))
     return _packed(parts)
@@ -93,18 +95,18 @@ def _name(name: str, shipped: Collection[str], hide: Redactor) -> str:
 
 
 def _hidden(record: Record, shipped: Collection[str], hide: Redactor) -> Record:
-    entries = [
-        Entry(
-            subject=hide.sentence(entry.subject),
-            prior=hide.setting(entry.prior, tunable=record.tunable),
-            wrote=hide.setting(entry.wrote, tunable=record.tunable),
-            live=entry.live,
+    subjects = [
+        SubjectRecord(
+            subject=hide.sentence(one.subject),
+            prior=hide.setting(one.prior, tunable=record.tunable),
+            wrote=hide.setting(one.wrote, tunable=record.tunable),
+            live=one.live,
         )
-        for entry in record.entries
+        for one in record.subjects
     ]
     return msgspec.structs.replace(
         record,
-        entries=tuple(entries),
+        subjects=tuple(subjects),
         reason=hide.sentence(record.reason),
         profile=_name(record.profile, shipped, hide) if record.profile else "",
     )

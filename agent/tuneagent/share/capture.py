@@ -16,10 +16,10 @@ from typing import Any
 import msgspec
 
 from tuneagent import __version__
-from tuneagent.engine.assess import observe
+from tuneagent.engine.observe import observe
 from tuneagent.errors import ReadFailed
 from tuneagent.facts.one_pass import Facts
-from tuneagent.formats.lazy_regex import pattern
+from tuneagent.formats.lazy_regex import lazy_regex
 from tuneagent.gpu.ask import RECORDED_PATH, read_gpus, record
 from tuneagent.host.commands import Completed
 from tuneagent.host.files import Files
@@ -44,7 +44,7 @@ EXTRA_FILES = (
     "etc/os-release", "sys/module/nvidia/version",
 )  # fmt: skip
 # Files that change between two reads of one machine, or that a read itself changes.
-_SKIPPED = pattern(r"proc/sys/vm/(stat_refresh|compact_memory|drop_caches|mmap_rnd.*)\Z")
+_SKIPPED = lazy_regex(r"proc/sys/vm/(stat_refresh|compact_memory|drop_caches|mmap_rnd.*)\Z")
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
@@ -73,9 +73,8 @@ def take(
     """
     files, programs = RecordingFiles(host.files.root), RecordingExec(host.exec)
     watched = Host(files, programs, host.processes, host.source, host.host_pid, host.now, host.unreadable)
-    facts = Facts(watched)
     for profile in profiles:
-        observe(facts, specs_of(profile, registry), registry)
+        observe(Facts(watched, specs_of(profile, registry)), registry)
     read_topology(watched)
     for path in EXTRA_FILES:
         watched.observe(path)

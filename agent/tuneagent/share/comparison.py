@@ -8,12 +8,12 @@ import msgspec
 
 from tuneagent.contracts.report import Finding, Report
 from tuneagent.contracts.values import Setting
-from tuneagent.formats.lazy_regex import pattern
+from tuneagent.formats.lazy_regex import lazy_regex
 
 SCHEMA = "tuneagent.dev/diff/v1"
 # GPUs of two machines have different UUIDs: they are compared by their place.
-_GPU = pattern(r"gpu:GPU-[^/]+|gpu:MIG-[^/]+")
-_PROCESS = pattern(r"pid:\d+@\d+@[0-9a-f-]*")
+_GPU = lazy_regex(r"gpu:GPU-[^/]+|gpu:MIG-[^/]+")
+_PROCESS = lazy_regex(r"pid:\d+@\d+@[0-9a-f-]*")
 
 
 class Difference(msgspec.Struct, frozen=True, kw_only=True):

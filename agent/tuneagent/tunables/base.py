@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Generic, TypeVar
 
+import msgspec
+
+from tuneagent.contracts.report import Comparison
 from tuneagent.contracts.values import About, Disruption, Lifetime, Reading, Setting, Subject
 from tuneagent.facts.one_pass import Facts
 from tuneagent.persist.drop_in import DropIn, Entries
@@ -36,6 +40,8 @@ class Tunable(Generic[S]):
     merges: ClassVar[bool] = False
     # How a subject starts, before the name that a person uses: `key:` of `key:vm.swappiness`.
     prefix: ClassVar[str] = ""
+    # What a subject that a profile can name looks like, as a whole: undo writes no other.
+    subject_pattern: ClassVar[str] = r"(?!)"
     # Names of the rows, where the tunable is a table of them.
     rows: ClassVar[tuple[str, ...]] = ()
 
@@ -61,8 +67,9 @@ class Tunable(Generic[S]):
         """Wanted value of each subject that should have one."""
         raise NotImplementedError
 
-    def matches(self, observed: Setting, desired: Setting) -> bool:
+    def matches(self, subject: Subject, observed: Setting, desired: Setting) -> bool:
         """Whether a value found satisfies the one wanted."""
+        del subject
         return bool(observed == desired)
 
     def value_for(self, subject: Subject, desired: Setting, found: Sequence[Setting]) -> Setting:
@@ -102,6 +109,18 @@ class Tunable(Generic[S]):
         """Make `value` effective now. Raises WriteFailed."""
         raise NotImplementedError
 
+    def write_back(self, facts: Facts, subject: Subject, value: Setting, raw: str | msgspec.UnsetType) -> None:
+        """Write a saved value. `raw` is the text that it had, where `write` would spell it otherwise.
+
+        Raises WriteFailed.
+        """
+        del raw
+        self.write(facts, subject, value)
+
+    def could_name(self, subject: Subject) -> bool:
+        """Whether a profile could name this subject on some host."""
+        return re.fullmatch(self.subject_pattern, subject) is not None
+
     def one_way(self, subject: Subject) -> str | None:
         """Why a change of this subject is made once and not taken back; None for all that can be."""
         del subject
@@ -116,6 +135,16 @@ class Tunable(Generic[S]):
         """Severity, reason and sources of one subject."""
         del subject
         return self.about
+
+    def shown(self, subject: Subject, desired: Setting) -> Setting:
+        """What is wanted, as people and programs read it in a report: of the same type as what is found."""
+        del subject
+        return desired
+
+    def comparison(self, subject: Subject, desired: Setting) -> Comparison:
+        """How what is found must stand to what `shown` gives."""
+        del subject, desired
+        return "equal"
 
     def title(self, subject: Subject) -> str:
         """What people call one setting: this tunable, and the subject without its kind."""

@@ -57,6 +57,11 @@ class CgroupSlices(Tunable[Spec]):
                     faults.append(f".{unit}: {error}")
         return faults
 
+    def could_name(self, subject: Subject) -> bool:
+        """The slices that a profile may set."""
+        name = subject.removeprefix(self.prefix)
+        return subject != name and name in SLICES
+
     def subjects(self, facts: Facts, spec: Spec) -> Sequence[Subject]:
         """One for each unit."""
         return [f"unit:{unit}" for unit in sorted(spec)]
@@ -116,7 +121,7 @@ class CgroupSlices(Tunable[Spec]):
     def write(self, facts: Facts, subject: Subject, value: Setting) -> None:
         """Let systemd set it, in /run alone; the drop-in is what the next boot reads."""
         unit = subject.removeprefix("unit:")
-        facts.host.order(["systemctl", "set-property", "--runtime", unit, f"AllowedCPUs={value}"])
+        facts.order(["systemctl", "set-property", "--runtime", unit, f"AllowedCPUs={value}"])
 
     def entries(self, subject: Subject, value: Setting) -> Entries:
         """The unit's drop-in."""

@@ -8,7 +8,8 @@ from typing import Any
 import msgspec
 
 from tuneagent.checks import containers, cpu, environment, gpu_driver, memory, network, pci, processes, system
-from tuneagent.checks.rows import CheckRow
+from tuneagent.checks.rows import CheckRow, comparison_of
+from tuneagent.contracts.report import Comparison
 from tuneagent.contracts.values import About, Reading, Setting, Severity, Subject
 from tuneagent.facts.one_pass import Facts
 from tuneagent.tunables.base import Tunable
@@ -65,18 +66,16 @@ class Checks(Tunable[Any]):
         return Reading(row.observe(facts), evidence=row.evidence)
 
     def desire(self, facts: Facts, spec: Any, readings: Mapping[Subject, Reading]) -> Mapping[Subject, Setting]:
-        """What the spec wants, wrapped with the row so that `matches` can compare."""
-        return {
-            subject: {
-                "check": subject.removeprefix("check:"),
-                "want": _row(subject).wanted(getattr(spec, subject.removeprefix("check:"))),
-            }
-            for subject in readings
-        }
+        """What the spec wants of each row."""
+        return {subject: _row(subject).wanted(getattr(spec, subject.removeprefix(self.prefix))) for subject in readings}
 
-    def matches(self, observed: Setting, desired: Setting) -> bool:
+    def matches(self, subject: Subject, observed: Setting, desired: Setting) -> bool:
         """The row's own comparison."""
-        return ROWS[desired["check"]].right(observed, desired["want"])
+        return _row(subject).right(observed, desired)
+
+    def comparison(self, subject: Subject, desired: Setting) -> Comparison:
+        """The row's own."""
+        return comparison_of(_row(subject).right)
 
     def describe(self, subject: Subject) -> About:
         """The row's own."""

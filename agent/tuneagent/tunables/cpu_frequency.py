@@ -48,6 +48,7 @@ class CpuFrequency(Tunable[Spec]):
     name = "cpuFrequency"
     group = "cpu"
     spec_type = Spec
+    subject_pattern = r"cpu:[0-9]+/[A-Za-z]+|boost:host"
     about = About(
         Severity.MEDIUM,
         "a clock that is held down, or that must first ramp up, delays the thread that feeds the GPU",

@@ -35,6 +35,7 @@ class CpuGovernor(Tunable[Spec]):
     name = "cpuGovernor"
     group = "cpu"
     spec_type = Spec
+    subject_pattern = r"cpu:[0-9]+"
     about = About(
         Severity.MEDIUM,
         "a clock that ramps up with each burst delays kernel launches of the thread that feeds the GPU",

@@ -24,13 +24,13 @@ from tuneagent.contracts.values import (
 )
 from tuneagent.errors import ReadFailed
 from tuneagent.facts.one_pass import Facts
-from tuneagent.formats.lazy_regex import pattern
+from tuneagent.formats.lazy_regex import lazy_regex
 from tuneagent.persist.drop_in import Entries
 from tuneagent.persist.tmpfiles_d import TmpfilesD, reading
 from tuneagent.tunables.base import Tunable
 
 BASE = "sys/devices/system/cpu"
-_SUBJECT = pattern(r"cpu:(\d+)/idle:(\d+)-(\S+)\Z")
+_SUBJECT = lazy_regex(r"cpu:(\d+)/idle:(\d+)-(\S+)\Z")
 
 
 class Spec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -52,6 +52,7 @@ class CpuIdle(Tunable[Spec]):
     name = "cpuIdle"
     group = "cpu"
     spec_type = Spec
+    subject_pattern = r"cpu:[0-9]+/idle:[0-9]+-[^\s/]+"
     about = About(
         Severity.HIGH,
         "a CPU that sleeps deeply wakes late: the launch of a kernel, or an interrupt, waits for it",

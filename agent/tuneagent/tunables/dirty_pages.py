@@ -59,6 +59,7 @@ class DirtyPages(Tunable[Spec]):
     name = "dirtyPages"
     group = "memory"
     spec_type = Spec
+    subject_pattern = r"key:vm\.dirty(_background)?"
     about = About(
         Severity.MEDIUM,
         "per cent of a large memory is many gigabytes: a checkpoint then stalls all writers at once",

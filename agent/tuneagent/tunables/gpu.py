@@ -58,6 +58,7 @@ class Gpu(Tunable[Spec]):
     name = "gpu"
     group = "gpu settings"
     spec_type = Spec
+    subject_pattern = r"gpu:GPU-[0-9a-f-]+/[A-Za-z]+"
     about = About(
         Severity.MEDIUM,
         "without persistence the driver forgets clocks and limits when the last client ends",

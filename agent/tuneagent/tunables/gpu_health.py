@@ -7,7 +7,8 @@ from typing import Any
 
 import msgspec
 
-from tuneagent.checks.rows import about
+from tuneagent.checks.rows import about, at_least, at_most, comparison_of, equal
+from tuneagent.contracts.report import Comparison
 from tuneagent.contracts.values import (
     About,
     Absent,
@@ -98,49 +99,45 @@ def _same(seen: Setting, wanted: Setting) -> bool:
     return bool(seen[0] == seen[1])
 
 
-def _equal(seen: Setting, wanted: Setting) -> bool:
-    return bool(seen == wanted)
-
-
 ROWS: dict[str, GpuHealthRow] = {
-    "eccOn": GpuHealthRow(_field("ecc_current"), _equal, about(
+    "eccOn": GpuHealthRow(_field("ecc_current"), equal, about(
         Severity.HIGH, "without ECC a flipped bit is a wrong result that nobody sees", _NVML, "takes a reset of the GPU")),
     "eccNotPending": GpuHealthRow(_both("ecc_current", "ecc_pending"), _same, about(
         Severity.MEDIUM, "an ECC mode that waits changes the GPU at its next reset", _NVML)),
-    "noUncorrectedErrors": GpuHealthRow(_field("ecc_uncorrected"), _equal, about(
+    "noUncorrectedErrors": GpuHealthRow(_field("ecc_uncorrected"), equal, about(
         Severity.CRITICAL, "uncorrected errors since the driver was loaded", _NVML, "drain; reset; replace if they return"), 0),
-    "noRemapPending": GpuHealthRow(_field("remap_pending"), _equal, about(
+    "noRemapPending": GpuHealthRow(_field("remap_pending"), equal, about(
         Severity.CRITICAL, "a row waits to be remapped: the memory is bad until the GPU is reset",
         "https://docs.nvidia.com/deploy/a100-gpu-mem-error-mgmt/", "drain the node and reset the GPU"), False),
-    "noRemapFailure": GpuHealthRow(_field("remap_failure"), _equal, about(
+    "noRemapFailure": GpuHealthRow(_field("remap_failure"), equal, about(
         Severity.CRITICAL, "no spare row is left: the card is to be replaced",
         "https://docs.nvidia.com/deploy/a100-gpu-mem-error-mgmt/"), False),
-    "noThrottle": GpuHealthRow(_reasons, _equal, about(
+    "noThrottle": GpuHealthRow(_reasons, equal, about(
         Severity.CRITICAL, "hardware holds the clocks down, by half or more",
         "https://docs.nvidia.com/deploy/nvml-api/group__nvmlClocksEventReasons.html", "look at cooling and power supply"), []),
-    "temperatureMarginMin": GpuHealthRow(_margin, lambda seen, wanted: bool(seen >= wanted), about(
+    "temperatureMarginMin": GpuHealthRow(_margin, at_least, about(
         Severity.HIGH, "degrees left before the GPU slows itself down", _NVML, "look at cooling"), None, int | None),
     "pcieWidth": GpuHealthRow(_both("pcie_width", "pcie_max_width"), _same, about(
         Severity.HIGH, "lost lanes halve every copy; the link speed, not its width, drops while the GPU idles",
         "nvml.h: nvmlDeviceGetCurrPcieLinkWidth", "reseat the card or the riser")),
-    "pcieReplaysMax": GpuHealthRow(_field("pcie_replays"), lambda seen, wanted: bool(seen <= wanted), about(
+    "pcieReplaysMax": GpuHealthRow(_field("pcie_replays"), at_most, about(
         Severity.HIGH, "packets of the link had to be sent again", _NVML, "signal integrity: reseat"), None, int | None),
-    "bar1ShareMin": GpuHealthRow(_bar1_share, lambda seen, wanted: bool(seen >= wanted), about(
+    "bar1ShareMin": GpuHealthRow(_bar1_share, at_least, about(
         Severity.MEDIUM, "per cent of the GPU's memory that a NIC can reach at a time", _NVML,
         "above-4G decoding and resizable BAR in the firmware"), None, int | None),
-    "nvlinksUp": GpuHealthRow(_down_links, _equal, about(
+    "nvlinksUp": GpuHealthRow(_down_links, equal, about(
         Severity.CRITICAL, "a link that is down takes its share of every collective", _NVML), []),
     "powerLimitDefault": GpuHealthRow(_both("power_limit_w", "power_default_w"), lambda seen, wanted: bool(seen[0] >= seen[1]), about(
         Severity.MEDIUM, "a limit below the card's default costs clocks under load", _NVML,
         "the tunable `gpu` sets powerLimitW; ask who lowered it first")),
-    "computeModeDefault": GpuHealthRow(_field("compute_mode"), _equal, about(
+    "computeModeDefault": GpuHealthRow(_field("compute_mode"), equal, about(
         Severity.MEDIUM, "exclusive or prohibited: the second process on the GPU fails", _NVML), "default"),
     "migNotPending": GpuHealthRow(_mig_modes, _same, about(
         Severity.HIGH, "a MIG mode that waits changes the GPU at its next reset", _NVML)),
-    "memoryLeftoverMaxMib": GpuHealthRow(_leftover, lambda seen, wanted: bool(seen <= wanted), about(
+    "memoryLeftoverMaxMib": GpuHealthRow(_leftover, at_most, about(
         Severity.MEDIUM, "memory is held and no process owns it", _NVML, "a process of another namespace, or a reset"),
         None, int | None),
-    "persistence": GpuHealthRow(_field("persistence"), _equal, about(
+    "persistence": GpuHealthRow(_field("persistence"), equal, about(
         Severity.HIGH, "without persistence the driver forgets clocks and limits when the last client ends",
         "https://docs.nvidia.com/deploy/driver-persistence/", "the tunable `gpu` sets it")),
 }  # fmt: skip
@@ -187,12 +184,17 @@ class GpuHealth(Tunable[Any]):
             name = subject.rpartition("/")[2]
             if name in ROWS:
                 row = ROWS[name]
-                desired[subject] = {"check": name, "want": row.expect if row.kind is bool else getattr(spec, name)}
+                desired[subject] = row.expect if row.kind is bool else getattr(spec, name)
         return desired
 
-    def matches(self, observed: Setting, desired: Setting) -> bool:
+    def matches(self, subject: Subject, observed: Setting, desired: Setting) -> bool:
         """The row's own comparison."""
-        return ROWS[desired["check"]].right(observed, desired["want"])
+        return ROWS[subject.rpartition("/")[2]].right(observed, desired)
+
+    def comparison(self, subject: Subject, desired: Setting) -> Comparison:
+        """The row's own."""
+        row = ROWS.get(subject.rpartition("/")[2])
+        return comparison_of(row.right) if row else "rule"
 
     def describe(self, subject: Subject) -> About:
         """The row's own."""

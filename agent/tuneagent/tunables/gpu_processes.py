@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import msgspec
 
+from tuneagent.contracts.report import Comparison
 from tuneagent.contracts.values import (
     About,
     Absent,
@@ -23,12 +25,12 @@ from tuneagent.contracts.values import (
 from tuneagent.errors import ReadFailed, WriteFailed
 from tuneagent.facts.one_pass import Facts
 from tuneagent.formats.cpulist import format_cpulist, parse_cpulist
-from tuneagent.formats.lazy_regex import pattern
+from tuneagent.formats.lazy_regex import lazy_regex
 from tuneagent.gpu.snapshot import GpuSnapshot
 from tuneagent.topology.picture import Topology
 from tuneagent.tunables.base import Tunable
 
-_SUBJECT = pattern(r"pid:(\d+)@(\d+)@([0-9a-f-]*)(/memory)?\Z")
+_SUBJECT = lazy_regex(r"pid:(\d+)@(\d+)@([0-9a-f-]*)(/memory)?\Z")
 # Part of a process's memory on its GPU's node below which it counts as remote.
 LOCAL_SHARE = 0.9
 
@@ -41,12 +43,26 @@ class Spec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     action: Literal["report", "pin", "migrate"] = "report"
 
 
+class WantedCpus(msgspec.Struct, frozen=True):
+    """The CPUs next to a process's GPU, as a list of the kernel's."""
+
+    cpus: str
+
+
+class WantedMemory(msgspec.Struct, frozen=True):
+    """The nodes next to a process's GPU, and the others that have CPUs."""
+
+    near: tuple[int, ...]
+    far: tuple[int, ...]
+
+
 class GpuProcesses(Tunable[Spec]):
     """Affinity and memory node of running GPU processes."""
 
     name = "gpuProcesses"
     group = "numa"
     spec_type = Spec
+    subject_pattern = r"pid:[0-9]+@[0-9]+@[0-9a-f-]*(/memory)?"
     about = About(
         Severity.MEDIUM,
         "a process that feeds a GPU from the other socket pays the socket link for every copy and launch",
@@ -81,7 +97,7 @@ class GpuProcesses(Tunable[Spec]):
         return found or ["host"]
 
     def read(self, facts: Facts, subject: Subject) -> Reading:
-        """Allowed CPUs over all threads, or KiB by node."""
+        """Allowed CPUs over all threads, or the share of its memory on each node."""
         match = _SUBJECT.match(subject)
         if match is None:
             if isinstance(facts.gpus, GpuSnapshot):
@@ -116,37 +132,44 @@ class GpuProcesses(Tunable[Spec]):
                 continue
             if match.group(4):
                 near, far = _nodes(facts.topology, cpus)
-                desired[subject] = {"nodes": near, "far": far, "share": LOCAL_SHARE, "action": spec.action}
+                desired[subject] = WantedMemory(tuple(near), tuple(far))
             else:
-                desired[subject] = {"cpus": format_cpulist(cpus), "action": spec.action}
+                desired[subject] = WantedCpus(format_cpulist(cpus))
         return desired
 
-    def matches(self, observed: Setting, desired: Setting) -> bool:
+    def matches(self, subject: Subject, observed: Setting, desired: Setting) -> bool:
         """Every thread inside the local CPUs; enough memory on the local nodes. A saved list equals itself."""
-        if isinstance(desired, list):
-            return bool(observed == desired)
-        if "moved" in desired:
-            # The kernel moves what it can: pinned memory stays, and the next audit says how much that is.
-            return True
-        if "nodes" in desired:
-            near, far = (
-                sum(kib for node, kib in observed.items() if int(node) in desired[which]) for which in ("nodes", "far")
-            )
-            return bool(far == 0 or near / (near + far) >= desired["share"])
-        wanted = parse_cpulist(desired["cpus"])
-        return all(parse_cpulist(text) <= wanted for text in observed)
+        if isinstance(desired, WantedCpus):
+            wanted = parse_cpulist(desired.cpus)
+            return all(parse_cpulist(text) <= wanted for text in observed)
+        if isinstance(desired, WantedMemory):
+            near, far = (sum(observed.get(str(node), 0.0) for node in nodes) for nodes in (desired.near, desired.far))
+            return bool(far == 0 or near / (near + far) >= LOCAL_SHARE)
+        # The kernel moves what it can: pinned memory stays, and the next audit says how much that is.
+        return subject.endswith("/memory") or bool(observed == desired)
+
+    def shown(self, subject: Subject, desired: Setting) -> Setting:
+        """CPU lists, or the least share on the nodes next to the GPU together."""
+        if isinstance(desired, WantedMemory):
+            return {",".join(str(node) for node in desired.near): LOCAL_SHARE}
+        return [desired.cpus] if isinstance(desired, WantedCpus) else desired
+
+    def comparison(self, subject: Subject, desired: Setting) -> Comparison:
+        """Threads may have less than all local CPUs; memory has a least share."""
+        return "atLeast" if isinstance(desired, WantedMemory) else "rule"
 
     def written(self, desired: Setting) -> Setting:
-        """The CPU list that every thread then has, or the nodes to which pages were moved."""
-        if isinstance(desired, list) or "moved" in desired:
-            return desired
-        return {"moved": desired["nodes"]} if "nodes" in desired else [desired["cpus"]]
+        """The CPU list that every thread then has, or the share that is asked of the nodes to which pages are moved."""
+        if isinstance(desired, WantedMemory):
+            return {str(node): 1.0 for node in desired.near}
+        return [desired.cpus] if isinstance(desired, WantedCpus) else desired
 
     def refuse(self, facts: Facts, subject: Subject, desired: Setting) -> str | None:
         """Anything but what the profile asks for by name."""
-        if "nodes" in desired:
-            return None if desired["action"] == "migrate" else f"action is {desired['action']}"
-        return "action is report" if desired["action"] == "report" else None
+        action = facts.specs[self.name].action
+        if isinstance(desired, WantedMemory):
+            return None if action == "migrate" else f"action is {action}"
+        return "action is report" if action == "report" else None
 
     def one_way(self, subject: Subject) -> str | None:
         """Where each page lay is not kept."""
@@ -159,7 +182,7 @@ class GpuProcesses(Tunable[Spec]):
             raise WriteFailed(f"{subject}: that process has ended")
         pid = int(match.group(1))
         if match.group(4):
-            self._move(facts, pid, value["moved"])
+            self._move(facts, pid, sorted(int(node) for node in value))
             return
         cpus = frozenset().union(*(parse_cpulist(text) for text in value))
         facts.host.processes.pin(pid, sorted(cpus))
@@ -205,8 +228,11 @@ def _is_same(facts: Facts, match: re.Match[str]) -> bool:
         return False
 
 
-def _memory(facts: Facts, pid: int) -> dict[str, int]:
-    return {str(node): kib for node, kib in sorted(facts.host.processes.pages_by_node(pid).items())}
+def _memory(facts: Facts, pid: int) -> dict[str, float]:
+    """Share of a process's memory on each node, rounded down: what is just too little must not look like enough."""
+    by_node = facts.host.processes.pages_by_node(pid)
+    total = max(sum(by_node.values()), 1)
+    return {str(node): math.floor(kib * 10_000 / total) / 10_000 for node, kib in sorted(by_node.items())}
 
 
 TUNABLE = GpuProcesses()

@@ -24,14 +24,14 @@ from tuneagent.contracts.values import (
 )
 from tuneagent.errors import ReadFailed, WriteFailed
 from tuneagent.facts.one_pass import Facts
-from tuneagent.formats.lazy_regex import pattern
+from tuneagent.formats.lazy_regex import lazy_regex
 from tuneagent.persist.drop_in import Entries
 from tuneagent.persist.tmpfiles_d import TmpfilesD, reading
 from tuneagent.tunables.base import Tunable
 
 BASE = "sys/devices/system/node"
 _SIZES = {"64Ki": 64, "2Mi": 2048, "16Mi": 16384, "32Mi": 32768, "512Mi": 524288, "1Gi": 1048576, "16Gi": 16777216}
-_SUBJECT = pattern(r"node:(\d+)/hugepages-(\d+)kB\Z")
+_SUBJECT = lazy_regex(r"node:(\d+)/hugepages-(\d+)kB\Z")
 
 
 class Pool(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
@@ -62,6 +62,7 @@ class Hugepages(Tunable[Spec]):
     name = "hugepages"
     group = "hugepages"
     spec_type = Spec
+    subject_pattern = r"node:[0-9]+/hugepages-[0-9]+kB"
     about = About(
         Severity.HIGH,
         "pages on the wrong node make every access cross the socket link; too few make consumers fail at start",

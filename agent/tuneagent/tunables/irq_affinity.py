@@ -12,14 +12,14 @@ from tuneagent.contracts.values import About, Absent, Reading, Setting, Severity
 from tuneagent.errors import PathMissing, ReadFailed
 from tuneagent.facts.one_pass import Facts
 from tuneagent.formats.cpulist import format_cpulist, parse_cpulist
-from tuneagent.formats.lazy_regex import pattern
+from tuneagent.formats.lazy_regex import lazy_regex
 from tuneagent.topology.picture import PciDevice
 from tuneagent.tunables.base import Tunable
 from tuneagent.tunables.reserved_cpus import plan_of, waiting
 
-_SUBJECT = pattern(r"pci:([0-9a-f]{4,8}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7])/msix:(\d+)\Z")
+_SUBJECT = lazy_regex(r"pci:([0-9a-f]{4,8}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7])/msix:(\d+)\Z")
 # Queues whose interrupts the kernel spreads itself (genirq managed affinity): a write fails with EIO.
-_MANAGED = pattern(r"nvme\d+q[1-9]\d*|virtio\d+-req\.\d+")
+_MANAGED = lazy_regex(r"nvme\d+q[1-9]\d*|virtio\d+-req\.\d+")
 VECTOR_LIMIT = 4096
 
 
@@ -37,6 +37,7 @@ class IrqAffinity(Tunable[Spec]):
     name = "irqAffinity"
     group = "irq"
     spec_type = Spec
+    subject_pattern = r"pci:[0-9a-f]{4,8}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]/msix:[0-9]+"
     about = About(
         Severity.MEDIUM,
         "an interrupt served on the far socket costs a trip over the socket link for every packet",
@@ -105,7 +106,7 @@ class IrqAffinity(Tunable[Spec]):
                 desired[subject] = format_cpulist(local - isolated)
         return desired
 
-    def matches(self, observed: Setting, desired: Setting) -> bool:
+    def matches(self, subject: Subject, observed: Setting, desired: Setting) -> bool:
         """Any part of the wanted CPUs will do: drivers spread their queues over them one by one."""
         return parse_cpulist(observed) <= parse_cpulist(desired)
 

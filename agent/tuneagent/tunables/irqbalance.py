@@ -42,6 +42,7 @@ class Irqbalance(Tunable[Spec]):
     name = "irqbalance"
     group = "irq"
     spec_type = Spec
+    subject_pattern = r"irqbalance:banned"
     about = About(
         Severity.MEDIUM,
         "irqbalance spreads interrupts over every CPU it may use, those of jobs among them",
@@ -126,7 +127,7 @@ class Irqbalance(Tunable[Spec]):
             raise WriteFailed(reason)
         self.drop_in.replace(facts, {VARIABLE: str(value)} if value else {})
         for argv in (["systemctl", "daemon-reload"], ["systemctl", "try-restart", UNIT]):
-            facts.host.order(argv)
+            facts.order(argv)
 
     def entries(self, subject: Subject, value: Setting) -> Entries:
         """The variable, where there is something to ban."""

@@ -20,7 +20,7 @@ from tuneagent.contracts.values import (
 )
 from tuneagent.errors import PathMissing, ReadFailed
 from tuneagent.facts.one_pass import Facts
-from tuneagent.formats.lazy_regex import pattern
+from tuneagent.formats.lazy_regex import lazy_regex
 from tuneagent.persist import grubby
 from tuneagent.persist.boot_arguments import BootArguments, by_hand
 from tuneagent.persist.drop_in import Entries
@@ -30,7 +30,7 @@ from tuneagent.tunables.reserved_cpus import expand, waiting
 
 # Arguments that a profile may name. Those that start another program (init=, rdinit=), load other code or
 # disarm the kernel (mitigations, module signatures, lockdown, selinux) match none of these.
-ALLOWED = pattern(
+ALLOWED = lazy_regex(
     r"isolcpus|nohz|nohz_full|rcu_nocbs|rcu_nocb_poll|irqaffinity|skew_tick|tsc|clocksource"
     r"|default_hugepagesz|hugepagesz|hugepages|hugetlb_free_vmemmap|transparent_hugepage|numa_balancing"
     r"|iommu|iommu\.(passthrough|strict)|intel_iommu|amd_iommu|intel_pstate|amd_pstate|cpufreq\.default_governor"
@@ -38,7 +38,7 @@ ALLOWED = pattern(
     r"|workqueue\.(unbound_cpus|power_efficient)|pcie_aspm|pci|init_on_alloc|psi|preempt|cgroup_disable|swapaccount"
     r"|systemd\.unified_cgroup_hierarchy|systemd\.cpu_affinity|kthread_cpus|mce|nvme_core\.[a-z_]+|numa_zonelist_order"
 )
-_VALUE = pattern(r"[A-Za-z0-9_.,:/@+^~{}-]{1,512}\Z")
+_VALUE = lazy_regex(r"[A-Za-z0-9_.,:/@+^~{}-]{1,512}\Z")
 Spec = dict[str, str | int | bool | None]
 
 
@@ -75,6 +75,11 @@ class KernelArguments(Tunable[Spec]):
             elif re.search(r"[{}]", re.sub(r"{(reserved|isolated)}", "", str(value))):
                 faults.append(f".{name}: {value!r}: braces hold `reserved` or `isolated`")
         return faults
+
+    def could_name(self, subject: Subject) -> bool:
+        """Arguments of the allow-list."""
+        name = subject.removeprefix(self.prefix)
+        return subject != name and ALLOWED.fullmatch(name) is not None
 
     def subjects(self, facts: Facts, spec: Spec) -> Sequence[Subject]:
         """One for each argument."""

@@ -156,6 +156,11 @@ class KernelFiles(Tunable[Any]):
                     faults.append(f".{name}: {error}")
         return faults
 
+    def could_name(self, subject: Subject) -> bool:
+        """Rows of the table."""
+        name = subject.removeprefix(self.prefix)
+        return subject != name and name in ROWS
+
     def subjects(self, facts: Facts, spec: Any) -> Sequence[Subject]:
         """The rows that the spec names."""
         return [f"file:{name}" for name in sorted(ROWS) if getattr(spec, name) is not None]

@@ -27,6 +27,7 @@ class Ksm(Tunable[Spec]):
     name = "ksm"
     group = "memory"
     spec_type = Spec
+    subject_pattern = r"ksm:run"
     about = About(
         Severity.MEDIUM,
         "the search costs CPU time, and a merged page lies on one NUMA node for all who share it",
@@ -50,7 +51,7 @@ class Ksm(Tunable[Spec]):
         """1 or 0."""
         return {"ksm:run": int(spec.run)}
 
-    def matches(self, observed: Setting, desired: Setting) -> bool:
+    def matches(self, subject: Subject, observed: Setting, desired: Setting) -> bool:
         """Equal; 2 is off too, with what was merged taken apart."""
         return bool(observed == desired) or (observed == 2 and desired == 0)
 

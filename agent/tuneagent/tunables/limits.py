@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from tuneagent.checks.system import service_limit
+from tuneagent.contracts.report import Comparison
 from tuneagent.contracts.values import (
     About,
     Absent,
@@ -27,7 +28,7 @@ from tuneagent.contracts.values import (
 )
 from tuneagent.errors import ReadFailed
 from tuneagent.facts.one_pass import Facts
-from tuneagent.formats.lazy_regex import pattern
+from tuneagent.formats.lazy_regex import lazy_regex
 from tuneagent.persist.drop_in import Entries
 from tuneagent.persist.folders import by_precedence
 from tuneagent.persist.systemd_d import LimitFiles, manager_settings
@@ -53,6 +54,7 @@ class Limits(Tunable[Spec]):
     group = "services/time/limits"
     spec_type = Spec
     prefix = "limit:"
+    subject_pattern = r"limit:[a-z]+"
     about = About(
         Severity.HIGH,
         "memory that cannot be locked cannot be registered for RDMA; NCCL then uses sockets without an error",
@@ -113,11 +115,15 @@ class Limits(Tunable[Spec]):
         """The values of the spec as text."""
         return {subject: str(getattr(spec, subject.removeprefix("limit:"))) for subject in readings}
 
-    def matches(self, observed: Setting, desired: Setting) -> bool:
+    def matches(self, subject: Subject, observed: Setting, desired: Setting) -> bool:
         """At least as much."""
         if observed in ("infinity", desired):
             return True
         return desired != "infinity" and str(observed).isdigit() and int(observed) >= int(desired)
+
+    def comparison(self, subject: Subject, desired: Setting) -> Comparison:
+        """A lower limit."""
+        return "atLeast"
 
     def value_for(self, subject: Subject, desired: Setting, found: Sequence[Setting]) -> Setting:
         """The highest of what is wanted, what services get now and what files give services and logins already."""
@@ -132,8 +138,8 @@ class Limits(Tunable[Spec]):
         return {subject.removeprefix("limit:"): str(value)}
 
 
-_SIZE = pattern(r"(\d{1,18})(?:\.(\d{1,6}))?\s*([BKMGTPE]?)\Z")
-_LOGIN = pattern(r"^[ \t]*(\*|root)[ \t]+(?:soft|hard|-)[ \t]+([a-z]+)[ \t]+([^\s#]+)", re.MULTILINE)
+_SIZE = lazy_regex(r"(\d{1,18})(?:\.(\d{1,6}))?\s*([BKMGTPE]?)\Z")
+_LOGIN = lazy_regex(r"^[ \t]*(\*|root)[ \t]+(?:soft|hard|-)[ \t]+([a-z]+)[ \t]+([^\s#]+)", re.MULTILINE)
 
 
 def _of_service(name: str, text: str, path: str) -> str:

@@ -32,6 +32,12 @@ from tuneagent.tunables.gpu import missing_gpu, subjects_of_gpus
 Layout = dict[str, int | tuple[int, ...]]
 
 
+class Impossible(msgspec.Struct, frozen=True):
+    """In the place of a layout: why this GPU cannot have what the profile asks for."""
+
+    reason: str
+
+
 class Spec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
     """Profile to count, or to the list of its starts, for every GPU; `gpus` names single GPUs (UUID, index of NVML or
     PCI address) with a layout of their own. Without `layout` GPUs that are not named are not touched; with neither only
@@ -49,6 +55,7 @@ class Mig(Tunable[Spec]):
     name = "mig"
     group = "mig"
     spec_type = Spec
+    subject_pattern = r"gpu:GPU-[0-9a-f-]+"
     about = About(
         Severity.HIGH,
         "a GPU cut otherwise than declared is advertised wrong: pods wait, or get a slice too small",
@@ -128,10 +135,7 @@ class Mig(Tunable[Spec]):
         return Reading(Value(live), evidence=f"NVML mig, index {device.index}")
 
     def desire(self, facts: Facts, spec: Spec, readings: Mapping[Subject, Reading]) -> Mapping[Subject, Setting]:
-        """Exact placements; where they are impossible the reason stands in their place, and `refuse` gives it.
-
-        Without a layout the mode alone.
-        """
+        """Exact placements, or why they are impossible; without a layout the mode alone."""
         desired: dict[Subject, Setting] = {}
         for subject in readings:
             device = _device(facts, subject)
@@ -144,8 +148,8 @@ class Mig(Tunable[Spec]):
             if layout is None:
                 desired[subject] = {"enabled": True}
                 continue
-            if isinstance(layout, str):
-                desired[subject] = {"enabled": True, "instances": layout}
+            if isinstance(layout, Impossible):
+                desired[subject] = layout
                 continue
             wanted = [
                 Wanted(profile, given) if isinstance(given, int) else Wanted(profile, len(given), tuple(sorted(given)))
@@ -153,17 +157,22 @@ class Mig(Tunable[Spec]):
             ]
             present = {(one.profile, one.start): bool(one.pids) for one in device.mig.instances}
             placed = place(device.mig.profiles, wanted, present)
-            desired[subject] = {
-                "enabled": True,
-                "instances": placed
-                if isinstance(placed, str)
-                else [{"profile": profile, "start": start} for profile, start in placed],
-            }
+            if isinstance(placed, str):
+                desired[subject] = Impossible(placed)
+                continue
+            instances = [{"profile": profile, "start": start} for profile, start in placed]
+            desired[subject] = {"enabled": True, "instances": instances}
         return desired
 
-    def matches(self, observed: Setting, desired: Setting) -> bool:
+    def matches(self, subject: Subject, observed: Setting, desired: Setting) -> bool:
         """The same; where only the mode is wanted, the mode."""
+        if isinstance(desired, Impossible):
+            return False
         return all(observed.get(key) == value for key, value in desired.items())
+
+    def shown(self, subject: Subject, desired: Setting) -> Setting:
+        """Of an impossible layout the mode alone."""
+        return {"enabled": True} if isinstance(desired, Impossible) else desired
 
     def value_for(self, subject: Subject, desired: Setting, found: Sequence[Setting]) -> Setting:
         """Where only the mode is wanted: the mode, without any instance. What others make in it then is theirs."""
@@ -171,9 +180,9 @@ class Mig(Tunable[Spec]):
 
     def refuse(self, facts: Facts, subject: Subject, desired: Setting) -> str | None:
         """An impossible layout, or one that would touch an instance whose compute slices someone has divided."""
+        if isinstance(desired, Impossible):
+            return desired.reason
         instances = desired.get("instances", [])
-        if isinstance(instances, str):
-            return instances
         device = _device(facts, subject)
         if device is None or device.mig is None:
             return None
@@ -192,12 +201,12 @@ class Mig(Tunable[Spec]):
     def busy(self, facts: Facts, subject: Subject, desired: Setting) -> str | None:
         """What is in use and would be touched."""
         device = _device(facts, subject)
-        if device is None or device.mig is None:
+        if device is None or device.mig is None or isinstance(desired, Impossible):
             return None
         if device.mig.current != desired["enabled"] and device.pids:
             return f"MIG mode cannot change while the GPU is in use by pid {_pids(device.pids)}"
         instances = desired.get("instances", [])
-        kept = {(one["profile"], one["start"]) for one in instances} if not isinstance(instances, str) else set()
+        kept = {(one["profile"], one["start"]) for one in instances}
         for instance in device.mig.instances:
             if (instance.profile, instance.start) not in kept and instance.pids:
                 return f"{instance.profile} at slice {instance.start} is in use by pid {_pids(instance.pids)}"
@@ -208,7 +217,7 @@ class Mig(Tunable[Spec]):
         set_mig(facts.host, subject.removeprefix("gpu:"), value)
 
 
-def _layout_of(facts: Facts, spec: Spec, device: GpuDevice) -> Layout | str | None:
+def _layout_of(facts: Facts, spec: Spec, device: GpuDevice) -> Layout | Impossible | None:
     """The layout of one GPU, its own or that of all; None where only the mode is wanted; why there is none."""
     named = {}
     for name, layout in (spec.gpus or {}).items():
@@ -216,7 +225,7 @@ def _layout_of(facts: Facts, spec: Spec, device: GpuDevice) -> Layout | str | No
         if found is not None and found.uuid == device.uuid:
             named[name] = layout
     if len(named) > 1:
-        return f"{' and '.join(sorted(named))} are names of this one GPU"
+        return Impossible(f"{' and '.join(sorted(named))} are names of this one GPU")
     return next(iter(named.values()), spec.layout)
 
 

@@ -20,13 +20,13 @@ from tuneagent.contracts.values import (
 )
 from tuneagent.errors import ReadFailed
 from tuneagent.facts.one_pass import Facts
-from tuneagent.formats.lazy_regex import pattern
+from tuneagent.formats.lazy_regex import lazy_regex
 from tuneagent.persist.drop_in import Entries
 from tuneagent.persist.modprobe_d import OWN_NAME, ModprobeD, options
 from tuneagent.tunables.base import Tunable
 
 # Options that a profile may set. Those that open a security hole or hide hardware are none of them.
-ALLOWED = pattern(
+ALLOWED = lazy_regex(
     r"nvidia\.NVreg_(EnableStreamMemOPs|EnablePCIERelaxedOrderingMode|CoherentGPUMemoryMode|EnableResizableBar"
     r"|RestrictProfilingToAdminUsers|DynamicPowerManagement|EnableGpuFirmware|ImexChannelCount|EnableMSI"
     r"|OpenRmEnableUnsupportedGpus|PreserveVideoMemoryAllocations)"
@@ -72,6 +72,11 @@ class ModuleOptions(Tunable[Spec]):
         ]
         return faults
 
+    def could_name(self, subject: Subject) -> bool:
+        """Options of the allow-list."""
+        name = subject.removeprefix(self.prefix)
+        return subject != name and ALLOWED.fullmatch(name) is not None
+
     def subjects(self, facts: Facts, spec: Spec) -> Sequence[Subject]:
         """One for each option."""
         return [f"option:{name}" for name in sorted(spec)]
@@ -115,7 +120,7 @@ class ModuleOptions(Tunable[Spec]):
         """The values of the spec as text."""
         return {f"option:{name}": str(value) for name, value in spec.items()}
 
-    def matches(self, observed: Setting, desired: Setting) -> bool:
+    def matches(self, subject: Subject, observed: Setting, desired: Setting) -> bool:
         """The same word; Y and N are 1 and 0."""
         same = {"Y": "1", "N": "0"}
         return same.get(str(observed), str(observed)) == same.get(str(desired), str(desired))

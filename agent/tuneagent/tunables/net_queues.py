@@ -21,13 +21,13 @@ from tuneagent.contracts.values import (
 from tuneagent.errors import ReadFailed
 from tuneagent.facts.one_pass import Facts
 from tuneagent.formats.cpulist import format_cpulist, format_cpumask, parse_cpulist, parse_cpumask
-from tuneagent.formats.lazy_regex import pattern
+from tuneagent.formats.lazy_regex import lazy_regex
 from tuneagent.persist.drop_in import Entries
 from tuneagent.persist.udev import UdevRules, key, reading
 from tuneagent.tunables.base import Tunable
 from tuneagent.tunables.reserved_cpus import expand, waiting
 
-_SUBJECT = pattern(r"pci:([0-9a-f:.]+)/((?:rx|tx)-\d+)\Z")
+_SUBJECT = lazy_regex(r"pci:([0-9a-f:.]+)/((?:rx|tx)-\d+)\Z")
 QUEUE_LIMIT = 1024
 
 
@@ -44,6 +44,7 @@ class NetQueues(Tunable[Spec]):
     name = "netQueues"
     group = "network"
     spec_type = Spec
+    subject_pattern = r"pci:[0-9a-f:.]+/(rx|tx)-[0-9]+"
     about = About(
         Severity.LOW,
         "packets steered to another CPU by software wake cores that jobs use",

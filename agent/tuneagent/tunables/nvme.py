@@ -23,12 +23,12 @@ from tuneagent.contracts.values import (
 from tuneagent.errors import ReadFailed
 from tuneagent.facts.one_pass import Facts
 from tuneagent.formats.bracketed_choice import chosen, offered, with_chosen
-from tuneagent.formats.lazy_regex import pattern
+from tuneagent.formats.lazy_regex import lazy_regex
 from tuneagent.persist.drop_in import Entries
 from tuneagent.persist.udev import UdevRules, entry_of, key, reading
 from tuneagent.tunables.base import Tunable
 
-_SUBJECT = pattern(r"nvme:([0-9a-f:.]+)/ns(\d+)/(\w+)\Z")
+_SUBJECT = lazy_regex(r"nvme:([0-9a-f:.]+)/ns(\d+)/(\w+)\Z")
 # Field of the spec -> file under queue/.
 FILES = {
     "scheduler": "scheduler",
@@ -54,6 +54,7 @@ class Nvme(Tunable[Spec]):
     name = "nvme"
     group = "storage"
     spec_type = Spec
+    subject_pattern = r"nvme:[0-9a-f:.]+/ns[0-9]+/\w+"
     about = About(
         Severity.MEDIUM,
         "a scheduler for spinning disks costs CPU on every request; read-ahead fits the file system above, or wastes",

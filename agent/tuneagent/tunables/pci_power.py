@@ -44,6 +44,7 @@ class PciPower(Tunable[Spec]):
     name = "pciPower"
     group = "pcie/iommu"
     spec_type = Spec
+    subject_pattern = r"pci:[0-9a-f:.]+/power"
     about = About(
         Severity.MEDIUM,
         "a device that was suspended wakes with the next transfer, milliseconds late",

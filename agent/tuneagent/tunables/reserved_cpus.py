@@ -55,6 +55,7 @@ class ReservedCpus(Tunable[Spec]):
     name = "reservedCpus"
     group = "cpu"
     spec_type = Spec
+    subject_pattern = r"(?!)"
     about = About(
         Severity.MEDIUM,
         "daemons, interrupts and kernel threads that share a core with the thread that feeds a GPU delay it",
@@ -103,7 +104,7 @@ class ReservedCpus(Tunable[Spec]):
             desired[KUBELET] = format_cpulist(plan.reserved)
         return desired
 
-    def matches(self, observed: Setting, desired: Setting) -> bool:
+    def matches(self, subject: Subject, observed: Setting, desired: Setting) -> bool:
         """The same CPUs, however they are written."""
         if isinstance(desired, str):
             try:

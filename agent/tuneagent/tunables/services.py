@@ -78,6 +78,11 @@ class Services(Tunable[Spec]):
             if name not in SERVICES
         ]
 
+    def could_name(self, subject: Subject) -> bool:
+        """The units that a profile may set."""
+        name = subject.removeprefix(self.prefix)
+        return subject != name and any(_unit(one) == name for one in SERVICES)
+
     def subjects(self, facts: Facts, spec: Spec) -> Sequence[Subject]:
         """One for each unit."""
         return [f"unit:{_unit(name)}" for name in sorted(spec)]
@@ -115,7 +120,7 @@ class Services(Tunable[Spec]):
         for verb in ("enable" if value["enabled"] else "disable", "start" if value["active"] else "stop"):
             # `enable` would reload systemd, which can take GPUs from containers (nvidia-container-toolkit issue 48).
             quiet = ["--no-reload"] if verb in ("enable", "disable") else []
-            facts.host.order(["systemctl", verb, *quiet, unit], _TIMEOUT_S)
+            facts.order(["systemctl", verb, *quiet, unit], _TIMEOUT_S)
 
     def describe(self, subject: Subject) -> About:
         """Why this unit."""

@@ -40,6 +40,7 @@ class Smt(Tunable[Spec]):
     name = "smt"
     group = "cpu"
     spec_type = Spec
+    subject_pattern = r"smt:control"
     about = About(
         Severity.MEDIUM,
         "two threads of a core share its units: more loaders in all, less for the one that feeds the GPU",

@@ -40,6 +40,7 @@ class Swap(Tunable[Spec]):
     name = "swap"
     group = "memory"
     spec_type = Spec
+    subject_pattern = r"swap:.+"
     about = About(
         Severity.HIGH,
         "a swapped page in the path that feeds a GPU stalls it for milliseconds",
@@ -94,7 +95,7 @@ class Swap(Tunable[Spec]):
         name = subject.removeprefix("swap:")
         # A negative priority is the kernel's own choice and cannot be given.
         argv = ["swapoff", name] if value is None else ["swapon", *(["-p", str(value)] if value >= 0 else []), name]
-        facts.host.order(argv, _TIMEOUT_S)
+        facts.order(argv, _TIMEOUT_S)
 
 
 def _next_boot(facts: Facts, subject: Subject) -> Observation:

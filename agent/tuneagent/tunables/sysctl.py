@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
+from tuneagent.contracts.report import Comparison
 from tuneagent.contracts.values import (
     About,
     Absent,
@@ -18,16 +19,16 @@ from tuneagent.contracts.values import (
     Unreadable,
     Value,
 )
-from tuneagent.errors import ReadFailed, nearest
+from tuneagent.errors import PathMissing, ReadFailed, nearest
 from tuneagent.facts.one_pass import Facts
-from tuneagent.formats.lazy_regex import pattern
+from tuneagent.formats.lazy_regex import lazy_regex
 from tuneagent.persist.drop_in import Entries
 from tuneagent.persist.sysctl_d import SysctlD, all_settings, at_boot, number, without_ours
 from tuneagent.tunables.base import Tunable
 from tuneagent.tunables.tables.sysctl import ROWS
 
 # What a profile may name at all. Keys that run programs or disarm the kernel match none of these.
-ALLOWED = pattern(
+ALLOWED = lazy_regex(
     r"vm\.(swappiness|zone_reclaim_mode|max_map_count|min_free_kbytes|overcommit_(memory|ratio)|stat_interval"
     r"|vfs_cache_pressure|watermark_(boost|scale)_factor|compaction_proactiveness|compact_unevictable_allowed"
     r"|dirty_(expire|writeback)_centisecs|page-cluster|min_unmapped_ratio|min_slab_ratio|admin_reserve_kbytes"
@@ -50,17 +51,17 @@ ELSEWHERE = {
     "vm.nr_hugepages_mempolicy": "hugepages",
 }
 # Several numbers each: a lower limit of one of them would be written over the first.
-_SEVERAL = pattern(r"kernel\.sem|net\.ipv4\.(tcp_([rw]?mem|fastopen_key)|udp_mem|ip_local_port_range)")
+_SEVERAL = lazy_regex(r"kernel\.sem|net\.ipv4\.(tcp_([rw]?mem|fastopen_key)|udp_mem|ip_local_port_range)")
 # What these say for "no limit": more than any number.
 _UNLIMITED = {
     "kernel.sched_rt_runtime_us": -1,
     "kernel.hung_task_timeout_secs": 0,
     "net.netfilter.nf_conntrack_max": 0,
 }
-_VALUE = pattern(r"[A-Za-z0-9_.+-]+([ \t]+[A-Za-z0-9_.+-]+){0,15}\Z")
+_VALUE = lazy_regex(r"[A-Za-z0-9_.+-]+([ \t]+[A-Za-z0-9_.+-]+){0,15}\Z")
 _NAMESPACES = (
-    (pattern(r"net\."), "net"),
-    (pattern(r"kernel\.(shm|msg|sem|auto_msgmni)|fs\.mqueue\."), "ipc"),
+    (lazy_regex(r"net\."), "net"),
+    (lazy_regex(r"kernel\.(shm|msg|sem|auto_msgmni)|fs\.mqueue\."), "ipc"),
 )
 
 
@@ -85,6 +86,21 @@ def namespace_of(key: str) -> str | None:
     return next((kind for pattern, kind in _NAMESPACES if pattern.match(key)), None)
 
 
+def _path(key: str) -> str:
+    return "proc/sys/" + key.replace(".", "/")
+
+
+def _raw(facts: Facts, key: str, live: Observation) -> str | msgspec.UnsetType:
+    """The text of a running value, where `write` would spell it otherwise."""
+    if not isinstance(live, Value):
+        return msgspec.UNSET
+    try:
+        text = facts.host.files.read_bytes(_path(key)).decode()
+    except (PathMissing, ReadFailed, UnicodeDecodeError):
+        return msgspec.UNSET
+    return msgspec.UNSET if text == f"{live.value}\n" else text
+
+
 def observe_key(facts: Facts, key: str) -> Observation:
     """The running value. In a namespace that is not proven the host's, nothing is known."""
     namespace = namespace_of(key)
@@ -93,7 +109,7 @@ def observe_key(facts: Facts, key: str) -> Observation:
         if not proven:
             state = "is not" if proven is False else "cannot be proven to be"
             return Unreadable(f"{key}: this process's {namespace} namespace {state} the host's; run as root on it")
-    seen = facts.host.observe("proc/sys/" + key.replace(".", "/"))
+    seen = facts.host.observe(_path(key))
     if not isinstance(seen, Value):
         return seen
     text = " ".join(str(seen.value).split())
@@ -168,6 +184,7 @@ class Sysctl(Tunable[Spec]):
             owner=owner,
             own=own,
             others=others,
+            raw=_raw(facts, key, live),
         )
 
     def desire(self, facts: Facts, spec: Spec, readings: Mapping[Subject, Reading]) -> Mapping[Subject, Setting]:
@@ -177,11 +194,19 @@ class Sysctl(Tunable[Spec]):
             for key, value in spec.items()
         }
 
-    def matches(self, observed: Setting, desired: Setting) -> bool:
+    def matches(self, subject: Subject, observed: Setting, desired: Setting) -> bool:
         """Equal, or not below a lower limit."""
         if isinstance(desired, dict):
             return isinstance(observed, int) and _rank(observed, desired) >= desired["min"]
         return bool(observed == desired)
+
+    def shown(self, subject: Subject, desired: Setting) -> Setting:
+        """Of a lower limit the limit."""
+        return desired["min"] if isinstance(desired, dict) else desired
+
+    def comparison(self, subject: Subject, desired: Setting) -> Comparison:
+        """A lower limit, or the value."""
+        return "atLeast" if isinstance(desired, dict) else "equal"
 
     def value_for(self, subject: Subject, desired: Setting, found: Sequence[Setting]) -> Setting:
         """The value itself; for a lower limit the largest of it, what runs and what files set already."""
@@ -202,10 +227,22 @@ class Sysctl(Tunable[Spec]):
             return "the host has no single number there, so there is nothing that a lower limit could be compared with"
         return None
 
+    def could_name(self, subject: Subject) -> bool:
+        """Keys of the allow-list."""
+        key = subject.removeprefix("key:")
+        return subject != key and key not in ELSEWHERE and ALLOWED.fullmatch(key) is not None
+
+    def write_back(self, facts: Facts, subject: Subject, value: Setting, raw: str | msgspec.UnsetType) -> None:
+        """The very text that was there, with its tabs, where it still says that value."""
+        if isinstance(raw, str) and normal(raw) == value:
+            facts.host.files.write(_path(subject.removeprefix("key:")), raw)
+        else:
+            self.write(facts, subject, value)
+
     def write(self, facts: Facts, subject: Subject, value: Setting) -> None:
         """Write the running value."""
         key = subject.removeprefix("key:")
-        facts.host.files.write("proc/sys/" + key.replace(".", "/"), f"{value}\n")
+        facts.host.files.write(_path(key), f"{value}\n")
 
     def entries(self, subject: Subject, value: Setting) -> Entries:
         """One line of our sysctl.d file."""

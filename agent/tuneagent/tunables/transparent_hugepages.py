@@ -25,23 +25,23 @@ from tuneagent.persist.tmpfiles_d import TmpfilesD, reading
 from tuneagent.tunables.base import Tunable
 
 BASE = "sys/kernel/mm/transparent_hugepage"
-# Field of the spec -> file under khugepaged/.
-KHUGEPAGED = {
-    "defrag": "defrag",
-    "pages_to_scan": "pages_to_scan",
-    "scan_sleep_ms": "scan_sleep_millisecs",
-    "alloc_sleep_ms": "alloc_sleep_millisecs",
-    "max_ptes_none": "max_ptes_none",
-}
+# Field of the spec, its file under khugepaged/, and the largest number that makes sense there.
+KHUGEPAGED = (
+    ("defrag", "defrag", 1),
+    ("pages_to_scan", "pages_to_scan", 1 << 22),
+    ("scan_sleep_milliseconds", "scan_sleep_millisecs", 3_600_000),
+    ("alloc_sleep_milliseconds", "alloc_sleep_millisecs", 3_600_000),
+    ("max_ptes_none", "max_ptes_none", 511),
+)
 
 
-class Khugepaged(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The background thread that collapses pages. `defrag` is 0 or 1, sleeps are milliseconds."""
+class Khugepaged(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
+    """The thread that collapses pages: how much it does, and how often."""
 
     defrag: int | None = None
     pages_to_scan: int | None = None
-    scan_sleep_ms: int | None = None
-    alloc_sleep_ms: int | None = None
+    scan_sleep_milliseconds: int | None = None
+    alloc_sleep_milliseconds: int | None = None
     max_ptes_none: int | None = None
 
 
@@ -64,6 +64,7 @@ class TransparentHugepages(Tunable[Spec]):
     group = "hugepages"
     spec_type = Spec
     prefix = "thp:"
+    subject_pattern = r"thp:(enabled|defrag|khugepaged/\w+)"
     about = About(
         Severity.MEDIUM,
         "huge pages spare TLB misses on large host buffers; direct compaction at a fault stalls the thread",
@@ -80,16 +81,11 @@ class TransparentHugepages(Tunable[Spec]):
     def check(self, spec: Spec) -> list[str]:
         """Numbers out of range."""
         faults = []
-        for name, limit in (
-            ("defrag", 1),
-            ("pages_to_scan", 1 << 22),
-            ("scan_sleep_ms", 3_600_000),
-            ("alloc_sleep_ms", 3_600_000),
-            ("max_ptes_none", 511),
-        ):
+        for name, _, limit in KHUGEPAGED:
             value = getattr(spec.khugepaged, name, None)
             if value is not None and not 0 <= value <= limit:
-                faults.append(f".khugepaged.{name}: {value} is not between 0 and {limit}")
+                spelt = next(one.encode_name for one in msgspec.structs.fields(Khugepaged) if one.name == name)
+                faults.append(f".khugepaged.{spelt}: {value} is not between 0 and {limit}")
         return faults
 
     def subjects(self, facts: Facts, spec: Spec) -> Sequence[Subject]:
@@ -103,7 +99,7 @@ class TransparentHugepages(Tunable[Spec]):
             wanted["thp:enabled"] = spec.enabled
         if spec.defrag is not None:
             wanted["thp:defrag"] = spec.defrag
-        for name, file in KHUGEPAGED.items():
+        for name, file, _ in KHUGEPAGED:
             value = getattr(spec.khugepaged, name, None)
             if value is not None:
                 wanted[f"thp:khugepaged/{file}"] = value

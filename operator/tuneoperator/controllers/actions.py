@@ -8,8 +8,11 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
 
+import msgspec
+from tuneagent.contracts.kubernetes import Node, merge_patch
+from tuneagent.contracts.node_tuning import MESSAGE_LIMIT, Grant, NodeTuning, RolloutStatus
+
 from tuneoperator.decide.ledger import Place
-from tuneoperator.decide.records import Node, NodeTuning
 from tuneoperator.decide.rollout_model import GRANT_LIFETIME_S, Action
 from tuneoperator.decide.state import CORDON_ANNOTATION, STAMP
 from tuneoperator.kube.client import ApiFailed
@@ -58,47 +61,45 @@ class Actions:
         if action.kind in ("name", "baseline"):
             return self._name(tuning, action, profile)
         if action.kind == "phase":
-            change = {"phase": action.phase, "since": self.clock(), "reason": action.reason[:1000]}
-            return self._rollout(tuning, change)
+            return self._rollout(tuning, phase=action.phase, since=self.clock(), reason=action.reason[:MESSAGE_LIMIT])
         if action.kind == "grant":
             return self._grant(tuning, action)
         if action.kind == "revert":
-            return self._spec(tuning, {"revision": action.revision})
+            return self._spec(tuning, revision=action.revision)
         # A grant that the agent has taken since moves the object: then this is refused.
-        return self._spec(tuning, {"grant": None})
+        return self._spec(tuning, grant=None)
 
     def _name(self, tuning: NodeTuning, action: Action, profile: str) -> NodeTuning:
         # The phase first: who finds it without the revision named goes on from there.
         rollout, target = tuning.status.rollout, action.revision
         if (rollout.phase, rollout.target) != ("Applying", target):
-            begun = {
-                "phase": "Applying",
-                "since": self.clock(),
-                "attempts": 0,
-                "reason": action.reason,
-                "target": target,
-                "previous": tuning.spec.revision if tuning.spec.revision != target else rollout.previous,
-            }
-            tuning = self._rollout(tuning, begun)
+            previous = tuning.spec.revision if tuning.spec.revision != target else rollout.previous
+            begun = RolloutStatus("Applying", self.clock(), 0, action.reason[:MESSAGE_LIMIT], target, previous)
+            tuning = self._rollout_status(tuning, begun)
         desired = "Baseline" if action.kind == "baseline" else "Profile"
-        return self._spec(tuning, {"profile": profile, "revision": target, "desired": desired, "grant": None})
+        return self._spec(tuning, profile=profile, revision=target, desired=desired, grant=None)
 
     def _grant(self, tuning: NodeTuning, action: Action) -> NodeTuning:
-        grant = {
-            "digest": action.digest,
-            "disruption": action.disruption,
-            "lifetime_s": GRANT_LIFETIME_S,
-            "bootID": tuning.status.node.boot_id,
-            "epoch": tuning.metadata.generation,
-        }
-        moved = self._spec(tuning, {"grant": grant})
-        return self._rollout(moved, {"attempts": moved.status.rollout.attempts + 1})
+        grant = Grant(
+            digest=action.digest,
+            disruption=action.disruption,
+            lifetime_seconds=GRANT_LIFETIME_S,
+            boot_id=tuning.status.node.boot_id,
+            epoch=tuning.metadata.generation,
+        )
+        moved = self._spec(tuning, grant=grant)
+        return self._rollout(moved, attempts=moved.status.rollout.attempts + 1)
 
-    def _spec(self, tuning: NodeTuning, change: dict[str, Any]) -> NodeTuning:
-        return self._patch(tuning, "", {"spec": change})
+    def _spec(self, tuning: NodeTuning, **change: Any) -> NodeTuning:
+        changed = merge_patch(tuning.spec, msgspec.structs.replace(tuning.spec, **change))
+        return self._patch(tuning, "", {"spec": changed})
 
-    def _rollout(self, tuning: NodeTuning, change: dict[str, Any]) -> NodeTuning:
-        return self._patch(tuning, "status", {"status": {"rollout": change}})
+    def _rollout(self, tuning: NodeTuning, **change: Any) -> NodeTuning:
+        return self._rollout_status(tuning, msgspec.structs.replace(tuning.status.rollout, **change))
+
+    def _rollout_status(self, tuning: NodeTuning, wanted: RolloutStatus) -> NodeTuning:
+        changed = merge_patch(tuning.status.rollout, wanted)
+        return self._patch(tuning, "status", {"status": {"rollout": changed}})
 
     def _patch(self, tuning: NodeTuning, subresource: str, change: dict[str, Any]) -> NodeTuning:
         name = tuning.metadata.name

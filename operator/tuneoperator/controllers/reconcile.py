@@ -12,7 +12,10 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from tuneagent.contracts.tuning_profile import API_VERSION, RolloutSpec
+import msgspec
+from tuneagent.contracts.kubernetes import Condition, NewMeta, Node, OwnerReference
+from tuneagent.contracts.node_tuning import NewNodeTuning, NodeTuning, NodeTuningSpec
+from tuneagent.contracts.tuning_profile import ProfileStatus, RolloutSpec
 
 from tuneoperator.controllers.actions import Actions, Decided
 from tuneoperator.controllers.boundary import Boundaries
@@ -22,7 +25,6 @@ from tuneoperator.decide.accept import Acceptance, Accepted
 from tuneoperator.decide.assignment import Assigned, too_old
 from tuneoperator.decide.policy import Policy, policy_of
 from tuneoperator.decide.profile_report import Selection
-from tuneoperator.decide.records import Condition, Node, NodeTuning
 from tuneoperator.decide.rollout import decide
 from tuneoperator.decide.rollout_model import (
     APPLY_LIMIT_S,
@@ -116,31 +118,25 @@ class Reconciler:
 
     def _create_tuning(self, node: Node) -> None:
         self.cluster.check_leader()
-        body = {
-            "apiVersion": API_VERSION,
-            "kind": "NodeTuning",
-            "metadata": {
-                "name": node.metadata.name,
-                "ownerReferences": [
-                    {"apiVersion": "v1", "kind": "Node", "name": node.metadata.name, "uid": node.metadata.uid}
-                ],
-            },
-            "spec": {"profile": "", "desired": "Profile", "machineId": node.status.node_info.machine_id},
-        }
+        name = node.metadata.name
+        owner = OwnerReference(api_version="v1", kind="Node", name=name, uid=node.metadata.uid)
+        spec = NodeTuningSpec(machine_id=node.status.node_info.machine_id)
+        body = NewNodeTuning(NewMeta(name, (owner,)), spec)
+        path = self.cluster.path("nodetunings")
         try:
-            self.cluster.tunings.put(self.cluster.api.call("POST", self.cluster.path("nodetunings"), body))
+            self.cluster.tunings.put(self.cluster.api.call("POST", path, msgspec.to_builtins(body)))
         except ApiFailed as error:
             if error.status != 409:
                 raise
 
     def _report_acceptance(self, name: str, answer: Accepted | tuple[str, ...]) -> None:
-        self.cluster.profile_status(name, {}, [profile_report.acceptance(answer)])
+        self.cluster.profile_status(name, None, [profile_report.acceptance(answer)])
 
     def _report_policy(self) -> None:
         policy = policy_of(self.cluster.policy())
         valid = Condition("Accepted", "True", "Valid")
         invalid = Condition("Accepted", "False", "Invalid", f"nothing new begins: {'; '.join(policy.faults)}")
-        self.cluster.policy_status({}, [invalid if policy.faults else valid])
+        self.cluster.policy_status(None, [invalid if policy.faults else valid])
 
     def _keep_ledger(self) -> None:
         """Bring the ledger to what is held: nodes that are gone leave it, what it lost is found again."""
@@ -254,12 +250,12 @@ class Reconciler:
 
     def _idle(self, tuning: NodeTuning) -> bool | None:
         """Whether nothing is on a node that its change would take away; None where that is not asked or not known."""
-        name, pending = tuning.metadata.name, tuning.status.node.pending
+        name, proposal = tuning.metadata.name, tuning.status.node.proposal
         if tuning.status.rollout.phase not in ("Pending", "Draining") or self.boundaries.left(f"pods/{name}"):
             return None
         found = None
         with self.boundaries.around(f"pods/{name}"):
-            found = self.cluster.pods_in_the_way(name, pending.disruption if pending else "reboot")
+            found = self.cluster.pods_in_the_way(name, proposal.disruption if proposal else "reboot")
         return None if found is None else not found
 
     def _why_not(self, one: Accepted | None, name: str, group: list[NodeTuning]) -> str:
@@ -312,7 +308,7 @@ class Reconciler:
         else:
             # Per cents of all nodes, since the group shrinks as nodes go; a node that is stuck stops no other.
             total = len(self.cluster.nodes.all())
-            limits = limits_of(RolloutSpec(canary=0, soak_s=0, failureThreshold=total + 1), total)
+            limits = limits_of(RolloutSpec(canary=0, soak_seconds=0, failure_threshold=total + 1), total)
         return replace(limits, apply_limit_s=self.limits.apply_s, grant_limit_s=self.limits.grant_s)
 
     def _waiting(self, group: list[NodeTuning], policy: Policy) -> dict[str, str]:
@@ -324,8 +320,7 @@ class Reconciler:
         }
         governed = sum(1 for tuning in self.cluster.tunings.all() if tuning.spec.profile)
         waiting = needs_approval(losing, governed, policy.spec.approve)
-        asked = {"awaitingApproval": sorted(set(waiting.values()))}
-        self.boundaries.attempt("approval", self.cluster.policy_status, asked, [])
+        self.boundaries.attempt("approval", self.cluster.policy_status, sorted(set(waiting.values())), [])
         return waiting
 
     def _report(self, name: str, answer: Accepted | tuple[str, ...], step: Step, states: list[NodeState]) -> None:
@@ -335,10 +330,13 @@ class Reconciler:
         tunings = [self.cluster.tunings.get(state.name) for state in states]
         old = [tuning.metadata.name for tuning in tunings if tuning is not None and too_old(tuning, one)]
         refused = {key.partition("/")[2]: why for key, why in self.boundaries.refused.items() if key in mine}
-        change = {"nodes": step.counts, **({"revision": one.revision} if one else {})}
         conditions = [
             profile_report.acceptance(answer),
             profile_report.rolled_out(answer, step, states, selection),
             *profile_report.others(selection, old, refused),
         ]
-        self.cluster.profile_status(name, change, conditions)
+        found = self.cluster.profiles.get(name)
+        before = found.status if found is not None else ProfileStatus()
+        revision = one.revision if one else before.revision
+        status = msgspec.structs.replace(before, nodes=step.counts, revision=revision)
+        self.cluster.profile_status(name, status, conditions)

@@ -9,14 +9,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import msgspec
-from tuneagent.contracts.tuning_profile import API_VERSION, KIND, RolloutSpec
+from tuneagent.contracts.tuning_profile import API_VERSION, KIND, RolloutSpec, TuningProfile
 from tuneagent.errors import ProfileInvalid
 from tuneagent.profile_files.document import Profile, parse
 from tuneagent.profile_files.resolve import builtin
 from tuneagent.tunables.registry import checked, registry
 
 from tuneoperator.decide.assign import Candidate
-from tuneoperator.decide.records import TuningProfile
 from tuneoperator.decide.revision import LIMIT_BYTES, profile_document
 
 log = logging.getLogger("tuneoperator")
@@ -69,7 +68,7 @@ class Acceptance:
             return (f"it could not be judged: {type(error).__name__}: {error}",)
         if size > LIMIT_BYTES:
             return (f"spec: {size} bytes with what it extends, at most {LIMIT_BYTES} fit",)
-        candidate = Candidate(name, written.spec.nodeSelector, written.spec.priority, written.spec.allNodes)
+        candidate = Candidate(name, written.spec.node_selector, written.spec.priority, written.spec.all_nodes)
         return Accepted(profile, written.spec.rollout, f"{name}-{profile.revision}", candidate)
 
 

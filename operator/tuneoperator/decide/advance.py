@@ -120,13 +120,13 @@ def _fail(node: NodeState, reason: str) -> list[Action]:
 
 def _reached(node: NodeState) -> bool:
     if node.is_nobodys:
-        return node.at_baseline or bool(node.pending_digest)
+        return node.at_baseline or bool(node.proposed_digest)
     return node.at_revision == node.target
 
 
 def _applying(node: NodeState, limits: Limits, age: float, wait_until: Wait) -> list[Action]:
     if age > limits.apply_limit_s:
-        state = node.error or (f"{node.drifted} changes not made" if node.seen else "its agent did not answer")
+        state = node.error or (f"{node.not_as_wanted} changes not made" if node.seen else "its agent did not answer")
         return _fail(node, f"not done after {limits.apply_limit_s:.0f} s: {state}")
     wait_until(limits.apply_limit_s)
     if not node.is_named:
@@ -138,11 +138,11 @@ def _applying(node: NodeState, limits: Limits, age: float, wait_until: Wait) -> 
     if node.seen and _reached(node):
         if node.error:
             return _fail(node, node.error)
-        if node.pending_digest:
-            if node.pending_disruption not in DISRUPTIONS:
-                return _fail(node, f"its agent proposes a change of an unknown class {node.pending_disruption!r}")
-            return [Action("phase", node.name, "Pending", reason=f"needs a {node.pending_disruption} change")]
-        if node.drifted == 0:
+        if node.proposed_digest:
+            if node.proposed_disruption not in DISRUPTIONS:
+                return _fail(node, f"its agent proposes a change of an unknown class {node.proposed_disruption!r}")
+            return [Action("phase", node.name, "Pending", reason=f"needs a {node.proposed_disruption} change")]
+        if node.not_as_wanted == 0:
             return [Action("phase", node.name, "Soaking", reason="live changes made")]
     return []
 
@@ -150,10 +150,10 @@ def _applying(node: NodeState, limits: Limits, age: float, wait_until: Wait) -> 
 def _soaking(node: NodeState, limits: Limits, age: float, wait_until: Wait) -> list[Action]:
     if not node.is_named:
         return _fail(node, "another revision was named while it was soaking")
-    if node.drifted or node.error:
-        return _fail(node, f"while soaking: {node.error or f'{node.drifted} changes were not made'}")
-    if node.pending_digest:
-        return [Action("phase", node.name, "Pending", reason=f"needs a {node.pending_disruption} change")]
+    if node.not_as_wanted or node.error:
+        return _fail(node, f"while soaking: {node.error or f'{node.not_as_wanted} changes were not made'}")
+    if node.proposed_digest:
+        return [Action("phase", node.name, "Pending", reason=f"needs a {node.proposed_disruption} change")]
     if age >= limits.soak_s:
         return [Action("phase", node.name, "Baseline" if node.is_nobodys else "Done", reason="as wanted")]
     wait_until(limits.soak_s)
@@ -170,17 +170,20 @@ def _finishing(node: NodeState, age: float, wait_until: Wait) -> list[Action]:
 
 
 def _pending(node: NodeState, limits: Limits, places: int, age: float, stops: Stops, wait_until: Wait) -> list[Action]:
-    if not node.pending_digest:
+    if not node.proposed_digest:
         return [
             Action(
-                "phase", node.name, "Soaking" if node.drifted == 0 else "Applying", reason="nothing needs_grant left"
+                "phase",
+                node.name,
+                "Soaking" if node.not_as_wanted == 0 else "Applying",
+                reason="nothing is left that needs a grant",
             )
         ]
     if age > limits.drain_timeout_s:
         return _fail(node, f"no turn and no idle moment within {limits.drain_timeout_s:.0f} s")
     wait_until(limits.drain_timeout_s)
-    if node.pending_disruption not in DISRUPTIONS:
-        return _fail(node, f"its agent proposes a change of an unknown class {node.pending_disruption!r}")
+    if node.proposed_disruption not in DISRUPTIONS:
+        return _fail(node, f"its agent proposes a change of an unknown class {node.proposed_disruption!r}")
     place = (node.holds_place and not stops.halted) or places > 0
     waits_for_idle = limits.drain_mode == "whenIdle" and node.idle is not True
     usable = node.ready and node.agent_ready and not node.unschedulable
@@ -200,8 +203,8 @@ def _draining(node: NodeState, limits: Limits, age: float, wait_until: Wait) -> 
     if node.granted_digest or node.in_hand:
         # We died between the grant and the phase that says so.
         return [Action("phase", node.name, "Granted", reason=f"{node.granted_disruption} change granted")]
-    if not node.pending_digest:
-        return _leave(node, "Soaking", "nothing needs_grant left")
+    if not node.proposed_digest:
+        return _leave(node, "Soaking", "nothing is left that needs a grant")
     limit_s, late = limits.drain_timeout_s, "not drained"
     if not node.cordoned_by_us:
         limit_s, late = min(limit_s, limits.apply_limit_s), "could not be cordoned"
@@ -223,11 +226,11 @@ def _emptied(node: NodeState, limits: Limits) -> list[Action]:
         return []
     if node.idle:
         # A grant holds for one boot: kubelet and agent must speak of the same one.
-        return _grant(node, f"{node.pending_disruption} change granted") if _is_one_boot(node) else []
+        return _grant(node, f"{node.proposed_disruption} change granted") if _is_one_boot(node) else []
     if limits.drain_mode == "whenIdle":
         # Something came between the look and the cordon: give the node back and wait for the next idle moment.
         return _leave(node, "Pending", "no longer idle")
-    return [Action("evict", node.name, disruption=node.pending_disruption)] if limits.drain_mode == "evict" else []
+    return [Action("evict", node.name, disruption=node.proposed_disruption)] if limits.drain_mode == "evict" else []
 
 
 def _is_one_boot(node: NodeState) -> bool:
@@ -236,7 +239,7 @@ def _is_one_boot(node: NodeState) -> bool:
 
 def _grant(node: NodeState, reason: str) -> list[Action]:
     return [
-        Action("grant", node.name, digest=node.pending_digest, disruption=node.pending_disruption),
+        Action("grant", node.name, digest=node.proposed_digest, disruption=node.proposed_disruption),
         Action("phase", node.name, "Granted", reason=reason),
     ]
 
@@ -252,9 +255,9 @@ def _granted(node: NodeState, limits: Limits, age: float, wait_until: Wait) -> l
     if node.error or node.refusal:
         return _fail(node, node.error or node.refusal)
     rebooted = node.granted_disruption != "reboot" or node.boot_id != node.granted_boot_id
-    if not node.pending_digest and node.seen and rebooted:
-        if node.drifted:
-            return _fail(node, f"{node.drifted} changes not made after its granted changes")
+    if not node.proposed_digest and node.seen and rebooted:
+        if node.not_as_wanted:
+            return _fail(node, f"{node.not_as_wanted} changes not made after its granted changes")
         return [Action("phase", node.name, "Finishing", reason="granted changes made")]
     return _granted_anew(node)
 
@@ -262,9 +265,9 @@ def _granted(node: NodeState, limits: Limits, age: float, wait_until: Wait) -> l
 def _granted_anew(node: NodeState) -> list[Action]:
     """A grant that was not taken and does not fit any more goes back; what is wanted instead is drained for again."""
     ungrant = [Action("ungrant", node.name)] if node.granted_digest else []
-    moved = node.pending_digest != node.granted_digest or node.boot_id != node.granted_boot_id
-    if node.pending_digest and moved:
-        if node.attempts >= REFUSED_LIMIT or node.pending_disruption not in DISRUPTIONS:
+    moved = node.proposed_digest != node.granted_digest or node.boot_id != node.granted_boot_id
+    if node.proposed_digest and moved:
+        if node.attempts >= REFUSED_LIMIT or node.proposed_disruption not in DISRUPTIONS:
             return _fail(node, "its plan moved again after the grant")
         return [*ungrant, Action("phase", node.name, "Draining", reason="its plan moved")]
     if not (node.cordoned_by_us and node.unschedulable):

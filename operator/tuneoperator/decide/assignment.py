@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from tuneagent.contracts.kubernetes import Node
+from tuneagent.contracts.node_tuning import NodeTuning
+
 from tuneoperator.decide.accept import Accepted
 from tuneoperator.decide.assign import assign
 from tuneoperator.decide.profile_report import Selection
-from tuneoperator.decide.records import Node, NodeTuning
 
 
 @dataclass

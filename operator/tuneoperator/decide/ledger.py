@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 import msgspec
+from tuneagent.contracts.kubernetes import ConfigMap, Node
+from tuneagent.contracts.node_tuning import NodeTuning
 
-from tuneoperator.decide.records import LedgerMap, Node, NodeTuning
 from tuneoperator.decide.state import CORDON_ANNOTATION, is_in_hand
 
 NAME = "tuneagent-ledger"
@@ -27,7 +28,7 @@ class Place(msgspec.Struct, frozen=True):
 _PLACES = msgspec.json.Decoder(dict[str, Place])
 
 
-def written(found: LedgerMap | None) -> dict[str, Place]:
+def written(found: ConfigMap | None) -> dict[str, Place]:
     """Places that the object names; none where it is missing or cannot be read, since they can be found again."""
     if found is None:
         return {}
@@ -42,7 +43,7 @@ def encoded(places: Mapping[str, Place]) -> str:
     return msgspec.json.encode(dict(sorted(places.items()))).decode()
 
 
-def places(found: LedgerMap | None, nodes: Iterable[Node], tunings: Iterable[NodeTuning]) -> dict[str, Place]:
+def places(found: ConfigMap | None, nodes: Iterable[Node], tunings: Iterable[NodeTuning]) -> dict[str, Place]:
     """Every place that is held: those in the ledger of nodes that exist, and those that the cluster itself shows."""
     existing = {node.metadata.name: node for node in nodes}
     held = {name: place for name, place in written(found).items() if name in existing}

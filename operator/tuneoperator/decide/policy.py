@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from tuneagent.contracts.tuning_policy import PolicySpec, TuningPolicy
 from tuneagent.profile_files.document import parse_fields
-
-from tuneoperator.decide.records import PolicySpec, TuningPolicy
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
+from tuneagent.contracts.kubernetes import Condition
+
 from tuneoperator.decide.accept import Accepted
-from tuneoperator.decide.records import Condition
 from tuneoperator.decide.rollout_model import NodeState, Step
 
 NAMES_SHOWN = 5
@@ -52,8 +53,8 @@ def rolled_out(
         counts = step.counts
         return no(
             "InProgress",
-            f"{counts['done']} of {counts['selected']} nodes are done, {counts['inFlight']} under way, "
-            f"{counts['waiting']} waiting, {counts['failed']} failed",
+            f"{counts.done} of {counts.selected} nodes are done, {counts.in_flight} under way, "
+            f"{counts.waiting} waiting, {counts.failed} failed",
         )
     reason, nodes = _wrong(states, selection)
     if reason:

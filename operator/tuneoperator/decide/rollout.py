@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
+from tuneagent.contracts.tuning_profile import NodeCounts
+
 from tuneoperator.decide.advance import Stops, advance
 from tuneoperator.decide.rollout_model import IN_FLIGHT, Action, Limits, NodeState, Step
 
@@ -33,20 +35,20 @@ def decide(nodes: Sequence[NodeState], limits: Limits, *, places_free: int, now:
     return Step(tuple(actions), halted, finished, min(waits, default=None), counts)
 
 
-def _counts(nodes: Sequence[NodeState]) -> dict[str, int]:
-    counts = {"selected": len(nodes), "done": 0, "inFlight": 0, "failed": 0, "waiting": 0, "unknown": 0}
+def _counts(nodes: Sequence[NodeState]) -> NodeCounts:
+    counts = {"done": 0, "in_flight": 0, "failed": 0, "waiting": 0, "unknown": 0}
     for node in nodes:
         # Of a node that is not ready, or whose agent is not, nothing is known now, whatever its last status says.
         counts["unknown"] += not (node.ready and node.agent_ready)
         if node.phase in IN_FLIGHT:
-            counts["inFlight"] += 1
+            counts["in_flight"] += 1
         elif node.is_current and node.phase in ("Done", "Baseline"):
             counts["done"] += 1
         elif node.is_current and node.phase == "Failed":
             counts["failed"] += 1
         else:
             counts["waiting"] += 1
-    return counts
+    return NodeCounts(selected=len(nodes), **counts)
 
 
 def _halt(nodes: Sequence[NodeState], limits: Limits, paused: str) -> str:

@@ -6,6 +6,8 @@ import math
 from dataclasses import dataclass, field
 from typing import Literal
 
+from tuneagent.contracts.tuning_profile import NodeCounts
+
 APPLY_LIMIT_S = 600.0
 GRANT_LIMIT_S = 1800.0
 GRANT_LIFETIME_S = 900
@@ -46,12 +48,12 @@ class NodeState:
     answered: bool = True
     at_revision: str = ""
     at_baseline: bool = False
-    drifted: int = 0
+    not_as_wanted: int = 0
     error: str = ""
     # Why it will not do what is named: waiting mends nothing.
     refusal: str = ""
-    pending_digest: str = ""
-    pending_disruption: str = ""
+    proposed_digest: str = ""
+    proposed_disruption: str = ""
     granted_digest: str = ""
     granted_disruption: str = ""
     granted_boot_id: str = ""
@@ -88,10 +90,10 @@ class NodeState:
         """Why a node that went through is not known to be as wanted now; empty if it is."""
         if self.error or self.refusal:
             return self.error or self.refusal
-        if self.pending_digest:
-            return f"needs a {self.pending_disruption} change"
-        if self.drifted:
-            return f"{self.drifted} settings are not as wanted"
+        if self.proposed_digest:
+            return f"needs a {self.proposed_disruption} change"
+        if self.not_as_wanted:
+            return f"{self.not_as_wanted} settings are not as wanted"
         reached = self.at_baseline if self.is_nobodys else self.at_revision == self.target
         return "" if reached else f"is at revision {self.at_revision or 'none'}"
 
@@ -140,7 +142,7 @@ class Step:
     halted: str = ""
     finished: bool = False
     next_check_s: float | None = None
-    counts: dict[str, int] = field(default_factory=dict)
+    counts: NodeCounts = field(default_factory=NodeCounts)
 
 
 def resolve_limit(value: int | str, total: int) -> int:

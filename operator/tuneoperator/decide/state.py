@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
 
+from tuneagent.contracts.kubernetes import Node
+from tuneagent.contracts.node_tuning import NodeTuning
 from tuneagent.contracts.tuning_profile import RolloutSpec
 
-from tuneoperator.decide.records import Node, NodeTuning
 from tuneoperator.decide.rollout_model import Limits, NodeState, resolve_limit
 
 # Fewer nodes than this may always lose their profile without an approval.
@@ -24,14 +25,14 @@ STAMP = "%Y-%m-%dT%H:%M:%SZ"
 def limits_of(rollout: RolloutSpec, selected: int) -> Limits:
     """A profile's settings with per cents resolved."""
     return Limits(
-        max_unavailable=resolve_limit(rollout.maxUnavailable, selected),
-        max_parallel_live=max(resolve_limit(rollout.maxParallelLive, selected), 1),
-        max_unhealthy=resolve_limit(rollout.maxUnhealthy, selected),
+        max_unavailable=resolve_limit(rollout.max_unavailable, selected),
+        max_parallel_live=max(resolve_limit(rollout.max_parallel_live, selected), 1),
+        max_unhealthy=resolve_limit(rollout.max_unhealthy, selected),
         canary=min(rollout.canary, selected),
-        soak_s=float(rollout.soak_s),
-        failure_threshold=max(rollout.failureThreshold, 1),
+        soak_s=float(rollout.soak_seconds),
+        failure_threshold=max(rollout.failure_threshold, 1),
         drain_mode=rollout.drain.mode,
-        drain_timeout_s=float(rollout.drain.timeout_s),
+        drain_timeout_s=float(rollout.drain.timeout_seconds),
     )
 
 
@@ -91,11 +92,11 @@ def node_state(tuning: NodeTuning, node: Node | None, target: str, around: Aroun
         answered=agent.observed_generation > 0,
         at_revision=agent.revision,
         at_baseline=agent.baseline,
-        drifted=agent.left,
+        not_as_wanted=agent.not_as_wanted,
         error=agent.error,
         refusal=agent.refusal,
-        pending_digest=agent.pending.digest if agent.pending else "",
-        pending_disruption=agent.pending.disruption if agent.pending else "",
+        proposed_digest=agent.proposal.digest if agent.proposal else "",
+        proposed_disruption=agent.proposal.disruption if agent.proposal else "",
         granted_digest=spec.grant.digest if spec.grant else "",
         granted_disruption=spec.grant.disruption if spec.grant else "",
         granted_boot_id=spec.grant.boot_id if spec.grant else "",

@@ -7,11 +7,15 @@ from collections.abc import Callable
 from datetime import datetime, timezone
 from typing import Any
 
+import msgspec
+from tuneagent.contracts.kubernetes import AgentPod, Condition, ConfigMap, Node, StampedCondition, merge_patch
+from tuneagent.contracts.node_tuning import NodeTuning
+from tuneagent.contracts.tuning_policy import PolicyStatus, TuningPolicy
+from tuneagent.contracts.tuning_profile import ProfileStatus, TuningProfile
 from tuneagent.profile_files.document import Profile
 
 from tuneoperator.decide import ledger
 from tuneoperator.decide.ledger import Place
-from tuneoperator.decide.records import AgentPod, Condition, LedgerMap, Node, NodeTuning, TuningPolicy, TuningProfile
 from tuneoperator.decide.revision import profile_document
 from tuneoperator.decide.state import NAMESPACE, STAMP, stands_in_the_way
 from tuneoperator.kube.client import Api, ApiFailed
@@ -48,8 +52,8 @@ class Cluster:
             api, f"/api/v1/namespaces/{NAMESPACE}/pods", AgentPod, changed,
             {"labelSelector": "app=tuneagent-agent"},
         )  # fmt: skip
-        self.ledgers: Store[LedgerMap] = Store(
-            api, f"/api/v1/namespaces/{NAMESPACE}/configmaps", LedgerMap, changed,
+        self.ledgers: Store[ConfigMap] = Store(
+            api, f"/api/v1/namespaces/{NAMESPACE}/configmaps", ConfigMap, changed,
             {"fieldSelector": f"metadata.name={ledger.NAME}"},
         )  # fmt: skip
         # Of Kubernetes itself; and of ours, which are gone where someone deleted the CRDs.
@@ -157,45 +161,51 @@ class Cluster:
             if one["metadata"]["name"] not in used:
                 self.api.call("DELETE", f"{folder}/{one['metadata']['name']}")
 
-    def profile_status(self, name: str, change: dict[str, Any], conditions: list[Condition]) -> None:
-        """Bring fields and conditions of a profile's status to what they should be, in one patch where they differ."""
+    def profile_status(self, name: str, status: ProfileStatus | None, conditions: list[Condition]) -> None:
+        """Bring a profile's status to what it should be, in one patch where it differs.
+
+        `status` holds the fields of the roll-out, its conditions and generation apart; None leaves them as they are.
+        """
         found = self.profiles.get(name)
         if found is None:
             return
-        wanted = {**change, **self._status(found.status, found.metadata.generation, conditions)}
-        if all(found.status.get(key) == value for key, value in wanted.items()):
-            return
-        self.check_leader()
-        path = self.path("tuningprofiles", name, "status")
-        self.profiles.put(self.api.patch(path, {"status": wanted}))
+        generation = found.metadata.generation
+        merged = _stamped(found.status.conditions, generation, conditions)
+        wanted = msgspec.structs.replace(status or found.status, observed_generation=generation, conditions=merged)
+        if wanted != found.status:
+            self.check_leader()
+            body = {"status": merge_patch(found.status, wanted)}
+            self.profiles.put(self.api.patch(self.path("tuningprofiles", name, "status"), body))
 
-    def policy_status(self, change: dict[str, Any], conditions: list[Condition]) -> None:
+    def policy_status(self, awaiting_approval: list[str] | None, conditions: list[Condition]) -> None:
         """The same for the policy; where there is none, nobody can be told there."""
         found = self.policy()
         if found is None:
             return
-        wanted = {**change, **self._status(found.status, found.metadata.generation, conditions)}
-        if all(found.status.get(key, []) == value for key, value in wanted.items()):
-            return
-        self.check_leader()
-        path = self.path("tuningpolicies", "default", "status")
-        self.policies.put(self.api.patch(path, {"status": wanted}))
+        generation = found.metadata.generation
+        waiting = found.status.awaiting_approval if awaiting_approval is None else tuple(awaiting_approval)
+        merged = _stamped(found.status.conditions, generation, conditions)
+        wanted = PolicyStatus(generation, waiting, merged)
+        if wanted != found.status:
+            self.check_leader()
+            body = {"status": merge_patch(found.status, wanted)}
+            self.policies.put(self.api.patch(self.path("tuningpolicies", "default", "status"), body))
 
-    @staticmethod
-    def _status(present: dict[str, Any], generation: int, conditions: list[Condition]) -> dict[str, Any]:
-        """Conditions put into those that are there, all for this generation."""
-        merged = {str(one.get("type")): dict(one) for one in present.get("conditions") or []}
-        for one in conditions:
-            before = merged.get(one.type, {})
-            stamp = before.get("lastTransitionTime")
-            if before.get("status") != one.status or not stamp:
-                stamp = datetime.now(timezone.utc).strftime(STAMP)
-            merged[one.type] = {
-                "type": one.type,
-                "status": one.status,
-                "reason": one.reason,
-                "message": one.message[:MESSAGE_LIMIT],
-                "lastTransitionTime": stamp,
-                "observedGeneration": generation,
-            }
-        return {"observedGeneration": generation, "conditions": [merged[kind] for kind in sorted(merged)]}
+
+def _stamped(
+    present: tuple[StampedCondition, ...], generation: int, conditions: list[Condition]
+) -> tuple[StampedCondition, ...]:
+    """Conditions put into those that are there, all for this generation. The time is that of the last change."""
+    merged = {one.type: one for one in present}
+    for one in conditions:
+        before = merged.get(one.type)
+        stamp = before.last_transition_time if before is not None and before.status == one.status else None
+        merged[one.type] = StampedCondition(
+            type=one.type,
+            status=one.status,
+            reason=one.reason,
+            message=one.message[:MESSAGE_LIMIT],
+            last_transition_time=stamp or datetime.now(timezone.utc).strftime(STAMP),
+            observed_generation=generation,
+        )
+    return tuple(merged[kind] for kind in sorted(merged))

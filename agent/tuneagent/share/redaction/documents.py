@@ -7,7 +7,7 @@ import re
 from collections.abc import Collection
 
 from tuneagent.errors import TuneError
-from tuneagent.formats.lazy_regex import pattern
+from tuneagent.formats.lazy_regex import lazy_regex
 from tuneagent.share.redaction.grammars import REGISTRY, by_line, comment
 from tuneagent.share.redaction.pseudonyms import blank
 from tuneagent.share.redaction.vocabulary import DEVICE, SOURCES, is_plain, is_quantity, known_part
@@ -51,13 +51,13 @@ def swaps(text: str) -> str:
     return by_line(text, keep, taken=blank)
 
 
-_OPTIONS = pattern(
+_OPTIONS = lazy_regex(
     r"(ro|rw|relatime|noatime|strictatime|lazytime|nodiratime|nosuid|nodev|noexec|sync|async|bind|hard|soft|inode64|inode32|discard"
     r"|nsdelegate|memory_recursiveprot|noacl|acl|nobarrier|attr2|noquota|data=(ordered|journal|writeback)|errors=(remount-ro|continue|panic)"
     r"|(proto|mountproto)=(tcp|udp|rdma)6?|vers=[0-9.]{1,4}|(cpu|cpuset|cpuacct|memory|blkio|io|hugetlb|pids|rdma|devices|freezer)"
     r"|(size|nr_inodes|mode|pagesize|nconnect|rsize|wsize|timeo|retrans|gid|uid|logbufs|logbsize|sunit|swidth)=[0-9.]{1,20}[kKmMgGtT%]?)\Z"
 )
-_KIND_OF_FS = pattern(
+_KIND_OF_FS = lazy_regex(
     r"[a-z][a-z0-9_]{0,15}(\.(ceph|glusterfs|lustre|gvfsd-fuse|lxcfs|portal|s3fs|gcsfuse|snapfuse))?\Z"
 )
 
@@ -113,7 +113,7 @@ def variables(text: str, names: Collection[str]) -> str:
     return by_line(text, keep)
 
 
-_NAME_OF_SYSTEM = pattern(
+_NAME_OF_SYSTEM = lazy_regex(
     r"\"?(Debian|Ubuntu|Red Hat|Rocky|AlmaLinux|CentOS|Fedora|SUSE|openSUSE|SLES|Amazon|Oracle|Flatcar|Talos|Bottlerocket|Microsoft Azure"
     r"|Container-Optimized|Alpine|Arch|NVIDIA)[A-Za-z0-9 ./()-]{0,48}\"?\Z"
 )
@@ -133,7 +133,7 @@ def os_release(text: str) -> str:
 
 def cpuinfo(text: str) -> str:
     """/proc/cpuinfo without what tells one machine from another of its kind."""
-    kept = pattern(
+    kept = lazy_regex(
         r"(processor|vendor_id|cpu family|model|model name|stepping|microcode|cpu MHz|cache size|physical id|siblings|core id"
         r"|cpu cores|apicid|initial apicid|fpu|fpu_exception|cpuid level|wp|flags|Features|bugs|bogomips|BogoMIPS|TLB size"
         r"|clflush size|cache_alignment|address sizes|power management|vmx flags|CPU (implementer|architecture|variant|part"
@@ -147,18 +147,18 @@ def cpuinfo(text: str) -> str:
     return "".join(lines)
 
 
-_TOML_PART = pattern(
+_TOML_PART = lazy_regex(
     r"(plugins|io\.containerd\.(grpc|cri|internal|runtime|snapshotter|nri|gc|service|metadata|monitor|timeout)\.v[0-9]"
     r"(\.(cri|runtime|images|opt|restart|task|nri|overlayfs|scheduler|cgroups|tracing))?|containerd|cri|images|runtimes?|runc|crun"
     r"|nvidia(-cdi|-legacy)?|options|cdi|config)\Z"
 )
 _TOML_VALUES = {
-    "version": pattern(r"[0-9]\Z"),
-    "SystemdCgroup": pattern(r"(true|false)\Z"),
-    "enable_cdi": pattern(r"(true|false)\Z"),
-    "privileged_without_host_devices": pattern(r"(true|false)\Z"),
-    "default_runtime_name": pattern(r"[\"'](runc|crun|nvidia(-cdi|-legacy)?|kata[a-z-]{0,8}|runsc)[\"']\Z"),
-    "runtime_type": pattern(r"[\"']io\.containerd\.(runc|runsc|kata)\.v[0-9][\"']\Z"),
+    "version": lazy_regex(r"[0-9]\Z"),
+    "SystemdCgroup": lazy_regex(r"(true|false)\Z"),
+    "enable_cdi": lazy_regex(r"(true|false)\Z"),
+    "privileged_without_host_devices": lazy_regex(r"(true|false)\Z"),
+    "default_runtime_name": lazy_regex(r"[\"'](runc|crun|nvidia(-cdi|-legacy)?|kata[a-z-]{0,8}|runsc)[\"']\Z"),
+    "runtime_type": lazy_regex(r"[\"']io\.containerd\.(runc|runsc|kata)\.v[0-9][\"']\Z"),
 }
 
 
@@ -196,11 +196,11 @@ _KUBELET = (
     "topologyManagerPolicyOptions", "memoryManagerPolicy", "reservedSystemCPUs", "reservedMemory", "evictionHard",
     "kubeReserved", "systemReserved", "cgroupDriver", "featureGates", "memorySwap", "failSwapOn", "maxPods", "podPidsLimit",
 )  # fmt: skip
-_KUBELET_WORDS = pattern(
+_KUBELET_WORDS = lazy_regex(
     r"none|static|best-effort|restricted|single-numa-node|[Ss]tatic|None|BestEffort|container|pod|systemd|cgroupfs|LimitedSwap|NoSwap"
     r"|UnlimitedSwap|kubelet\.config\.k8s\.io/v1(alpha1|beta1)?|KubeletConfiguration"
 )
-_KUBELET_KEYS = pattern(
+_KUBELET_KEYS = lazy_regex(
     r"cpu|memory|ephemeral-storage|pid|hugepages-[0-9]{1,4}[KMG]i|(memory|nodefs|imagefs|pid|containerfs)\.(available|inodesFree)"
     r"|full-pcpus-only|distribute-cpus-across-(numa|cores)|align-by-socket|strict-cpu-reservation|prefer-align-cpus-by-uncorecache"
     r"|prefer-closest-numa-nodes|max-allowable-numa-nodes|swapBehavior|numaNode|limits"
@@ -241,7 +241,7 @@ def manager_state(text: str) -> str:
     return json.dumps({"policyName": policy.group(1)} if policy else {}, separators=(",", ":"))
 
 
-_LOG = pattern(
+_LOG = lazy_regex(
     r"NVRM: Xid \([^)]{0,40}\): \d+|nvidia-nvswitch\d+: SXid \([^)]{0,40}\): \d+, Fatal"
     r"|mce: \[Hardware Error\]: Machine check events logged|Hardware Error"
 )

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection
 
-from tuneagent.formats.lazy_regex import pattern
+from tuneagent.formats.lazy_regex import lazy_regex
 from tuneagent.share.redaction.pseudonyms import blank
 from tuneagent.share.redaction.vocabulary import (
     DEVICE,
@@ -21,7 +21,7 @@ from tuneagent.share.redaction.vocabulary import (
 )
 
 # Names on the kernel line whose values are the kernel's own words. Others are blanked whole.
-_ARGUMENTS = pattern(
+_ARGUMENTS = lazy_regex(
     r"ro|rw|quiet|splash|rhgb|--|BOOT_IMAGE|console|earlyprintk|crashkernel|panic|maxcpus|nr_cpus|mem|memmap|movablecore"
     r"|kernelcore|mitigations|spectre_v2|spectre_v2_user|spec_store_bypass_disable|l1tf|mds|tsx|tsx_async_abort|mmio_stale_data"
     r"|retbleed|srbds|pti|nopti|nokaslr|kpti|selinux|apparmor|security|lsm|audit|numa|memhp_default_state|efi|acpi|nomodeset"
@@ -88,7 +88,7 @@ def sysctl(text: str, allowed: Callable[[str], bool]) -> str:
 
 
 # Files that a row writes at boot; parameters of other modules may be passwords.
-_WRITTEN = pattern(
+_WRITTEN = lazy_regex(
     r"/(proc/sys/(vm|kernel|fs|net)|sys/(kernel/mm|kernel/debug/sched|block|devices/system|devices/virtual/workqueue|devices/pci[0-9a-f:]+"
     r"|class/(net|block|bdi|nvme)|bus/(pci|workqueue)|fs/cgroup|power|firmware/acpi"
     r"|module/(nvidia[_a-z]*|nvme(_core)?|mlx[45]_(core|ib)|intel_idle|processor|workqueue|pcie_aspm|kvm(_intel|_amd)?|rcutree)))"
@@ -132,7 +132,7 @@ def modprobe(text: str) -> str:
 
 
 # Switches of NVIDIA's resource manager: RMName=0x1;RMOther=0x2.
-REGISTRY = pattern(r'"?((RM?|Rm?)[A-Za-z0-9]{1,40}=(0x)?[0-9a-fA-F]{1,8};?)*"?\Z')
+REGISTRY = lazy_regex(r'"?((RM?|Rm?)[A-Za-z0-9]{1,40}=(0x)?[0-9a-fA-F]{1,8};?)*"?\Z')
 
 
 def _option(word: str) -> str:
@@ -146,17 +146,17 @@ def _option(word: str) -> str:
     )
 
 
-_UNIT_KEYS = pattern(
+_UNIT_KEYS = lazy_regex(
     r"DefaultLimit[A-Z]+(Soft)?|Limit[A-Z]+(Soft)?|AllowedCPUs|AllowedMemoryNodes|CPUAffinity|NUMAPolicy|NUMAMask"
     r"|LoadState|ActiveState|SubState|UnitFileState|Result|NTPSynchronized|NTP|CPUWeight|MemoryMax|TasksMax"
 )
-_UNIT_VALUE = pattern(
+_UNIT_VALUE = lazy_regex(
     r"((not-)?(loaded|found)|masked|error|(de|re)?activ(e|ating)|inactive|failed|running|dead|exited|listening|waiting|mounted|plugged"
     r"|(en|dis)abled(-runtime)?|static|indirect|generated|transient|alias|linked|success|exit-code|signal|timeout|core-dump|oom-kill"
     r"|bind|preferred|interleave|local|default|numa|yes|no|[0-9]{1,20}(\.[0-9]{1,6})?[KMGTPE%]?|[0-9,: -]{0,4096}|infinity)"
     r"(:([0-9]{1,20}(\.[0-9]{1,6})?[KMGTPE]?|infinity))?\Z"
 )
-_IRQBALANCE = pattern(r'"?IRQBALANCE_(BANNED_CPULIST|BANNED_CPUS|ARGS)=[0-9a-fA-F,: -]*"?\Z')
+_IRQBALANCE = lazy_regex(r'"?IRQBALANCE_(BANNED_CPULIST|BANNED_CPUS|ARGS)=[0-9a-fA-F,: -]*"?\Z')
 
 
 def unit(text: str) -> str:
@@ -191,13 +191,13 @@ def limits(text: str) -> str:
     return by_line(text, keep)
 
 
-_PAIR = pattern(r'\s*,?\s*([A-Z]+(?:\{[^}"]*\})?)(\s*)([!=+:-]?=)(\s*)"((?:[^"\\]|\\.)*)"\s*,?')
-_MATCHED = pattern(r"(ACTION|SUBSYSTEMS?|KERNELS?|DRIVERS?|TEST(\{0?[0-7]{3}\})?|ENV\{(DEVTYPE|ID_BUS|ID_PATH)\})\Z")
-_ATTRIBUTE = pattern(
+_PAIR = lazy_regex(r'\s*,?\s*([A-Z]+(?:\{[^}"]*\})?)(\s*)([!=+:-]?=)(\s*)"((?:[^"\\]|\\.)*)"\s*,?')
+_MATCHED = lazy_regex(r"(ACTION|SUBSYSTEMS?|KERNELS?|DRIVERS?|TEST(\{0?[0-7]{3}\})?|ENV\{(DEVTYPE|ID_BUS|ID_PATH)\})\Z")
+_ATTRIBUTE = lazy_regex(
     r"ATTRS?\{(queue/[a-z0-9_-]+|queues/[a-z0-9*-]+/[a-z_]+|power/[a-z_]+|bdi/[a-z_]+|device/(queue_depth|timeout|numa_node|vendor|device)"
     r"|vendor|device|class|numa_node|rotational|removable|type|mtu|tx_queue_len|max_read_request_size|msi_bus|d3cold_allowed)\}\Z"
 )
-_DEVICE_WORDS = pattern(
+_DEVICE_WORDS = lazy_regex(
     r"(add|change|remove|online|bind|move|block|bdi|net|pci|cpu|memory|nvme|scsi|infiniband|drm|misc|workqueue|disk|partition|usb"
     r"|(0x)?[0-9a-fA-F]{1,8}|\*|([a-z]{2}[0-9*?\[\]!a-z:-]{0,6}|nvme[0-9*?\[\]!npc-]{0,32}|mlx[45]_[0-9*?\[\]-]{0,8}|0000:[0-9a-fA-F:.]{1,12}))\Z"
 )

@@ -9,20 +9,20 @@ from collections.abc import Iterable
 from hashlib import sha256
 
 from tuneagent.errors import TuneError
-from tuneagent.formats.lazy_regex import pattern
+from tuneagent.formats.lazy_regex import lazy_regex
 from tuneagent.host.machine import Host
 from tuneagent.share.redaction.vocabulary import is_file_name
 
-_UUID = pattern(r"\b[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}\b")
-_MACHINE_ID = pattern(r"(?<![0-9a-fA-F])[0-9a-f]{32}(?![0-9a-fA-F])")
-_MAC = pattern(r"\b(?:[0-9a-fA-F]{2}:){5}[0-9a-fA-F]{2}\b")
-_IPV4 = pattern(r"(?<![\d.])(?!(?:0|127)\.)(?:\d{1,3}\.){3}\d{1,3}(?![\d.])")
-_IPV6 = pattern(r"(?<![\w:.])[0-9a-fA-F:]*:[0-9a-fA-F:]*:[0-9a-fA-F:]*(?![\w:])")
+_UUID = lazy_regex(r"\b[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}\b")
+_MACHINE_ID = lazy_regex(r"(?<![0-9a-fA-F])[0-9a-f]{32}(?![0-9a-fA-F])")
+_MAC = lazy_regex(r"\b(?:[0-9a-fA-F]{2}:){5}[0-9a-fA-F]{2}\b")
+_IPV4 = lazy_regex(r"(?<![\d.])(?!(?:0|127)\.)(?:\d{1,3}\.){3}\d{1,3}(?![\d.])")
+_IPV6 = lazy_regex(r"(?<![\w:.])[0-9a-fA-F:]*:[0-9a-fA-F:]*:[0-9a-fA-F:]*(?![\w:])")
 _KINDS = (
-    ("url", pattern(r"[A-Za-z][A-Za-z0-9+.-]*://")),
-    ("hex", pattern(r"(0x)?[0-9a-fA-F-]{8,}\Z")),
-    ("number", pattern(r"[-+0-9.,:]+\Z")),
-    ("path", pattern(r"/[^\s]*\Z")),
+    ("url", lazy_regex(r"[A-Za-z][A-Za-z0-9+.-]*://")),
+    ("hex", lazy_regex(r"(0x)?[0-9a-fA-F-]{8,}\Z")),
+    ("number", lazy_regex(r"[-+0-9.,:]+\Z")),
+    ("path", lazy_regex(r"/[^\s]*\Z")),
 )
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 from tuneagent.checks.environment import NAMES as VARIABLES
 from tuneagent.contracts.values import Setting
-from tuneagent.formats.lazy_regex import pattern
+from tuneagent.formats.lazy_regex import lazy_regex
 from tuneagent.persist.sysctl_d import covers
 from tuneagent.share.redaction import documents, grammars
 from tuneagent.share.redaction.pseudonyms import Pseudonyms, blank
@@ -18,16 +18,16 @@ from tuneagent.tunables.sysctl import ELSEWHERE
 from tuneagent.tunables.tables.sysctl import ROWS
 
 Filter = Callable[[str], str]
-_WORD = pattern(r"[\[\]<>()A-Za-z0-9_+.,:;/%=*#@|&'\"!-]{1,256}\Z")
+_WORD = lazy_regex(r"[\[\]<>()A-Za-z0-9_+.,:;/%=*#@|&'\"!-]{1,256}\Z")
 # Files of the kernel that name one machine or one device among its like.
-_IDENTITY = pattern(
+_IDENTITY = lazy_regex(
     r"(serial|serial_number|wwid|uuid|nguid|eui|subsysnqn|address|asset_tag|product_uuid|fastopen_key|unique_id|node_desc|(node|sys_image|port)_guid)\Z"
 )
 # Attributes of modules are what an administrator gave them: a password of a driver among them.
-_MODULE = pattern(r"sys/module/([^/]+)/parameters/")
+_MODULE = lazy_regex(r"sys/module/([^/]+)/parameters/")
 _DSN_CAPABILITY = 0x0003
 # Words of specs: modes, names of profiles of MIG, lists of CPUs, `{reserved}`.
-_SETTING = pattern(r"[A-Za-z0-9_.,:+{}<>=-]{1,32}\Z")
+_SETTING = lazy_regex(r"[A-Za-z0-9_.,:+{}<>=-]{1,32}\Z")
 
 
 def _is_argument(name: str) -> bool:
@@ -80,35 +80,38 @@ def _variables(text: str) -> str:
 
 
 _RULES: tuple[tuple[re.Pattern[str], Filter], ...] = (
-    (pattern(r"proc/cmdline\Z"), _kernel_line),
-    (pattern(r"proc/cpuinfo\Z"), documents.cpuinfo),
-    (pattern(r"proc/(\d+|self)/(mounts|mountinfo)\Z|proc/mounts\Z"), documents.mounts),
-    (pattern(r"proc/swaps\Z"), documents.swaps),
-    (pattern(r"proc/sys/kernel/(osrelease|ostype|arch|version|hostname|random/boot_id)\Z"), lambda text: text),
-    (pattern(r"proc/sys/"), _plain),
-    (pattern(r"proc/driver/nvidia/(params|registry)\Z"), documents.driver_table),
-    (pattern(r"proc/driver/nvidia/"), _kernel_text),
-    (pattern(r"proc/(\d+/(limits|status|numa_maps|cgroup)|self/limits|[a-z_]+\Z|irq/|net/|pressure/)"), _kernel_text),
-    (pattern(r"sys/"), _kernel_text),
+    (lazy_regex(r"proc/cmdline\Z"), _kernel_line),
+    (lazy_regex(r"proc/cpuinfo\Z"), documents.cpuinfo),
+    (lazy_regex(r"proc/(\d+|self)/(mounts|mountinfo)\Z|proc/mounts\Z"), documents.mounts),
+    (lazy_regex(r"proc/swaps\Z"), documents.swaps),
+    (lazy_regex(r"proc/sys/kernel/(osrelease|ostype|arch|version|hostname|random/boot_id)\Z"), lambda text: text),
+    (lazy_regex(r"proc/sys/"), _plain),
+    (lazy_regex(r"proc/driver/nvidia/(params|registry)\Z"), documents.driver_table),
+    (lazy_regex(r"proc/driver/nvidia/"), _kernel_text),
     (
-        pattern(r"(etc|run|usr/local/lib|usr/lib|lib)/sysctl\.d/|etc/sysctl\.conf\Z"),
+        lazy_regex(r"proc/(\d+/(limits|status|numa_maps|cgroup)|self/limits|[a-z_]+\Z|irq/|net/|pressure/)"),
+        _kernel_text,
+    ),
+    (lazy_regex(r"sys/"), _kernel_text),
+    (
+        lazy_regex(r"(etc|run|usr/local/lib|usr/lib|lib)/sysctl\.d/|etc/sysctl\.conf\Z"),
         lambda t: grammars.sysctl(t, _is_sysctl),
     ),
-    (pattern(r"(etc|run|usr/local/lib|usr/lib)/tmpfiles\.d/"), grammars.tmpfiles),
-    (pattern(r"(etc|run|usr/local/lib|usr/lib|lib)/modprobe\.d/"), grammars.modprobe),
-    (pattern(r"(etc|run|usr/local/lib|usr/lib|lib)/udev/rules\.d/"), grammars.udev),
-    (pattern(r"(etc|run|usr/local/lib|usr/lib|lib)/systemd/"), grammars.unit),
-    (pattern(r"etc/security/limits(\.d/|\.conf\Z)"), grammars.limits),
-    (pattern(r"etc/default/grub(\.d/|\Z)"), lambda text: grammars.grub_defaults(text, _is_argument)),
-    (pattern(r"boot/|efi/|etc/kernel/"), lambda text: grammars.boot_entries(text, _is_argument)),
-    (pattern(r"etc/tuneagent/kernel-arguments\Z"), _notes),
-    (pattern(r"etc/fstab\Z"), documents.fstab),
-    (pattern(r"etc/nccl\.conf\Z"), _variables),
-    (pattern(r"etc/os-release\Z|usr/lib/os-release\Z"), documents.os_release),
-    (pattern(r"etc/containerd/"), documents.containerd),
-    (pattern(r"var/lib/kubelet/config\.yaml\Z|etc/kubernetes/kubelet/"), documents.kubelet),
-    (pattern(r"var/lib/kubelet/\w+_state\Z"), documents.manager_state),
-    (pattern(r"tuneagent/gpus\.json\Z"), lambda text: text),
+    (lazy_regex(r"(etc|run|usr/local/lib|usr/lib)/tmpfiles\.d/"), grammars.tmpfiles),
+    (lazy_regex(r"(etc|run|usr/local/lib|usr/lib|lib)/modprobe\.d/"), grammars.modprobe),
+    (lazy_regex(r"(etc|run|usr/local/lib|usr/lib|lib)/udev/rules\.d/"), grammars.udev),
+    (lazy_regex(r"(etc|run|usr/local/lib|usr/lib|lib)/systemd/"), grammars.unit),
+    (lazy_regex(r"etc/security/limits(\.d/|\.conf\Z)"), grammars.limits),
+    (lazy_regex(r"etc/default/grub(\.d/|\Z)"), lambda text: grammars.grub_defaults(text, _is_argument)),
+    (lazy_regex(r"boot/|efi/|etc/kernel/"), lambda text: grammars.boot_entries(text, _is_argument)),
+    (lazy_regex(r"etc/tuneagent/kernel-arguments\Z"), _notes),
+    (lazy_regex(r"etc/fstab\Z"), documents.fstab),
+    (lazy_regex(r"etc/nccl\.conf\Z"), _variables),
+    (lazy_regex(r"etc/os-release\Z|usr/lib/os-release\Z"), documents.os_release),
+    (lazy_regex(r"etc/containerd/"), documents.containerd),
+    (lazy_regex(r"var/lib/kubelet/config\.yaml\Z|etc/kubernetes/kubelet/"), documents.kubelet),
+    (lazy_regex(r"var/lib/kubelet/\w+_state\Z"), documents.manager_state),
+    (lazy_regex(r"tuneagent/gpus\.json\Z"), lambda text: text),
 )
 _PROGRAMS: dict[str, Filter] = {
     "dmesg": documents.kernel_log,
@@ -117,15 +120,15 @@ _PROGRAMS: dict[str, Filter] = {
     "ethtool": documents.table_of_numbers,
 }
 # Files whose names their owner chose, and which win by the order of these.
-_CONFIGURED = pattern(r"(etc|run|usr|lib)/.*\.(conf|rules|cfg|toml|yaml)\Z")
-_DEVICES = pattern(
+_CONFIGURED = lazy_regex(r"(etc|run|usr|lib)/.*\.(conf|rules|cfg|toml|yaml)\Z")
+_DEVICES = lazy_regex(
     r"(nvidia[a-z0-9-]*|char|block|shm|pts|mapper|disk|infiniband|vfio|net|cpu|dri|input|snd|bus|fd|mqueue|hugepages|null|zero|full|random"
     r"|urandom|kmsg|kvm|mem|port|ptmx|console|tty[A-Za-z0-9]{0,5}|(sd|vd|xvd|hd)[a-z]{1,3}[0-9]{0,3}|nvme[0-9a-z]{1,12}|md[0-9]{0,3}|dm-[0-9]+"
     r"|loop[-a-z0-9]{1,8}|zram[0-9]+|ram[0-9]+|mlx[0-9a-z_]+|gdrdrv|fuse|rtc[0-9]?|hpet|watchdog[0-9]?|cpu_dma_latency|std(in|out|err)"
     r"|core|log|initctl|rfkill|uinput|uhid|vhost-[a-z]+|vcs[a-z0-9]*|sg[0-9]+|mcelog|ipmi[0-9]?|tpm[a-z0-9]*|userfaultfd|snapshot)\Z"
 )
 # Where a host's own name may stand: elsewhere it would be a word of the kernel's, as in /sys/devices/system/node.
-_NAMED = pattern(r"(?!sys/|proc/(?!sys/kernel/hostname))")
+_NAMED = lazy_regex(r"(?!sys/|proc/(?!sys/kernel/hostname))")
 
 
 class Redactor:

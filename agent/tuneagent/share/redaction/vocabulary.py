@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from tuneagent.formats.lazy_regex import pattern
+from tuneagent.formats.lazy_regex import lazy_regex
 
 
 def _words(text: str) -> frozenset[str]:
@@ -16,7 +16,7 @@ def _words(text: str) -> frozenset[str]:
 
 
 # Numbers with a unit, lists of CPUs and ranges, switches, and the words in which the kernel speaks of them.
-_PLAIN = pattern(
+_PLAIN = lazy_regex(
     r"[\[(<]?-?(?:0x[0-9a-fA-F]{1,16}|[0-9]{1,20}(?:[-,:./][0-9]{1,20})*)(?:[KMGTPkmgtp]?i?[Bb]?|us|ms|s|%)[\])>]?\Z"
 )
 SWITCHES = _words(
@@ -47,19 +47,19 @@ ARGUMENTS = SYSFS | _words(
     "fallback runtime nochunk noretain high low nmi debug ignore copy_dsdt relax sm_on sm_off igfx_off passthrough "
     "hwp_only no_hwp support_acpi_ppc per_cpu_perf_limits panic tty0 null"
 )
-_CONSOLE = pattern(r"(tty|ttyS|ttyAMA|ttyUSB|hvc|xvc|uart)[0-9]{0,3}(,[0-9]{1,7}[noe]?[0-9]?r?)?\Z")
+_CONSOLE = lazy_regex(r"(tty|ttyS|ttyAMA|ttyUSB|hvc|xvc|uart)[0-9]{0,3}(,[0-9]{1,7}[noe]?[0-9]?r?)?\Z")
 # `k` is a unit of crashkernel=, `@` stands between size and place.
-_MEMORY = pattern(r"[0-9]{1,15}[KMGTkmgt]?(-[0-9]{0,15}[KMGTkmgt]?)?([@:$!#][0-9a-fx]{1,18}[KMGTkmgt]?)?\Z")
-_KERNEL_IMAGE = pattern(
+_MEMORY = lazy_regex(r"[0-9]{1,15}[KMGTkmgt]?(-[0-9]{0,15}[KMGTkmgt]?)?([@:$!#][0-9a-fx]{1,18}[KMGTkmgt]?)?\Z")
+_KERNEL_IMAGE = lazy_regex(
     r"(\([a-z0-9,$]{1,24}\))?(/boot)?/(vmlinuz|bzImage|Image|kernel)(-[0-9]+\.[0-9]+[0-9A-Za-z._+~-]{0,48})?\Z"
 )
-MODULES = pattern(
+MODULES = lazy_regex(
     r"(nvidia([-_](drm|modeset|uvm|peermem|fs|vgpu[a-z-]*))?|nouveau|nvme([-_](core|tcp|rdma|fabrics))?|mlx[45][-_](core|ib|en)|ib[-_][a-z]{2,8}"
     r"|rdma[-_](cm|ucm|rxe)|intel[-_]idle|kvm([-_](intel|amd))?|vfio([-_][a-z0-9]{2,8}){0,3}|i915|xe|amdgpu|radeon|ast|mgag200|ixgbe|ice|i40e|igb"
     r"|irdma|efa|bnxt[-_](en|re)|ena|gdrdrv|overlay|nf[-_]conntrack|bonding|zswap|zram|processor|workqueue|rcutree|pcie[-_]aspm"
     r"|lustre|lnet|xfs|ext4|br[-_]netfilter|tcp[-_](bbr|cubic|dctcp)|sch[-_]fq|pcspkr|iTCO[-_]wdt|usb[-_]storage|floppy|edac[-_]core)\Z"
 )
-DEVICE = pattern(
+DEVICE = lazy_regex(
     r"(/dev/((sd|vd|xvd|hd)[a-z]{1,3}[0-9]{0,3}|nvme[0-9]{1,3}n[0-9]{1,3}(p[0-9]{1,3})?|md[0-9]{1,3}|dm-[0-9]{1,4}"
     r"|mmcblk[0-9](p[0-9])?|loop[0-9]{1,4}|zram[0-9]{1,3}|root|ram[0-9])|(PART)?UUID=[0-9a-fA-F-]{4,36})\Z"
 )
@@ -90,7 +90,7 @@ _FILE_WORDS = _words(
     "performance latency hpc slurm lustre nfs dirty forward bridge nf ip elasticsearch postgres redis base cloudimg settings "
     "ubuntu debian rhel rocky alma centos fedora suse amazon oracle flatcar allowed allow affinity accounting delegate"
 )
-_QUANTITY = pattern(r"[0-9]{1,15}(\.[0-9]{1,6})?([KMGTPE]i?|m|k|%)?\Z")
+_QUANTITY = lazy_regex(r"[0-9]{1,15}(\.[0-9]{1,6})?([KMGTPE]i?|m|k|%)?\Z")
 
 
 def is_plain(word: str) -> bool:

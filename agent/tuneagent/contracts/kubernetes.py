@@ -1,0 +1,130 @@
+"""Objects of Kubernetes itself, as far as both sides read or write them. Everything else of them is dropped."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+
+class Meta(msgspec.Struct, frozen=True, rename="camel"):
+    """Parts of metadata that decisions need."""
+
+    name: str
+    uid: str = ""
+    resource_version: str = ""
+    generation: int = 0
+    labels: dict[str, str] = {}
+    annotations: dict[str, str] = {}
+    deletion_timestamp: str | None = None
+
+
+class OwnerReference(msgspec.Struct, frozen=True, rename="camel"):
+    """The object that another one goes with."""
+
+    api_version: str
+    kind: str
+    name: str
+    uid: str
+
+
+class NewMeta(msgspec.Struct, frozen=True, rename="camel"):
+    """Metadata of an object to be created."""
+
+    name: str
+    owner_references: tuple[OwnerReference, ...] = ()
+
+
+class Condition(msgspec.Struct, frozen=True):
+    """A condition: of a Node or a pod as read, of one of our objects as it should be."""
+
+    type: str
+    status: str
+    reason: str = ""
+    message: str = ""
+
+
+class StampedCondition(Condition, frozen=True, rename="camel"):
+    """A condition in the status of one of our objects. The time is RFC 3339, in UTC."""
+
+    last_transition_time: str | None = None
+    observed_generation: int = 0
+
+
+def is_ready(conditions: tuple[Condition, ...]) -> bool:
+    """Whether the condition Ready is known to hold."""
+    return any(one.type == "Ready" and one.status == "True" for one in conditions)
+
+
+class NodeInfo(msgspec.Struct, frozen=True):
+    """What the kubelet says of the machine."""
+
+    boot_id: str = msgspec.field(default="", name="bootID")
+    machine_id: str = msgspec.field(default="", name="machineID")
+
+
+class NodeSpec(msgspec.Struct, frozen=True):
+    """Scheduling state."""
+
+    unschedulable: bool = False
+
+
+class NodeStatus(msgspec.Struct, frozen=True, rename="camel"):
+    """Health and identity."""
+
+    conditions: tuple[Condition, ...] = ()
+    node_info: NodeInfo = NodeInfo()
+
+
+class Node(msgspec.Struct, frozen=True):
+    """A Node."""
+
+    metadata: Meta
+    spec: NodeSpec = NodeSpec()
+    status: NodeStatus = NodeStatus()
+
+    @property
+    def ready(self) -> bool:
+        """Whether the kubelet is known to be ready."""
+        return is_ready(self.status.conditions)
+
+
+class PodSpec(msgspec.Struct, frozen=True, rename="camel"):
+    """Where a pod runs."""
+
+    node_name: str = ""
+
+
+class PodStatus(msgspec.Struct, frozen=True):
+    """Whether a pod is ready."""
+
+    conditions: tuple[Condition, ...] = ()
+
+
+class AgentPod(msgspec.Struct, frozen=True):
+    """A pod of the agent's DaemonSet."""
+
+    metadata: Meta
+    spec: PodSpec = PodSpec()
+    status: PodStatus = PodStatus()
+
+    @property
+    def ready(self) -> bool:
+        """Whether its containers are ready."""
+        return is_ready(self.status.conditions)
+
+
+class ConfigMap(msgspec.Struct, frozen=True):
+    """A ConfigMap."""
+
+    metadata: Meta
+    data: dict[str, str] = {}
+
+
+def merge_patch(before: msgspec.Struct, after: msgspec.Struct) -> dict[str, Any]:
+    """What a JSON merge patch (RFC 7386) must say to bring `before` to `after`, two objects of one type.
+
+    The fields that differ, each whole; null takes one out.
+    """
+    old, new = msgspec.to_builtins(before), msgspec.to_builtins(after)
+    return {key: value for key, value in new.items() if old[key] != value}

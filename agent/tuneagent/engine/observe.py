@@ -1,0 +1,85 @@
+"""Read a host: every subject that a profile's specs are about, each inside its own boundary."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from tuneagent.contracts.values import Reading, Setting, Subject, Unreadable, Value
+from tuneagent.errors import UsageError, reason_of
+from tuneagent.facts.one_pass import Facts
+from tuneagent.tunables.base import Tunable
+from tuneagent.tunables.registry import ordered
+
+
+@dataclass(frozen=True)
+class Observed:
+    """One tunable on one host: what is there, what is wanted, what cannot be changed now."""
+
+    tunable: Tunable[Any]
+    readings: Mapping[Subject, Reading]
+    desired: Mapping[Subject, Setting]
+    # Why a change cannot be made on this host at all; why only another change makes it possible; who uses it now.
+    refusals: Mapping[Subject, str] = field(default_factory=dict)
+    waits: Mapping[Subject, str] = field(default_factory=dict)
+    busy: Mapping[Subject, str] = field(default_factory=dict)
+
+
+def observe(facts: Facts, registry: Mapping[str, Tunable[Any]]) -> list[Observed]:
+    """Read every subject that the specs of this pass are about, in the order of `after`."""
+    names = ordered({name: registry[name] for name in facts.specs if name in registry})
+    return [_observed(facts, registry[name], facts.specs[name]) for name in names]
+
+
+def observe_again(facts: Facts, before: Observed, subjects: Mapping[Subject, Reading | None]) -> Observed:
+    """The same tunable with these subjects read anew, or as they are given; the others as they were."""
+    anew = {subject: given or _read(facts, before.tunable, subject) for subject, given in subjects.items()}
+    readings = {subject: anew.get(subject, reading) for subject, reading in before.readings.items()}
+    return _with_reasons(facts, before.tunable, facts.specs[before.tunable.name], readings)
+
+
+def _observed(facts: Facts, tunable: Tunable[Any], spec: Any) -> Observed:
+    """What is there and what is wanted. A file beside the setting that cannot be read makes it unknown, no more."""
+    try:
+        subjects = tunable.subjects(facts, spec)
+    except UsageError:
+        raise
+    except Exception as error:  # one boundary around each tunable and each subject
+        return Observed(tunable, {"host": _failed(tunable, error)}, {})
+    return _with_reasons(facts, tunable, spec, {subject: _read(facts, tunable, subject) for subject in subjects})
+
+
+def _read(facts: Facts, tunable: Tunable[Any], subject: Subject) -> Reading:
+    try:
+        return tunable.read(facts, subject)
+    except Exception as error:  # one subject's trouble is that subject's
+        return _failed(tunable, error)
+
+
+def _failed(tunable: Tunable[Any], error: Exception) -> Reading:
+    return Reading(Unreadable(reason_of(error)), evidence=tunable.name)
+
+
+def _with_reasons(facts: Facts, tunable: Tunable[Any], spec: Any, readings: Mapping[Subject, Reading]) -> Observed:
+    try:
+        desired = tunable.desire(facts, spec, readings)
+    except Exception as error:
+        return Observed(tunable, dict.fromkeys(readings, _failed(tunable, error)), {})
+    found = Observed(tunable, readings, desired, {}, {}, {})
+    for subject, wanted in desired.items():
+        try:
+            live = readings[subject].live
+            if not isinstance(live, Value) or tunable.matches(subject, live.value, wanted):
+                continue
+            reasons: tuple[tuple[Mapping[Subject, str], str | None], ...] = (
+                (found.refusals, tunable.refuse(facts, subject, wanted)),
+                (found.waits, tunable.waits(facts, subject)),
+                (found.busy, tunable.busy(facts, subject, wanted)),
+            )
+        except Exception as error:
+            reasons = ((found.refusals, f"whether it can be written was not found out: {reason_of(error)}"),)
+        for place, reason in reasons:
+            if reason is not None:
+                place[subject] = reason  # type: ignore[index]  # filled here, read only from here on
+    return found

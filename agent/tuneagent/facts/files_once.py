@@ -1,0 +1,89 @@
+"""Files of one pass: each is read once, however many subjects need it, until something is written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from tuneagent.errors import PathMissing, ReadFailed
+from tuneagent.host.files import Files
+
+T = TypeVar("T")
+# Where a write of one file can change what another one says.
+_KERNEL = ("proc/", "sys/")
+
+
+class FilesOnce(Files):
+    """The files of `inner`, with what was read kept. A failure is kept like an answer."""
+
+    def __init__(self, inner: Files) -> None:
+        self._inner = inner
+        self.root = inner.root
+        self._answers: dict[tuple[str, str], Any] = {}
+
+    def _once(self, kind: str, path: str, ask: Callable[[str], T]) -> T:
+        key = (kind, path.strip("/"))
+        if key not in self._answers:
+            try:
+                self._answers[key] = ask(path)
+            except (PathMissing, ReadFailed) as error:
+                self._answers[key] = error
+        found = self._answers[key]
+        if isinstance(found, Exception):
+            raise type(found)(*found.args)
+        answer: T = found
+        return answer
+
+    def forget(self, path: str | None = None) -> None:
+        """Read anew what may have changed: everything, or what a write of `path` can change."""
+        name = (path or "").strip("/")
+        is_kernel = name.startswith(_KERNEL)
+        for key in list(self._answers):
+            other = key[1]
+            near = name == other or name.startswith(f"{other}/") or other.startswith(f"{name}/")
+            if path is None or near or (is_kernel and other.startswith(_KERNEL)):
+                del self._answers[key]
+
+    def read_bytes(self, path: str) -> bytes:
+        """As Files."""
+        return self._once("content", path, self._inner.read_bytes)
+
+    def names(self, path: str) -> list[str]:
+        """As Files."""
+        return list(self._once("names", path, self._inner.names))
+
+    def exists(self, path: str) -> bool:
+        """As Files."""
+        return self._once("exists", path, self._inner.exists)
+
+    def is_dir(self, path: str) -> bool:
+        """As Files."""
+        return self._once("is folder", path, self._inner.is_dir)
+
+    def is_mask(self, path: str) -> bool:
+        """As Files."""
+        return self._once("is mask", path, self._inner.is_mask)
+
+    def resolved(self, path: str) -> str:
+        """As Files."""
+        return self._once("resolved", path, self._inner.resolved)
+
+    def write(self, path: str, text: str) -> None:
+        """As Files."""
+        self.forget(path)
+        self._inner.write(path, text)
+
+    def replace(self, path: str, data: bytes, mode: int | None = None) -> None:
+        """As Files."""
+        self.forget(path)
+        self._inner.replace(path, data, mode)
+
+    def remove(self, path: str) -> None:
+        """As Files."""
+        self.forget(path)
+        self._inner.remove(path)
+
+    def remove_with_folder(self, path: str, top: str) -> None:
+        """As Files."""
+        self.forget(top)
+        self._inner.remove_with_folder(path, top)
