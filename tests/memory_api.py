@@ -22,6 +22,12 @@ LEDGER = f"{NAMESPACE}/configmaps/tuneagent-ledger"
 POLICY = f"{GROUP}/tuningpolicies/default"
 
 
+# Last parts of paths that are lists; any other path is an object's.
+KINDS = (
+    "nodes", "pods", "configmaps", "controllerrevisions", "leases", "nodetunings", "tuningprofiles", "tuningpolicies",
+)  # fmt: skip
+
+
 class MemoryApi:
     """The objects by path."""
 
@@ -47,7 +53,16 @@ class MemoryApi:
         self.writes.append((method, bare, body))
         if method == "POST":
             return json.dumps(self._post(bare, body)).encode()
+        if method == "PUT":
+            return json.dumps(self._replace(bare, body)).encode()
         return json.dumps(self._patch(bare.removesuffix("/status"), body)).encode()
+
+    def _replace(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        found = self.objects[path]
+        if body["metadata"].get("resourceVersion") != found["metadata"]["resourceVersion"]:
+            raise ApiFailed(409, "the object has been modified")
+        self.put(path, body)
+        return self.objects[path]
 
     def patch(self, path: str, body: Any) -> bytes:
         """A merge patch."""
@@ -56,7 +71,8 @@ class MemoryApi:
     def _get(self, bare: str, path: str) -> dict[str, Any]:
         if bare in self.objects:
             return self.objects[bare]
-        if bare.rpartition("/")[2] in self.not_served or (bare.startswith("/apis/apps/v1") and bare.count("/") > 6):
+        kind = bare.rpartition("/")[2]
+        if kind in self.not_served or kind not in KINDS:
             raise ApiFailed(404, "not found")
         node = path.rpartition("spec.nodeName%3D")[2] if "spec.nodeName" in path else None
         items = [

@@ -39,7 +39,7 @@ TIERS = (
     ),
     Tier(
         "vm",
-        ("tests/vm", "-W", "default", "-x"),
+        ("tests/vm", "-W", "default"),
         (
             ("qemu-system-x86_64", "qemu-system-x86"), ("qemu-img", "qemu-utils"), ("iasl", "acpica-tools"),
             ("grub-mkimage", "grub-common"), ("mmdebstrap", "mmdebstrap"), ("mkfs.ext4", "e2fsprogs"),
@@ -49,7 +49,7 @@ TIERS = (
     ),
     Tier(
         "cluster",
-        ("tests/cluster", "-W", "default", "-x"),
+        ("tests/cluster", "-W", "default"),
         (
             ("go", "golang, 1.26 or later"), ("gcc", "gcc"), ("openssl", "openssl"), ("runc", "runc"),
             ("mmdebstrap", "mmdebstrap"), ("nsenter", "util-linux"), ("setpriv", "util-linux"), ("flock", "util-linux"),

@@ -19,12 +19,12 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "agent"))
 from tuneagent.checks.environment import _conf
 from tuneagent.engine.journal_lines import decode
 from tuneagent.errors import TuneError
-from tuneagent.formats import pci_config
+from tuneagent.formats import kernel_line, pci_config
 from tuneagent.formats.cpulist import parse_cpulist, parse_cpumask
 from tuneagent.formats.yaml_document import load_yaml
 from tuneagent.host.machine import tree_host
 from tuneagent.interop.tuned import _sections
-from tuneagent.persist import grub, sysctl_d, tmpfiles_d
+from tuneagent.persist import sysctl_d, tmpfiles_d
 from tuneagent.persist.own_files import read_notes
 from tuneagent.profile_files.document import parse
 from tuneagent.share.redaction import Pseudonyms, Redactor
@@ -53,8 +53,8 @@ def redacted(data: bytes) -> None:
 TEXT: tuple[Callable[[str], object], ...] = (
     parse_cpulist,
     parse_cpumask,
-    grub.split_line,
-    lambda text: grub.values_of(text, "isolcpus"),
+    kernel_line.split_line,
+    lambda text: kernel_line.values_of(text, "isolcpus"),
     sysctl_d.parse,
     tmpfiles_d.parse,
     read_notes,

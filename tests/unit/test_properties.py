@@ -10,10 +10,11 @@ from tuneagent.contracts.journal import Record, SubjectRecord
 from tuneagent.contracts.values import Lifetime
 from tuneagent.engine.applied_settings import compact, fold
 from tuneagent.engine.journal_lines import VERSION, decode, encode
+from tuneagent.formats import kernel_line
 from tuneagent.formats.cpulist import format_cpulist, format_cpumask, parse_cpulist, parse_cpumask
 from tuneagent.gpu.mig.board import MigProfile
 from tuneagent.gpu.mig.planner import Wanted, place
-from tuneagent.persist import grub, sysctl_d, tmpfiles_d
+from tuneagent.persist import sysctl_d, tmpfiles_d
 
 CPUS = st.frozensets(st.integers(0, 1023), max_size=200)
 H100 = [
@@ -51,7 +52,7 @@ def test_parsers_answer_or_raise_value_error(text: str) -> None:
 def test_line_parsers_never_raise(text: str, name: str) -> None:
     sysctl_d.parse(text)
     tmpfiles_d.parse(text)
-    grub.values_of(text, name or "x")
+    kernel_line.values_of(text, name or "x")
 
 
 @given(st.dictionaries(st.from_regex(r"vm\.[a-z_]{1,12}", fullmatch=True), st.integers(0, 10**9).map(str), max_size=8))

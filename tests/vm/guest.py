@@ -15,6 +15,8 @@ from typing import Any
 CPUS = 8
 # Emulated and on a shared machine: a boot that takes longer than this is taken for hung.
 BOOT_LIMIT_S = 300.0
+MOUNT_LIMIT_S = 300.0
+CODE = "/opt/tuneagent"
 
 
 @dataclass(frozen=True)
@@ -191,5 +193,16 @@ class Vm:
         self.settle()
 
     def settle(self) -> None:
-        """Wait until systemd has finished its start."""
-        self.run("/usr/bin/systemctl", "is-system-running", "--wait")
+        """Wait until systemd has finished its start and the disk with the agent is mounted.
+
+        On a loaded machine udev may find that disk only after systemd has given it up; then it is mounted once more.
+        """
+        self.run("/usr/bin/systemctl", "is-system-running", "--wait", timeout_s=BOOT_LIMIT_S)
+        end = time.monotonic() + MOUNT_LIMIT_S
+        while self.run("/usr/bin/mountpoint", "-q", CODE).code != 0:
+            if time.monotonic() > end:
+                state = self.run("/usr/bin/systemctl", "status", "--no-pager", "opt-tuneagent.mount").out
+                disks = self.run("/bin/sh", "-c", "ls -l /dev/disk/by-label; cat /proc/partitions").out
+                raise TimeoutError(f"{CODE} is not mounted {MOUNT_LIMIT_S:.0f} s after the boot\n{state}\n{disks}")
+            self.run("/bin/sh", "-c", f"udevadm settle --timeout=30; systemctl reset-failed; mount {CODE}")
+            time.sleep(1)

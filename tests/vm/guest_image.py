@@ -136,7 +136,7 @@ def _configure(root: Path, release: str) -> None:
     _put(root, "etc/modules-load.d/vm.conf", "acpi-cpufreq\nvmxnet3\n")
     _put(root, "etc/fstab",
          "LABEL=vmroot / ext4 defaults 0 0\n"
-         "LABEL=tuneagent /opt/tuneagent ext4 ro,nofail,x-systemd.device-timeout=60 0 0\n")  # fmt: skip
+         "LABEL=tuneagent /opt/tuneagent ext4 ro,nofail,x-systemd.device-timeout=600 0 0\n")  # fmt: skip
     _put(root, "etc/hostname", "vmnode0\n")
     _put(root, "etc/hosts", "127.0.0.1 localhost vmnode0\n")
     _put(root, "etc/machine-id", "8f2d5a0e6d1b4c0f9a3e7c5b2d4f6a81\n")

@@ -1,20 +1,70 @@
-"""The command line: global options, the commands, and how a run ends."""
+"""The command line: global options, where each command is found, and how a run ends."""
 
 from __future__ import annotations
 
+import importlib
 import sys
+from typing import Any, NoReturn
 
 import click
 
 from tuneagent import __version__
-from tuneagent.commands.process import daemon, run
-from tuneagent.commands.profiles import profile
-from tuneagent.commands.read_commands import audit, diff, explain, journal, topology, why
-from tuneagent.commands.settings import EXIT_FAILED, CommandGroup, Settings
-from tuneagent.commands.share import capture, support_bundle
-from tuneagent.commands.write_commands import apply, confirm, plan, undo
-from tuneagent.errors import UsageError
+from tuneagent.errors import TuneError, UsageError
 from tuneagent.host.paths import discarding
+
+EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
+# Command -> module of this room that defines it, loaded when it is asked for.
+COMMANDS = {
+    "apply": "write_commands",
+    "audit": "read_commands",
+    "capture": "share",
+    "completion": "completion",
+    "confirm": "write_commands",
+    "daemon": "process",
+    "diff": "read_commands",
+    "explain": "read_commands",
+    "journal": "read_commands",
+    "plan": "write_commands",
+    "profile": "profiles",
+    "run": "process",
+    "support-bundle": "share",
+    "topology": "read_commands",
+    "undo": "write_commands",
+    "why": "read_commands",
+}
+
+
+def fail(error: TuneError) -> NoReturn:
+    """Show an error once; exit 2 for wrong use, else 1."""
+    click.echo(f"tuneagent: {error}", err=True)
+    sys.exit(EXIT_USAGE if isinstance(error, UsageError) else EXIT_FAILED)
+
+
+class CommandGroup(click.Group):
+    """Commands by the table above; errors of every command are shown in one place."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Every command."""
+        del ctx
+        return sorted(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """One command, with its module loaded."""
+        del ctx
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"tuneagent.commands.{COMMANDS[cmd_name]}")
+        found: click.Command = getattr(module, cmd_name.replace("-", "_"))
+        return found
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Turn the program's own errors into a message and an exit code."""
+        try:
+            return super().invoke(ctx)
+        except TuneError as error:
+            fail(error)
+        except KeyboardInterrupt:
+            sys.exit(EXIT_INTERRUPTED)
 
 
 @click.group(cls=CommandGroup, context_settings={"help_option_names": ["-h", "--help"]})
@@ -34,27 +84,12 @@ def cli(
     host_pid: int,
 ) -> None:
     """Checks, applies and undoes the tuning of a GPU node."""
+    from tuneagent.commands.settings import Settings
+
     if root is not None and capture is not None:
         raise UsageError("--root and --capture exclude each other")
     ctx.obj = Settings(root, capture, state_dir, host_root, host_pid)
     ctx.call_on_close(ctx.obj.stack.close)
-
-
-@cli.command()
-@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
-def completion(shell: str) -> None:
-    """Print the completion script of a shell: `eval "$(tuneagent completion bash)"`."""
-    from click.shell_completion import get_completion_class
-
-    found = get_completion_class(shell)
-    if found is None:
-        raise UsageError(f"no completion for {shell}")
-    click.echo(found(cli, {}, "tuneagent", "_TUNEAGENT_COMPLETE").source())
-
-
-for _command in (audit, plan, apply, undo, confirm, journal, why, explain, topology, capture, diff, support_bundle, run,
-                 profile, daemon):  # fmt: skip
-    cli.add_command(_command)
 
 
 def main() -> None:

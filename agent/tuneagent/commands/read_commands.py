@@ -3,22 +3,56 @@
 from __future__ import annotations
 
 import sys
+from typing import TYPE_CHECKING
 
 import click
 
 from tuneagent.commands.options import FILE, OUTPUT, PROFILE
 from tuneagent.commands.settings import Settings, emit
-from tuneagent.contracts.report import Report, exit_code
+from tuneagent.contracts.report import exit_code
 from tuneagent.contracts.values import Severity
 from tuneagent.engine.assess import unmatched
 from tuneagent.errors import UsageError, nearest
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
+
+class _ViewName(click.ParamType[str]):
+    """`text`, or a view for other programs; the room of views is listed only where its names are needed."""
+
+    name = "view"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """A known name, or wrong use."""
+        if value != "text" and value not in _views():
+            self.fail(f"{value!r} is not one of {', '.join(_views())}.", param, ctx)
+        return value
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context | None = None) -> str:
+        """The names, for help."""
+        del param, ctx
+        return f"[{'|'.join(_views())}]"
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """The names that begin so."""
+        from click.shell_completion import CompletionItem
+
+        del ctx, param
+        return [CompletionItem(one) for one in _views() if one.startswith(incomplete)]
+
+
+def _views() -> list[str]:
+    from tuneagent.report.view import view_names
+
+    return ["text", *view_names()]
 
 
 @click.command()
 @FILE
 @PROFILE
 @click.option(
-    "-o", "--output", type=click.Choice(["text", "json", "junit", "prom"]), default="text", show_default=True,
+    "-o", "--output", type=_ViewName(), default="text", show_default=True,
     help="prom is for node_exporter's textfile collector.",
 )  # fmt: skip
 @click.option("--all", "show_all", is_flag=True, help="Show converged and unsupported settings too.")
@@ -34,28 +68,17 @@ def audit(
     """Compare the host with a profile. Writes nothing."""
     tuner = settings.tuner(file, name)
     report = tuner.observe().report
-    if output == "json":
-        emit(report)
-    elif output == "text":
+    if output == "text":
         from tuneagent.report.text import report_text
 
         click.echo(report_text(report, show_all=show_all))
         for told in unmatched(tuner.profile.spec.accept, report.findings):
             click.echo(f"tuneagent: {told}", err=True)
     else:
-        click.echo(_exported(report, output, tuner.host.now()))
+        from tuneagent.report.view import view
+
+        click.echo(view(output)(report, tuner.host.now()))
     sys.exit(exit_code(report.findings, Severity(fail_on) if fail_on else None))
-
-
-def _exported(report: Report, output: str, now: float) -> str:
-    """A report for other programs."""
-    if output == "junit":
-        from tuneagent.report.junit import junit_text
-
-        return junit_text(report)
-    from tuneagent.report.prom import prometheus_text
-
-    return prometheus_text(report, now)
 
 
 @click.command()

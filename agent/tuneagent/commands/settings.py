@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from typing import Any, NoReturn
+from typing import Any
 
-import click
 import msgspec
 
 from tuneagent.contracts.report import SCHEMA_REPORT, Report
@@ -23,7 +21,6 @@ from tuneagent.profile_files.document import Profile, parse
 from tuneagent.profile_files.resolve import builtin, builtin_names
 from tuneagent.tunables.registry import registry, resolved
 
-EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
 PROFILE_LIMIT_BYTES = 1024 * 1024
 REPORT_LIMIT_BYTES = 256 * 1024 * 1024
 
@@ -121,29 +118,3 @@ def emit(document: Any) -> None:
     """One JSON document on stdout."""
     sys.stdout.buffer.write(msgspec.json.encode(document) + b"\n")
     sys.stdout.flush()
-
-
-def fail(error: TuneError) -> NoReturn:
-    """Show an error once; exit 2 for wrong use, else 1."""
-    click.echo(f"tuneagent: {error}", err=True)
-    sys.exit(EXIT_USAGE if isinstance(error, UsageError) else EXIT_FAILED)
-
-
-@contextlib.contextmanager
-def errors_shown() -> Iterator[None]:
-    """Turn the program's own errors into a message and an exit code."""
-    try:
-        yield
-    except TuneError as error:
-        fail(error)
-
-
-class CommandGroup(click.Group):
-    """Errors of every command are shown in one place."""
-
-    def invoke(self, ctx: click.Context) -> Any:
-        with errors_shown():
-            try:
-                return super().invoke(ctx)
-            except KeyboardInterrupt:
-                sys.exit(EXIT_INTERRUPTED)

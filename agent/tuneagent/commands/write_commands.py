@@ -7,8 +7,9 @@ from typing import Any
 
 import click
 
+from tuneagent.commands.main import EXIT_FAILED
 from tuneagent.commands.options import FILE, ONLY, OUTPUT, PROFILE
-from tuneagent.commands.settings import EXIT_FAILED, Settings, emit
+from tuneagent.commands.settings import Settings, emit
 from tuneagent.contracts.outcome import UndoneDocument
 from tuneagent.contracts.report import Verdict, exit_code
 from tuneagent.contracts.values import Disruption

@@ -10,7 +10,7 @@ from typing import Any
 
 from tuneagent import __version__
 from tuneagent.contracts.plan import Plan
-from tuneagent.contracts.report import Finding, Report, summarize
+from tuneagent.contracts.report import Finding, HostName, Report, summarize
 from tuneagent.contracts.values import Absent, Reading, Subject
 from tuneagent.engine.applied_settings import AppliedSetting, Key
 from tuneagent.engine.assess import Assessment, assess
@@ -35,6 +35,7 @@ class HostAssessment:
     observed: tuple[Observed, ...]
     journal: Journal
     today: date
+    host: HostName
 
     @classmethod
     def of(
@@ -46,7 +47,8 @@ class HostAssessment:
         today: date,
     ) -> HostAssessment:
         """Read the host. The journal is read only if it is asked for: an audit needs none."""
-        return cls(facts, profile, registry, tuple(observe(facts, registry)), journal, today)
+        observed = tuple(observe(facts, registry))
+        return cls(facts, profile, registry, observed, journal, today, host_name(facts.host))
 
     @cached_property
     def applied(self) -> Mapping[Key, AppliedSetting]:
@@ -64,7 +66,7 @@ class HostAssessment:
         findings = tuple(item.finding for item in self.assessments)
         return Report(
             tool={"name": "tuneagent", "version": __version__},
-            host=host_name(self.facts.host),
+            host=self.host,
             profile=self.profile.identity,
             summary=summarize(findings),
             findings=findings,

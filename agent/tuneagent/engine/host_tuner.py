@@ -16,12 +16,9 @@ from tuneagent.contracts.outcome import Applied, Outcome, Undone
 from tuneagent.contracts.plan import Change, Plan
 from tuneagent.contracts.values import Disruption
 from tuneagent.engine.applied_settings import AppliedSetting, Key
-from tuneagent.engine.apply import apply, context_of
 from tuneagent.engine.host_assessment import HostAssessment
 from tuneagent.engine.journal import Journal
 from tuneagent.engine.plan import BASELINE, narrowed
-from tuneagent.engine.recover import recover
-from tuneagent.engine.undo import foreign_results, undo
 from tuneagent.errors import PathMissing, PlanMoved, ProfileInvalid, ReadFailed, UsageError, nearest
 from tuneagent.facts.one_pass import Facts
 from tuneagent.host.machine import Host
@@ -129,6 +126,9 @@ class HostTuner:
         heaviest class of change to make. With `again` settings of GPUs that were applied before and that a driver that
         was loaded anew has forgotten are applied again, whatever the limit.
         """
+        from tuneagent.engine.apply import apply, context_of
+        from tuneagent.engine.recover import recover
+
         if self.host.files.exists(HOLD_PATH):
             raise UsageError(f"/{HOLD_PATH} is there: nothing is written on this host until it is removed")
         refuse_unknown(only, self.registry)
@@ -163,6 +163,9 @@ class HostTuner:
 
     def undo(self, keys: set[Key] | None = None, *, force: bool = False) -> list[Undone]:
         """Back to the baseline, under the lock."""
+        from tuneagent.engine.recover import recover
+        from tuneagent.engine.undo import foreign_results, undo
+
         with self.locked() as journal:
             recovered = recover(self.host, journal, self.registry)
             results = undo(self.host, journal, self.registry, keys, force=force)
@@ -174,6 +177,8 @@ class HostTuner:
             return [item for item in recovered if (item.tunable, item.subject) not in told] + results + kept
 
     def _undo_one(self, journal: Journal, key: Key) -> str | None:
+        from tuneagent.engine.undo import undo
+
         results = undo(self.host, journal, self.registry, {key})
         problems = [result.reason or result.result for result in results if not result.is_settled]
         return "; ".join(problems) or None

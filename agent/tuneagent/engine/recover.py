@@ -27,8 +27,8 @@ def recover(host: Host, journal: Journal, registry: Mapping[str, Tunable[Any]]) 
     for path in {path for drop_in in drop_ins for path in drop_in.files}:
         with contextlib.suppress(WriteFailed, ReadFailed):
             host.files.sweep(path)
-    if open_items and not host.files.is_kernel:
-        # In a tree settings are plain files, and each is replaced by a rename.
+    if journal.applied() and not host.files.is_kernel:
+        # In a tree settings are plain files, each replaced by a rename; an undo that died leaves no open intention.
         for top in ("proc/sys", "sys"):
             with contextlib.suppress(WriteFailed, ReadFailed):
                 host.files.sweep_below(top)

@@ -36,8 +36,7 @@ def write_back_entries(
     for key, text in wanted.items():
         if text is None:
             after.pop(key, None)
-    # What is generated from our file may lag behind it after a crash, so there equal entries prove nothing.
-    if after == own and not tunable.drop_in.generates:
+    if after == own and tunable.drop_in.is_whole(facts, after):
         return
     try:
         tunable.drop_in.replace(facts, after)

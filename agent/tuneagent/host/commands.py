@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -94,6 +93,9 @@ def run_bounded(argv: Sequence[str], timeout_s: float, extra: Mapping[str, str] 
 
     Raises CommandFailed. A non-zero exit is an answer, not an error.
     """
+    # Many a command runs no program, and the module is a good part of a start.
+    import subprocess
+
     environment = {name: os.environ[name] for name in _KEPT_ENVIRONMENT if name in os.environ}
     environment.setdefault("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
     # What programs say is read: it must not depend on the language of whoever runs us.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import secrets
 import stat
 
 from tuneagent.errors import ReadFailed, WriteFailed
@@ -100,7 +99,7 @@ def _flush_folder(folder: int) -> None:
 
 
 def _temporary(name: str) -> str:
-    return f".{name}.{secrets.token_hex(6)}{SUFFIX}"
+    return f".{name}.{os.urandom(6).hex()}{SUFFIX}"
 
 
 def replace_at(path: str, folder: int, name: str, data: bytes, mode: int | None) -> None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
-import tempfile
 from collections.abc import Iterator
 from typing import IO
 
@@ -47,6 +45,8 @@ def read_whole(path: str, limit_bytes: int) -> bytes:
 @contextlib.contextmanager
 def temporary_folder() -> Iterator[str]:
     """A folder of our own, removed at the end."""
+    import tempfile
+
     with tempfile.TemporaryDirectory(prefix="tuneagent-") as folder:
         yield folder
 
@@ -54,6 +54,8 @@ def temporary_folder() -> Iterator[str]:
 @contextlib.contextmanager
 def temporary_file(data: bytes) -> Iterator[str]:
     """A file that only this user can read, removed at the end: for libraries that take a path."""
+    import tempfile
+
     with tempfile.NamedTemporaryFile(prefix="tuneagent-") as handle:
         handle.write(data)
         handle.flush()
@@ -62,6 +64,8 @@ def temporary_file(data: bytes) -> Iterator[str]:
 
 def program(name: str) -> str | None:
     """Where a program lies on PATH."""
+    import shutil
+
     return shutil.which(name)
 
 

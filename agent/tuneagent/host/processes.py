@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
-import platform
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -134,9 +132,11 @@ class LocalProcesses:
 
     def migrate(self, pid: int, source: Sequence[int], target: Sequence[int]) -> None:
         """Move pages of a process between nodes; pages that cannot be moved stay."""
-        number = _MIGRATE_PAGES.get(platform.machine())
+        number = _MIGRATE_PAGES.get(os.uname().machine)
         if number is None:
-            raise WriteFailed(f"pid {pid}: migrate_pages is not known on {platform.machine()}")
+            raise WriteFailed(f"pid {pid}: migrate_pages is not known on {os.uname().machine}")
+        import ctypes
+
         libc = ctypes.CDLL(None, use_errno=True)
         masks = []
         for nodes in (source, target):
@@ -238,10 +238,12 @@ def bind_self(cpus: frozenset[int], memory: str, nodes: frozenset[int]) -> None:
         raise WriteFailed(f"sched_setaffinity: {error.strerror}") from None
     if memory == "none" or not nodes:
         return
-    number = _SET_MEMPOLICY.get(platform.machine())
+    number = _SET_MEMPOLICY.get(os.uname().machine)
     if number is None:
-        raise WriteFailed(f"set_mempolicy: system call number unknown for {platform.machine()}")
+        raise WriteFailed(f"set_mempolicy: system call number unknown for {os.uname().machine}")
     words = max(nodes) // 64 + 1
+    import ctypes
+
     mask = (ctypes.c_ulong * words)()
     chosen = sorted(nodes)[:1] if memory == "prefer" else sorted(nodes)
     for node in chosen:

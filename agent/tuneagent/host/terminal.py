@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
+import os
 import sys
 
 from tuneagent.host.processes import environment
@@ -10,7 +10,13 @@ from tuneagent.host.processes import environment
 
 def width() -> int:
     """Columns to write in."""
-    return max(shutil.get_terminal_size((100, 24)).columns, 40)
+    given = environment("COLUMNS") or ""
+    if given.isdigit() and int(given):
+        return max(int(given), 40)
+    try:
+        return max(os.get_terminal_size(sys.__stdout__.fileno()).columns or 100, 40)  # type: ignore[union-attr]
+    except (AttributeError, ValueError, OSError):
+        return 100
 
 
 def has_colours() -> bool:

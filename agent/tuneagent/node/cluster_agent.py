@@ -9,6 +9,7 @@ import contextlib
 import queue
 import threading
 import time
+from typing import Any
 
 import msgspec
 
@@ -137,15 +138,22 @@ class NodeAgent:
             self._to_baseline(wanted, is_paused=is_paused)
             return
         profile, revision, problem, refusal = self._profile(wanted.spec.revision if wanted is not None else "")
-        report = msgspec.structs.replace(self._about(), error=problem[:MESSAGE_LIMIT], refusal=refusal[:MESSAGE_LIMIT])
         if profile is None:
-            error = report.error or "no revision yet"
-            self._report(wanted, msgspec.structs.replace(report, error=error, taken=None))
+            error = (problem or "no revision yet")[:MESSAGE_LIMIT]
+            report = self._about(self._boot_id(), error=error, refusal=refusal[:MESSAGE_LIMIT])
+            self._report(wanted, report)
             return
         self.tuner = self.tuner.with_profile(profile)
         done = self._pass(wanted, is_paused=is_paused)
         self._propose(done)
-        self._report(wanted, self._answer(done, msgspec.structs.replace(report, revision=revision, paused=is_paused)))
+        about = self._about(
+            done.before.facts.boot_id,
+            error=problem[:MESSAGE_LIMIT],
+            refusal=refusal[:MESSAGE_LIMIT],
+            revision=revision,
+            paused=is_paused,
+        )
+        self._report(wanted, self._answer(done, about))
 
     def _wanted(self) -> tuple[OwnTuning | None, bool]:
         """Our object, and whether the policy stops every write. No object where the API server is away."""
@@ -193,7 +201,7 @@ class NodeAgent:
 
         def limit(found: HostAssessment) -> Disruption:
             nonlocal granted
-            granted = self._granted(wanted, needs_grant(found.plan))
+            granted = self._granted(wanted, needs_grant(found.plan), found.facts.boot_id)
             return granted or Disruption.LIVE
 
         done = run_pass(self.tuner, self.stop, self.metrics, limit, may_write=not is_paused)
@@ -206,8 +214,8 @@ class NodeAgent:
             self.grants.taken = None
         return done
 
-    def _granted(self, wanted: OwnTuning | None, changes: list[Change]) -> Disruption | None:
-        return self.grants.granted(wanted, changes, self._boot_id(), is_rebooting=self.is_rebooting)
+    def _granted(self, wanted: OwnTuning | None, changes: list[Change], boot_id: str) -> Disruption | None:
+        return self.grants.granted(wanted, changes, boot_id, is_rebooting=self.is_rebooting)
 
     def _reboot(self, taken: Taken) -> None:
         if not self.is_rebooting:
@@ -235,7 +243,7 @@ class NodeAgent:
             heavier = self._applied_above_live()
             problems = self._undo({key for key in self.tuner.journal.applied() if key not in heavier})
             back = [undo_change(one, self.tuner.registry) for one in heavier.values()]
-            granted = self._granted(wanted, back) if back else None
+            granted = self._granted(wanted, back, self._boot_id()) if back else None
             if granted is not None and self.grants.taken is not None:
                 problems += self._undo(set(heavier))
                 if granted is Disruption.REBOOT:
@@ -247,8 +255,8 @@ class NodeAgent:
         is_clean = not self.tuner.journal.applied()
         if is_clean:
             self.last_good.forget()
-        report = msgspec.structs.replace(
-            self._about(),
+        report = self._about(
+            self._boot_id(),
             baseline=is_clean,
             error="; ".join(problems)[:MESSAGE_LIMIT],
             proposal=self.grants.proposal.summary if self.grants.proposal else None,
@@ -273,8 +281,9 @@ class NodeAgent:
             return []
         return [f"{item.subject}: {item.reason}" for item in self.tuner.undo(keys) if not item.is_settled]
 
-    def _about(self) -> NodeReport:
-        return NodeReport(version=__version__, boot_id=self._boot_id(), tunables=tuple(sorted(self.tuner.registry)))
+    def _about(self, boot_id: str, **fields: Any) -> NodeReport:
+        known = tuple(sorted(self.tuner.registry))
+        return NodeReport(version=__version__, boot_id=boot_id, tunables=known, **fields)
 
     def _propose(self, done: Pass) -> None:
         """Propose what an emptied node would do; what is in use now is in it."""

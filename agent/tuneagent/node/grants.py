@@ -32,7 +32,7 @@ class Grants:
 
     def propose(self, proposal: Proposal | None) -> None:
         """Say from now on that this is what we would do; it is kept over a restart."""
-        before = self._kept()
+        before = self.proposed
         self.proposal = proposal
         if proposal is None:
             self._state.remove(NAME)

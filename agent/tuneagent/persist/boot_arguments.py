@@ -1,12 +1,64 @@
-"""Kernel arguments of the next boot, by the boot loader that the host has."""
+"""Kernel arguments of the next boot, by the boot loader that the host has. Found by scanning: nothing lists them."""
 
 from __future__ import annotations
 
+import functools
+import importlib
+import pkgutil
 from collections.abc import Mapping
 
 from tuneagent.facts.one_pass import Facts
-from tuneagent.persist import grub, grubby
-from tuneagent.persist.drop_in import DropIn
+from tuneagent.persist import boot_loaders
+from tuneagent.persist.boot_loader import BootLoader
+
+
+@functools.cache
+def loaders() -> tuple[BootLoader, ...]:
+    """Every way to boot that is known, in the order in which signs are looked for."""
+    names = [info.name for info in pkgutil.iter_modules(boot_loaders.__path__)]
+    found: list[BootLoader] = [importlib.import_module(f"{boot_loaders.__name__}.{name}").LOADER for name in names]
+    return tuple(sorted(found, key=lambda one: one.rank))
+
+
+class BootArguments:
+    """The drop-in of the tunable `kernelArguments`: that of this host's boot loader."""
+
+    generates = True
+
+    @property
+    def path(self) -> str:
+        """Of the boot loader that is asked last."""
+        return loaders()[-1].path
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Those of every boot loader."""
+        return tuple(path for one in loaders() for path in one.files)
+
+    def chosen(self, facts: Facts) -> BootLoader:
+        """The boot loader of this host."""
+        return facts.once("boot loader", lambda: next(one for one in loaders() if one.is_there(facts)))
+
+    def next_line(self, facts: Facts) -> str:
+        """Arguments that the next boot gets. Raises PathMissing or ReadFailed."""
+        return self.chosen(facts).next_line(facts)
+
+    def impossible(self, facts: Facts) -> str | None:
+        """Why the arguments would not reach the next boot."""
+        return self.chosen(facts).impossible(facts)
+
+    def entries(self, facts: Facts) -> dict[str, str]:
+        """Arguments that are ours."""
+        return self.chosen(facts).entries(facts)
+
+    def is_whole(self, facts: Facts, entries: Mapping[str, str]) -> bool:
+        """What is generated from our file may lag behind it after a crash: then equal entries prove nothing."""
+        return self.chosen(facts).is_whole(facts, entries)
+
+    def replace(self, facts: Facts, entries: Mapping[str, str]) -> None:
+        """Bring the boot loader to these arguments."""
+        self.chosen(facts).replace(facts, entries)
+
 
 # A sign of another way to boot, and what its owner has to do.
 _BY_HAND = (
@@ -19,43 +71,9 @@ _BY_HAND = (
 )
 
 
-class BootArguments:
-    """Our drop-in of GRUB where there is one, else our note for grubby."""
-
-    path = grub.GrubDropIn.path
-    files = (*grub.GrubDropIn.files, *grubby.GrubbyRecord.files)
-    generates = True
-
-    def __init__(self) -> None:
-        self._grub: DropIn = grub.GrubDropIn()
-        self._grubby: DropIn = grubby.GrubbyRecord()
-
-    def chosen(self, facts: Facts) -> DropIn:
-        """The mechanism of this host."""
-        return self._grubby if grubby.is_there(facts) else self._grub
-
-    def next_line(self, facts: Facts) -> str:
-        """Arguments that the next boot gets. Raises PathMissing or ReadFailed."""
-        return grubby.next_line(facts) if grubby.is_there(facts) else grub.next_line(facts)
-
-    def impossible(self, facts: Facts) -> str | None:
-        """Why the arguments would not reach the next boot."""
-        return self.chosen(facts).impossible(facts)
-
-    def entries(self, facts: Facts) -> dict[str, str]:
-        """Arguments that are ours."""
-        return self.chosen(facts).entries(facts)
-
-    def replace(self, facts: Facts, entries: Mapping[str, str]) -> None:
-        """Bring the boot loader to these arguments."""
-        self.chosen(facts).replace(facts, entries)
-
-
-def by_hand(facts: Facts, words: str) -> str | None:
+def by_hand(facts: Facts, loader: BootLoader, words: str) -> str | None:
     """What to do on a host whose boot loader is not handled; None where nothing is known."""
-    if facts.host.files.exists("etc/default/grub"):
-        return None
-    for sign, advice in _BY_HAND:
-        if facts.host.files.exists(sign):
-            return advice.format(words=words)
-    return None
+    told = loader.by_hand(words)
+    if told is not None or facts.host.files.exists("etc/default/grub"):
+        return told
+    return next((advice.format(words=words) for sign, advice in _BY_HAND if facts.host.files.exists(sign)), None)

@@ -32,5 +32,8 @@ class DropIn(Protocol):
     def entries(self, facts: Facts) -> dict[str, str]:
         """Entries of our own file; empty where there is none. Raises ReadFailed."""
 
+    def is_whole(self, facts: Facts, entries: Mapping[str, str]) -> bool:
+        """Whether every file of ours holds exactly these entries, as `replace` would leave it. Raises ReadFailed."""
+
     def replace(self, facts: Facts, entries: Mapping[str, str]) -> None:
         """Replace our file, or remove it where there are no entries. Raises WriteFailed."""

@@ -89,6 +89,16 @@ class OwnFiles:
                 found = {key: text for key, text in found.items() if key not in own}
         return found
 
+    def is_whole(self, facts: Facts, entries: Mapping[str, str]) -> bool:
+        """Every file is as it should be; a death between two of them leaves one that is not."""
+        bodies = self.bodies(entries) if entries else {}
+        for path in self.files:
+            text = facts.host.files.read_or(path, "")
+            own = {key: value for key, value in entries.items() if self.belongs(path, key)}
+            if _lines(text) != (_lines(HEADER + noted(own) + bodies[path]) if path in bodies else []):
+                return False
+        return True
+
     def replace(self, facts: Facts, entries: Mapping[str, str]) -> None:
         """Replace the files that are needed, remove the others."""
         bodies = self.bodies(entries) if entries else {}

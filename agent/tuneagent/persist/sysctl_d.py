@@ -144,6 +144,10 @@ class SysctlD:
         """Keys that our file sets."""
         return parse(facts.host.files.read_or(self.path, ""))
 
+    def is_whole(self, facts: Facts, entries: Mapping[str, str]) -> bool:
+        """Our one file holds these, or is not there where there are none."""
+        return self.entries(facts) == entries and (bool(entries) or not facts.host.files.exists(self.path))
+
     def replace(self, facts: Facts, entries: Mapping[str, str]) -> None:
         """Replace or remove our file."""
         if not entries:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.resources
+import pkgutil
 from collections.abc import Callable
 from typing import Any
 
@@ -10,23 +10,28 @@ import msgspec
 
 from tuneagent.contracts.tuning_profile import Accept
 from tuneagent.errors import UsageError, nearest
-from tuneagent.profile_files.document import Profile, parse
+from tuneagent.profile_files.document import NAME_PATTERN, Profile, parse
 
 EXTENDS_LIMIT = 16
 
 
 def builtin_names() -> list[str]:
     """Names of the profiles that are shipped."""
+    import importlib.resources
+
     folder = importlib.resources.files("tuneagent.profile_files") / "builtin"
     return sorted(item.name.removesuffix(".yaml") for item in folder.iterdir() if item.name.endswith(".yaml"))
 
 
 def builtin(name: str) -> Profile | None:
     """A shipped profile, not resolved; None if there is none of that name."""
-    if name not in builtin_names():
+    if not NAME_PATTERN.match(name):
         return None
-    data = (importlib.resources.files("tuneagent.profile_files") / "builtin" / f"{name}.json").read_bytes()
-    return parse(msgspec.json.decode(data), name)
+    try:
+        data = pkgutil.get_data("tuneagent.profile_files", f"builtin/{name}.json")
+    except OSError:
+        return None
+    return parse(msgspec.json.decode(data), name) if data is not None else None
 
 
 def resolve(

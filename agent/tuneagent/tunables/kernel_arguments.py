@@ -20,11 +20,10 @@ from tuneagent.contracts.values import (
 )
 from tuneagent.errors import PathMissing, ReadFailed
 from tuneagent.facts.one_pass import Facts
+from tuneagent.formats.kernel_line import values_of
 from tuneagent.formats.lazy_regex import lazy_regex
-from tuneagent.persist import grubby
 from tuneagent.persist.boot_arguments import BootArguments, by_hand
 from tuneagent.persist.drop_in import Entries
-from tuneagent.persist.grub import values_of
 from tuneagent.tunables.base import Tunable
 from tuneagent.tunables.reserved_cpus import expand, waiting
 
@@ -117,14 +116,12 @@ class KernelArguments(Tunable[Spec]):
 
     def refuse(self, facts: Facts, subject: Subject, desired: Setting) -> str | None:
         """No boot loader that we can write, or CPU 0 isolated."""
-        impossible = self.drop_in.impossible(facts)
-        if impossible is not None:
+        loader = self.drop_in.chosen(facts)
+        reason = loader.impossible(facts) or loader.unsafe(facts, subject.removeprefix("arg:"))
+        if reason is not None:
             words = next(iter(self.entries(subject, desired).values())) or ""
-            advice = by_hand(facts, words)
-            return f"{impossible}; by hand: {advice}" if advice else impossible
-        if grubby.is_there(facts) and (unsafe := grubby.unsafe(facts, subject.removeprefix("arg:"))) is not None:
-            words = next(iter(self.entries(subject, desired).values())) or ""
-            return f"{unsafe}; by hand: grubby --update-kernel=ALL --args='{words}'"
+            advice = by_hand(facts, loader, words)
+            return f"{reason}; by hand: {advice}" if advice else reason
         if not facts.host.exec.available:
             return "the boot loader's program cannot be run on a tree of files"
         if subject == "arg:isolcpus" and desired is not None:

@@ -21,27 +21,34 @@ _NOT_TUNABLES = ("base", "registry")
 class Registry(Mapping[str, Tunable[Any]]):
     """Every tunable by its name in a profile; a module is loaded when its tunable is asked for.
 
-    A module is named as its tunable: `cpu_governor.py` defines `cpuGovernor`.
+    A module is named as its tunable: `cpu_governor.py` defines `cpuGovernor`. The room is listed only where all of them
+    are asked for.
     """
 
-    def __init__(self) -> None:
-        found = pkgutil.iter_modules(package.__path__)
-        modules = [info.name for info in found if not info.ispkg and info.name not in _NOT_TUNABLES]
-        self._modules = dict(sorted((_name(module), module) for module in modules))
-
     def __getitem__(self, name: str) -> Tunable[Any]:
-        module = importlib.import_module(f"{package.__name__}.{self._modules[name]}")
-        found: Tunable[Any] = module.TUNABLE
+        # A document from someone else may have anything for a key.
+        if not isinstance(name, str) or not name.isidentifier():
+            raise KeyError(name)
+        module = "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in name)
+        if module in _NOT_TUNABLES:
+            raise KeyError(name)
+        try:
+            found: Tunable[Any] = importlib.import_module(f"{package.__name__}.{module}").TUNABLE
+        except (ModuleNotFoundError, AttributeError) as error:
+            if getattr(error, "name", None) not in (f"{package.__name__}.{module}", "TUNABLE"):
+                raise
+            raise KeyError(name) from None
+        if found.name != name:
+            raise KeyError(name)
         return found
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._modules)
+        modules = pkgutil.iter_modules(package.__path__)
+        found = [info.name for info in modules if not info.ispkg and info.name not in _NOT_TUNABLES]
+        return iter(sorted(_name(module) for module in found))
 
     def __len__(self) -> int:
-        return len(self._modules)
-
-    def __contains__(self, name: object) -> bool:
-        return name in self._modules
+        return sum(1 for _ in self)
 
 
 def _name(module: str) -> str:

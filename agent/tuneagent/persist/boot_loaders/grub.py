@@ -19,42 +19,6 @@ _FIRST = {"default_hugepagesz": 0, "hugepagesz": 1, "hugepages": 2}
 _ENTRY = lazy_regex(r"^# tuneagent: (\S+) ?(.*)$", re.MULTILINE)
 
 
-def split_line(line: str) -> list[str]:
-    """Arguments of a kernel command line; double quotes keep blanks together, as in the kernel's parser."""
-    arguments: list[str] = []
-    current = ""
-    quoted = False
-    for letter in line.strip():
-        if letter == '"':
-            quoted = not quoted
-            current += letter
-        elif letter.isspace() and not quoted:
-            if current:
-                arguments.append(current)
-            current = ""
-        else:
-            current += letter
-    if current:
-        arguments.append(current)
-    return arguments
-
-
-def values_of(line: str, name: str) -> list[str | bool]:
-    """Values given to `name` in order: text, or True for a bare word. `-` and `_` are the same to the kernel.
-
-    Arguments after `--` belong to init.
-    """
-    wanted = name.replace("-", "_")
-    found: list[str | bool] = []
-    for argument in split_line(line):
-        if argument == "--":
-            break
-        key, equals, value = argument.partition("=")
-        if key.replace("-", "_") == wanted:
-            found.append(value.strip('"') if equals else True)
-    return found
-
-
 def next_line(facts: Facts) -> str:
     """Arguments of the first kernel entry that the next boot takes. Raises PathMissing or ReadFailed."""
     text = None
@@ -75,9 +39,29 @@ def next_line(facts: Facts) -> str:
 class GrubDropIn:
     """Our file in /etc/default/grub.d, sourced by grub-mkconfig after /etc/default/grub."""
 
+    rank = 90
     path = f"etc/default/grub.d/{OWN_NAME}"
     files = (path,)
     generates = True
+
+    def is_there(self, facts: Facts) -> bool:
+        """The last that is asked: what it cannot do, nobody here can."""
+        del facts
+        return True
+
+    def next_line(self, facts: Facts) -> str:
+        """The first kernel entry's."""
+        return next_line(facts)
+
+    def unsafe(self, facts: Facts, name: str) -> str | None:
+        """Any argument can be taken back by leaving it out of our file."""
+        del facts, name
+        return None
+
+    def by_hand(self, words: str) -> str | None:
+        """Nothing beyond what `impossible` says."""
+        del words
+        return None
 
     def impossible(self, facts: Facts) -> str | None:
         """Why the arguments would not reach the next boot."""
@@ -91,6 +75,11 @@ class GrubDropIn:
         """Arguments in our file: name to the words that it adds (`` for none)."""
         text = facts.host.files.read_or(self.path, "")
         return {match.group(1): match.group(2) for match in _ENTRY.finditer(text)}
+
+    def is_whole(self, facts: Facts, entries: Mapping[str, str]) -> bool:
+        """What is generated from our file may lag behind it after a crash: then equal entries prove nothing."""
+        del facts, entries
+        return False
 
     def replace(self, facts: Facts, entries: Mapping[str, str]) -> None:
         """Replace or remove our file, then let update-grub write grub.cfg."""
@@ -117,3 +106,6 @@ def render(entries: Mapping[str, str]) -> str:
         if words:
             lines.append(f'GRUB_CMDLINE_LINUX="$GRUB_CMDLINE_LINUX "{shlex.quote(words)}\n')
     return "".join(lines)
+
+
+LOADER = GrubDropIn()

@@ -8,7 +8,7 @@ from tuneagent.contracts.report import Report
 from tuneagent.report.terminal import clean
 
 
-def prometheus_text(report: Report, now: float) -> str:
+def render(report: Report, now: float) -> str:
     """Counts by verdict, one sample for each open finding, and the time of the audit in seconds since 1970."""
     registry = CollectorRegistry()
     counts = Gauge(

@@ -10,9 +10,9 @@ from collections.abc import Mapping
 
 from tuneagent.errors import PathMissing, ReadFailed
 from tuneagent.facts.one_pass import Facts
+from tuneagent.formats.kernel_line import split_line, values_of
 from tuneagent.formats.lazy_regex import lazy_regex
 from tuneagent.persist.folders import folder_impossible
-from tuneagent.persist.grub import split_line, values_of
 from tuneagent.persist.own_files import HEADER, noted, put, read_notes, take_away
 
 ENTRIES = "boot/loader/entries"
@@ -52,9 +52,26 @@ def _version(name: str) -> list[int]:
 class GrubbyRecord:
     """Our note of what grubby was told and what stood there before."""
 
+    rank = 10
     path = "etc/tuneagent/kernel-arguments"
     files = (path,)
     generates = True
+
+    def is_there(self, facts: Facts) -> bool:
+        """Entries of the specification, and the program."""
+        return is_there(facts)
+
+    def next_line(self, facts: Facts) -> str:
+        """That of the entry which the next boot takes."""
+        return next_line(facts)
+
+    def unsafe(self, facts: Facts, name: str) -> str | None:
+        """What stood there could not be given back as it was."""
+        return unsafe(facts, name)
+
+    def by_hand(self, words: str) -> str | None:
+        """grubby itself."""
+        return f"grubby --update-kernel=ALL --args='{words}'"
 
     def impossible(self, facts: Facts) -> str | None:
         """Why the arguments would not reach the next boot."""
@@ -63,6 +80,11 @@ class GrubbyRecord:
     def entries(self, facts: Facts) -> dict[str, str]:
         """Arguments that are ours: name to the words that it has."""
         return read_notes(facts.host.files.read_or(self.path, ""))
+
+    def is_whole(self, facts: Facts, entries: Mapping[str, str]) -> bool:
+        """What is generated from our file may lag behind it after a crash: then equal entries prove nothing."""
+        del facts, entries
+        return False
 
     def replace(self, facts: Facts, entries: Mapping[str, str]) -> None:
         """Note, let grubby change every entry, and give back what is no longer ours. Raises WriteFailed."""
@@ -112,3 +134,6 @@ def _grubby(facts: Facts, name: str, words: str) -> None:
     argv = ["grubby", "--update-kernel=ALL", f"--remove-args={name}"]
     argv += [f"--args={words}"] if words else []
     facts.order(argv, _TIMEOUT_S)
+
+
+LOADER = GrubbyRecord()

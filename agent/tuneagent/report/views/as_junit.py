@@ -13,8 +13,9 @@ from tuneagent.report.text import shown, wanted
 _FORBIDDEN = lazy_regex("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
-def junit_text(report: Report) -> str:
+def render(report: Report, now: float) -> str:
     """One test case for each finding: a failure if it is wrong, an error if unknown, skipped if it does not apply."""
+    del now
     counts = {
         "tests": len(report.findings),
         "failures": sum(finding.verdict in WRONG for finding in report.findings),

@@ -1,0 +1,28 @@
+"""What a way to boot is: a file in `boot_loaders/` defines one and names it LOADER."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from tuneagent.facts.one_pass import Facts
+from tuneagent.persist.drop_in import DropIn
+
+
+class BootLoader(DropIn, Protocol):
+    """One way to boot. Of those that are there the one of the lowest rank is this host's."""
+
+    @property
+    def rank(self) -> int:
+        """Place in the order in which signs are looked for."""
+
+    def is_there(self, facts: Facts) -> bool:
+        """Whether this host boots so."""
+
+    def next_line(self, facts: Facts) -> str:
+        """Arguments that the next boot gets. Raises PathMissing or ReadFailed."""
+
+    def unsafe(self, facts: Facts, name: str) -> str | None:
+        """Why this one argument is not changed, although others could be; None where it can be."""
+
+    def by_hand(self, words: str) -> str | None:
+        """What a person has to do for these words; None where nothing is known."""

@@ -1,0 +1,146 @@
+"""`apply --confirm-within`: what goes back by itself, who does it, and when."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from support import session_of, tree, write_tree
+from tuneagent.engine.host_tuner import Confirm, HostTuner
+from tuneagent.errors import CommandFailed, UsageError
+from tuneagent.host.commands import Completed
+from tuneagent.host.files import Files
+from tuneagent.node import confirmation
+from tuneagent.node.confirmation import DAEMON_LOCK
+
+SWAPPINESS = "proc/sys/vm/swappiness"
+TIMER = "etc/systemd/system/tuneagent-confirm.timer"
+
+
+class Systemd:
+    """systemctl, which may refuse one verb."""
+
+    available = True
+    label = "played"
+
+    def __init__(self, refuses: str = "") -> None:
+        self.asked: list[list[str]] = []
+        self.refuses = refuses
+
+    def run(self, argv: Sequence[str], timeout_s: float = 20.0) -> Completed:
+        del timeout_s
+        if argv[0] != "systemctl":
+            raise CommandFailed(f"{argv[0]}: not here")
+        self.asked.append(list(argv[1:]))
+        return Completed(int(argv[1] == self.refuses), "", "refused" if argv[1] == self.refuses else "")
+
+
+@pytest.fixture
+def systemd() -> Systemd:
+    return Systemd()
+
+
+@pytest.fixture
+def tuner(tmp_path: Path, systemd: Systemd) -> HostTuner:
+    write_tree(
+        tmp_path, {SWAPPINESS: "60\n", "proc/sys/vm/stat_interval": "1\n"}, ["etc/sysctl.d", "etc/systemd/system"]
+    )
+    return session_of(tree(Files(str(tmp_path)), systemd), {"sysctl": {"vm.swappiness": 10}})
+
+
+def at(tuner: HostTuner, seconds: float) -> HostTuner:
+    """The same host so many seconds later."""
+    now = tuner.host.now() + seconds
+    return replace(tuner, host=replace(tuner.host, now=lambda: now))
+
+
+def value(tuner: HostTuner, path: str = SWAPPINESS) -> str:
+    return tuner.host.files.read(path)
+
+
+def arm(tuner: HostTuner) -> Confirm:
+    return Confirm(60.0, lambda deadline: confirmation.arm(tuner, deadline))
+
+
+def test_what_is_not_confirmed_goes_back_at_its_deadline_and_not_before(tuner: HostTuner) -> None:
+    tuner.apply(confirm=arm(tuner))
+    assert value(tuner) == "10" and tuner.pending() is not None
+    assert at(tuner, 59.0).revert_unconfirmed() is None and value(tuner) == "10"
+    results = at(tuner, 60.0).revert_unconfirmed()
+    assert results is not None and [one.result for one in results] == ["undone"]
+    assert value(tuner) == "60" and tuner.pending() is None
+    assert at(tuner, 61.0).revert_unconfirmed() is None
+
+
+def test_what_is_confirmed_stays(tuner: HostTuner) -> None:
+    tuner.apply(confirm=arm(tuner))
+    assert tuner.confirm() and not tuner.confirm()
+    assert at(tuner, 1e6).revert_unconfirmed() is None and value(tuner) == "10"
+
+
+def test_a_second_apply_waits_no_longer_than_the_first_and_both_go_back(tuner: HostTuner) -> None:
+    tuner.apply(confirm=arm(tuner))
+    both = session_of(tuner.host, {"sysctl": {"vm.swappiness": 10, "vm.stat_interval": 9}})
+    at(both, 30.0).apply(confirm=arm(both))
+    assert tuner.pending().deadline == tuner.host.now() + 60.0  # type: ignore[union-attr]
+    at(both, 60.0).revert_unconfirmed()
+    assert (value(both), value(both, "proc/sys/vm/stat_interval")) == ("60", "1")
+
+
+def test_only_what_awaits_confirmation_goes_back(tuner: HostTuner) -> None:
+    kept = session_of(tuner.host, {"sysctl": {"vm.stat_interval": 9}})
+    kept.apply()
+    both = session_of(tuner.host, {"sysctl": {"vm.swappiness": 10, "vm.stat_interval": 9}})
+    both.apply(confirm=arm(both))
+    at(both, 60.0).revert_unconfirmed()
+    assert (value(both), value(both, "proc/sys/vm/stat_interval")) == ("60", "9")
+
+
+def test_nothing_to_change_awaits_nothing(tuner: HostTuner, systemd: Systemd) -> None:
+    tuner.apply()
+    tuner.apply(confirm=arm(tuner))
+    assert tuner.pending() is None and not tuner.host.files.exists(TIMER) and systemd.asked == []
+
+
+def test_a_timer_outlives_a_reboot_and_goes_with_the_confirmation(tuner: HostTuner, systemd: Systemd) -> None:
+    tuner.apply(confirm=arm(tuner))
+    text = tuner.host.files.read(TIMER)
+    assert "OnCalendar=2027-01-15 08:01:01 UTC" in text and "Persistent=true" in text
+    assert [one[0] for one in systemd.asked] == ["daemon-reload", "enable", "restart"]
+    confirmation.disarm(tuner.host)
+    assert not tuner.host.files.exists(TIMER) and systemd.asked[-1][0] == "stop"
+
+
+def test_a_running_daemon_does_it_without_a_timer(tuner: HostTuner, systemd: Systemd) -> None:
+    tuner.state.make()
+    with tuner.state.locked(DAEMON_LOCK):
+        tuner.apply(confirm=arm(tuner))
+        assert "a daemon runs" in str(confirmation.daemon_note(tuner))
+    assert not tuner.host.files.exists(TIMER) and systemd.asked == [] and tuner.pending() is not None
+
+
+@pytest.mark.parametrize("verb", ["daemon-reload", "enable", "restart"])
+def test_where_no_timer_can_be_set_nothing_is_written(verb: str, tuner: HostTuner, systemd: Systemd) -> None:
+    systemd.refuses = verb
+    with pytest.raises(UsageError, match="no systemd timer can be set"):
+        tuner.apply(confirm=arm(tuner))
+    assert value(tuner) == "60" and tuner.pending() is None and not tuner.host.files.exists(TIMER)
+
+
+def test_a_host_that_a_cluster_governs_is_refused_by_name(tuner: HostTuner) -> None:
+    confirmation.refuse_governed(tuner, force=False)
+    tuner.state.make()
+    tuner.state.replace("governed-by-cluster", b"node17\n")
+    with pytest.raises(UsageError, match="node17"):
+        confirmation.refuse_governed(tuner, force=False)
+    confirmation.refuse_governed(tuner, force=True)
+
+
+def test_a_note_that_makes_no_sense_is_an_error_and_writes_nothing(tuner: HostTuner) -> None:
+    tuner.apply(confirm=arm(tuner))
+    tuner.state.replace("confirm.json", b"{")
+    with pytest.raises(Exception, match=r"confirm\.json"):
+        at(tuner, 99.0).revert_unconfirmed()
+    assert value(tuner) == "10"

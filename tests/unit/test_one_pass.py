@@ -1,0 +1,147 @@
+"""A pass reads each file once and parses the journal once; only what was written is read again."""
+
+from __future__ import annotations
+
+import collections
+from pathlib import Path
+from typing import Any
+
+import pytest
+from large_tree import FILES, THP, TUNE
+from memory_node import Node, Server
+from support import session_of, tree, write_tree
+from tuneagent.commands.settings import load_profile
+from tuneagent.engine import host_assessment
+from tuneagent.engine import journal as journal_module
+from tuneagent.facts.one_pass import Facts
+from tuneagent.host.files import Files
+
+LIVE = {"sysctl": {"vm.swappiness": 10, "vm.stat_interval": 10}}
+# Changes that need a grant, so that a proposal waits after the pass.
+WAITING = {**LIVE, "smt": {"enabled": False}}
+
+
+class CountingFiles(Files):
+    """Files that count how often each is opened."""
+
+    def __init__(self, root: str) -> None:
+        super().__init__(root)
+        self.opened: collections.Counter[str] = collections.Counter()
+
+    def read_bytes(self, path: str) -> bytes:
+        self.opened[path.strip("/")] += 1
+        return super().read_bytes(path)
+
+    def names(self, path: str) -> list[str]:
+        self.opened[f"{path.strip('/')}/"] += 1
+        return super().names(path)
+
+    @property
+    def twice(self) -> dict[str, int]:
+        return {path: count for path, count in self.opened.items() if count > 1}
+
+
+@pytest.fixture
+def parsed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Lengths of the journals that were parsed."""
+    found: list[int] = []
+    real = journal_module.decode
+
+    def counted(data: bytes) -> Any:
+        found.append(len(data))
+        return real(data)
+
+    monkeypatch.setattr(journal_module, "decode", counted)
+    return found
+
+
+@pytest.fixture
+def not_verify(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reading back is not counted: it goes past the counting files."""
+
+    def again(facts: Facts) -> Facts:
+        given = facts._given
+        return Facts(type(given)(**{**vars(given), "files": Files(given.files.root)}), facts.specs)
+
+    monkeypatch.setattr(Facts, "again", again)
+
+
+@pytest.mark.parametrize("name", ["generic", "training", "inference"])
+def test_an_audit_opens_no_file_twice(name: str, tmp_path: Path) -> None:
+    write_tree(tmp_path, FILES, ["etc/tmpfiles.d"])
+    files = CountingFiles(str(tmp_path))
+    session = session_of(tree(files), {**load_profile(None, name).spec.tune, **TUNE})
+    assert session.observe().report.findings
+    assert files.opened and files.twice == {}
+
+
+def test_a_plan_opens_no_file_twice_and_parses_the_journal_once(tmp_path: Path, parsed: list[int]) -> None:
+    write_tree(tmp_path, FILES, ["etc/tmpfiles.d"])
+    session_of(tree(Files(str(tmp_path))), TUNE).apply()
+    (tmp_path / "proc/sys/vm/swappiness").write_text("77\n")
+    parsed.clear()
+    files = CountingFiles(str(tmp_path))
+    found = session_of(tree(files), TUNE).observe()
+    assert len(found.plan.changes) == 1 and found.plan_when_idle == found.plan
+    assert files.twice == {} and len(parsed) == 1
+
+
+def test_an_apply_observes_once_and_parses_the_journal_once(
+    tmp_path: Path, parsed: list[int], not_verify: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_tree(tmp_path, FILES, ["etc/tmpfiles.d"])
+    seen: list[int] = []
+    real = host_assessment.observe
+    monkeypatch.setattr(host_assessment, "observe", lambda *given: seen.append(1) or real(*given))
+    files = CountingFiles(str(tmp_path))
+    result = session_of(tree(files), TUNE).apply()
+    assert {outcome.result for outcome in result.outcomes} == {"verified"}
+    # One look, and what it found after the writes is what is there.
+    assert seen == [1] and len(parsed) == 1
+    again = session_of(tree(Files(str(tmp_path))), TUNE).observe()
+    assert result.after.report == again.report and not result.after.plan.changes
+    # Tunables share our files: what one wrote is read by the next. A pool says how many pages it gave; and in a tree,
+    # where no kernel does it, a choice is written among its words.
+    ours = {"etc/sysctl.d/99-zz-tuneagent.conf", "etc/tmpfiles.d/00-00-tuneagent.conf"}
+    assert {path for path in files.twice if not path.startswith(("sys/devices/system/node", THP))} <= ours
+
+
+def test_a_repairing_pass_of_a_cluster_node_with_a_proposal_observes_once(
+    tmp_path: Path, parsed: list[int], not_verify: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node = Node(tmp_path, Server(), monkeypatch)
+    node.server.name(WAITING)
+    node.agent.once()
+    assert node.server.node["proposal"]
+    (tmp_path / "proc/sys/vm/swappiness").write_text("77\n")
+    seen: list[int] = []
+    real = host_assessment.observe
+    monkeypatch.setattr(host_assessment, "observe", lambda *given: seen.append(1) or real(*given))
+    files = CountingFiles(str(tmp_path))
+    node.files = files
+    node.again()
+    parsed.clear()
+    node.agent.once()
+    assert node.read("proc/sys/vm/swappiness") == "10" and node.server.node["proposal"]
+    assert seen == [1] and len(parsed) == 1
+    state = {path for path in files.twice if path.startswith("var/lib/tuneagent/")}
+    assert set(files.twice) - state == set(), files.twice
+
+
+def test_what_waits_for_a_change_is_read_again_after_it(tmp_path: Path) -> None:
+    write_tree(tmp_path, {
+        "sys/devices/system/cpu/online": "0-3\n", "sys/devices/system/cpu/possible": "0-3\n",
+        **{f"sys/devices/system/cpu/cpu{cpu}/topology/core_cpus_list": f"{cpu % 2},{cpu % 2 + 2}\n" for cpu in range(4)},
+        **{f"sys/devices/system/cpu/cpu{cpu}/topology/physical_package_id": "0\n" for cpu in range(4)},
+        "sys/devices/system/node/online": "0\n", "sys/devices/system/node/node0/cpulist": "0-3\n",
+        "sys/devices/system/cpu/smt/control": "on\n",
+        "proc/irq/default_smp_affinity": "f\n",
+    }, ["etc/tmpfiles.d"])  # fmt: skip
+    tune = {
+        "smt": {"enabled": False},
+        "reservedCpus": {"perNumaNode": 1},
+        "kernelFiles": {"defaultIrqCpus": "{reserved}"},
+    }
+    session = session_of(tree(Files(str(tmp_path))), tune)
+    result = session.apply(limit=list(type(session.observe().plan.changes[0].disruption))[2])
+    assert result.after.report == session.observe().report
