@@ -69,6 +69,7 @@ ROWS: dict[str, SysctlRow] = {
     "vm.stat_interval": SysctlRow(LOW, "the statistics tick of each CPU wakes threads that poll a GPU or a NIC", _VM, 1, _LARGEST),
     "vm.swappiness": SysctlRow(LOW, "how readily anonymous memory is swapped against page cache", _VM, 60, 200),
     "vm.vfs_cache_pressure": SysctlRow(LOW, "names of many small files are forgotten too soon", _VM, 100, 10000),
+    "vm.watermark_boost_factor": SysctlRow(LOW, "after a fragmented allocation the kernel reclaims beyond the watermarks, at the cost of page cache", _VM, 15000),
     "vm.watermark_scale_factor": SysctlRow(LOW, "how early the background reclaim starts", _VM, 10, 3000),
     "vm.zone_reclaim_mode": SysctlRow(MEDIUM, "reclaiming on the local node before using another one stalls large allocations", _VM, 0, 7, dispute=Dispute(
 "hpc-compute sets 1",
