@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import msgspec
+from tuneagent.contracts.json_schema import ANY, json_schema
 
 _KEPT = (
     "type", "description", "enum", "default", "minimum", "maximum", "pattern", "maxLength", "maxItems", "format",
@@ -17,7 +17,7 @@ _BOUNDS = ("minimum", "maximum", "pattern", "maxLength")
 
 def structural(kind: Any) -> dict[str, Any]:
     """Structural schema of a type."""
-    schema = msgspec.json.schema(kind)
+    schema: dict[str, Any] = json_schema(kind)
     return _node(schema, schema.get("$defs", {}))
 
 
@@ -61,7 +61,7 @@ def _node(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> dict[str
         found["type"] = "string"
     if "properties" in schema:
         found["properties"] = {name: _node(child, definitions) for name, child in schema["properties"].items()}
-    if isinstance(schema.get("additionalProperties"), dict):
+    if schema.get("additionalProperties") not in (None, False, ANY):
         found["additionalProperties"] = _node(schema["additionalProperties"], definitions)
     elif found.get("type") == "object" and "properties" not in found:
         found["x-kubernetes-preserve-unknown-fields"] = True

@@ -11,6 +11,7 @@ import msgspec
 import yaml
 from crd_schema import structural, tune_schema, without_defaults
 from tuneagent.contracts.journal import JournalDocument
+from tuneagent.contracts.json_schema import json_schema
 from tuneagent.contracts.node_tuning import FullStatus, NodeTuningSpec
 from tuneagent.contracts.outcome import Applied, UndoneDocument
 from tuneagent.contracts.plan import Plan
@@ -174,7 +175,7 @@ def outputs() -> dict[Path, str]:
         found[path] = head + yaml.safe_dump(crd, sort_keys=False, width=120)
     schemas = ROOT / "agent/tuneagent/contracts/schemas"
     for name, kind in DOCUMENTS.items():
-        encoded = msgspec.json.encode(msgspec.json.schema(kind), order="sorted")
+        encoded = msgspec.json.encode(json_schema(kind), order="sorted")
         found[schemas / f"{name}.schema.json"] = msgspec.json.format(encoded, indent=1).decode() + "\n"
     tune = tune_schema({name: tunable.spec_type for name, tunable in registry().items()})
     found[schemas / "tune.json"] = (

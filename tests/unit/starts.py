@@ -72,6 +72,7 @@ def start_agent() -> None:
     from tuneagent.host.machine import tree_host
     from tuneagent.host.state_folder import StateFolder
     from tuneagent.node import cluster_agent as node_agent
+    from tuneagent.node.api_client import Watched, WatchedMeta, WatchEvent
     from tuneagent.node.metrics import Metrics
     from tuneagent.profile_files.resolve import builtin
     from tuneagent.tunables.registry import registry, resolved
@@ -92,9 +93,9 @@ def start_agent() -> None:
         def patch(self, *_: Any) -> Any:
             os._exit(0)
 
-        def watch(self, *_: Any) -> Iterator[dict[str, Any]]:
+        def watch(self, *_: Any) -> Iterator[WatchEvent]:
             for number in range(5):
-                yield {"type": "MODIFIED", "object": {**wanted, "metadata": {"resourceVersion": str(number)}}}
+                yield WatchEvent("MODIFIED", Watched(WatchedMeta(str(number))))
             time.sleep(60)
 
     node_agent.KubeApi = Api  # type: ignore[misc,assignment]

@@ -110,9 +110,13 @@ def test_a_patch_is_a_merge_patch(served: Any) -> None:
 
 
 def test_a_watch_gives_events_until_it_is_cut(served: Any) -> None:
-    lines = [{"type": "ADDED", "object": {"n": 1}}, {"type": "BOOKMARK", "object": {}}]
+    meta = {"resourceVersion": "7", "name": "n 1"}
+    lines = [{"type": "ADDED", "object": {"metadata": meta}}, {"type": "BOOKMARK", "object": {}}]
     api, connection = served(Answer(200, b"".join(json.dumps(line).encode() + b"\n" for line in lines)))
-    assert list(api.watch("/x", "n 1", "5", 9)) == lines
+    assert [(one.type, one.object.metadata.resource_version) for one in api.watch("/x", "n 1", "5", 9)] == [
+        ("ADDED", "7"),
+        ("BOOKMARK", ""),
+    ]
     assert "fieldSelector=metadata.name%3Dn%201" in connection.sent[1] and "resourceVersion=5" in connection.sent[1]
 
 

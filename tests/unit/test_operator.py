@@ -6,8 +6,9 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+import msgspec
 import pytest
-from tuneagent.contracts.kubernetes import ConfigMap, Meta, Node, NodeInfo, NodeStatus
+from tuneagent.contracts.kubernetes import ConfigMap, Meta, Node, NodeInfo, NodeStatus, WorkloadPod
 from tuneagent.contracts.node_selector import NodeSelector
 from tuneagent.contracts.node_tuning import AgentReport, Grant, NodeTuning, NodeTuningSpec, NodeTuningStatus, Taken
 from tuneagent.contracts.tuning_policy import TuningPolicy
@@ -168,8 +169,9 @@ def test_a_node_that_is_down_leaves_less_room() -> None:
         assert not decide([waiting, other], limits, places_free=1, now=1.0).actions
 
 
-def pod(**meta: Any) -> dict[str, Any]:
-    return {"metadata": {"namespace": "default", **meta}, "spec": {"containers": [{}]}, "status": {"phase": "Running"}}
+def pod(phase: str = "Running", **meta: object) -> WorkloadPod:
+    found = {"metadata": {"namespace": "default", **meta}, "spec": {"containers": [{}]}, "status": {"phase": phase}}
+    return msgspec.convert(found, WorkloadPod)
 
 
 @pytest.mark.parametrize("disruption", ["reboot", "kubelet"])
@@ -178,7 +180,7 @@ def test_a_reboot_waits_for_every_pod_that_it_would_kill(disruption: str) -> Non
     assert stands_in_the_way(pod(ownerReferences=[{"kind": "ReplicaSet"}]), disruption)
     assert not stands_in_the_way(pod(ownerReferences=[{"kind": "DaemonSet"}]), disruption)
     assert not stands_in_the_way(pod(annotations={"kubernetes.io/config.mirror": "x"}), disruption)
-    assert not stands_in_the_way({**pod(), "status": {"phase": "Succeeded"}}, disruption)
+    assert not stands_in_the_way(pod("Succeeded"), disruption)
     own = {"namespace": "tuneagent-system", "labels": {"app": "tuneagent-operator"}}
     assert not stands_in_the_way(pod(**own), disruption)
     assert not stands_in_the_way(pod(), "gpu")

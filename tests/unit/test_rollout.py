@@ -6,8 +6,10 @@ import os
 from dataclasses import replace
 
 import hypothesis.strategies as st
+import msgspec
 from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from tuneagent.contracts.kubernetes import WorkloadPod
 from tuneagent.contracts.node_selector import NodeSelector
 from tuneagent.profile_files.selector import parse_selector
 from tuneoperator.decide.assign import Candidate, assign
@@ -249,11 +251,16 @@ def test_selectors() -> None:
 
 
 def test_only_running_pods_hold_gpus() -> None:
-    pod = {"spec": {"containers": [{"resources": {"limits": {"nvidia.com/gpu": "1"}}}]}, "status": {"phase": "Running"}}
-    assert holds_gpu(pod)
-    assert not holds_gpu({**pod, "status": {"phase": "Succeeded"}})
-    assert holds_gpu({"spec": {"resourceClaims": [{}]}})
-    assert not holds_gpu({"spec": {"containers": [{"resources": {"limits": {"cpu": "1"}}}]}})
+    def pod(spec: dict[str, object], phase: str = "Running") -> WorkloadPod:
+        return msgspec.convert({"spec": spec, "status": {"phase": phase}}, WorkloadPod)
+
+    with_gpu: dict[str, object] = {"containers": [{"resources": {"limits": {"nvidia.com/gpu": "1"}}}]}
+    assert holds_gpu(pod(with_gpu))
+    assert not holds_gpu(pod(with_gpu, "Succeeded"))
+    assert holds_gpu(pod({"initContainers": with_gpu["containers"]}))
+    assert holds_gpu(pod({"containers": [{"resources": {"requests": {"nvidia.com/mig-1g.10gb": 1}}}]}))
+    assert holds_gpu(pod({"resourceClaims": [{"name": "gpu"}]}))
+    assert not holds_gpu(pod({"containers": [{"resources": {"limits": {"cpu": "1"}}}]}))
 
 
 def test_many_nodes_losing_their_profile_wait_for_people() -> None:

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Any
 
-from tuneagent.checks.rows import CheckRow, about, among, at_least, equal, has_kubelet, several_nodes
+from tuneagent.checks.rows import CheckRow, Compare, Condition, about, among, at_least, equal
 from tuneagent.contracts.values import Absent, Observation, Setting, Severity, Unreadable, Value
-from tuneagent.errors import CommandFailed, NoSystemd, PathMissing, ProfileInvalid, ReadFailed
+from tuneagent.errors import CommandFailed, NoSystemd
+from tuneagent.facts.conditions import several_nodes
+from tuneagent.facts.kubelet import KUBELET_CONFIG, has_kubelet, kubelet_field
 from tuneagent.facts.one_pass import Facts
-from tuneagent.formats.yaml_document import load_yaml
 
-KUBELET_CONFIG = "var/lib/kubelet/config.yaml"
 _CONTAINERD = "etc/containerd/config.toml"
 _CPU = "https://kubernetes.io/docs/tasks/administer-cluster/cpu-management-policies/"
 _TOPOLOGY = "https://kubernetes.io/docs/tasks/administer-cluster/topology-manager/"
@@ -20,49 +19,21 @@ _MEMORY = "https://kubernetes.io/docs/tasks/administer-cluster/memory-manager/"
 _TOOLKIT = "https://docs.nvidia.com/datacenter/cloud-native/container-toolkit/latest/install-guide.html"
 
 
-def _kubelet_config(facts: Facts) -> dict[str, Any] | Observation:
-    def read() -> dict[str, Any] | Observation:
-        try:
-            document = load_yaml(facts.host.files.read(KUBELET_CONFIG), KUBELET_CONFIG)
-        except PathMissing:
-            return facts.host.missing(KUBELET_CONFIG)
-        except (ReadFailed, ProfileInvalid) as error:
-            return Unreadable(str(error))
-        return document if isinstance(document, dict) else Unreadable(f"/{KUBELET_CONFIG}: not a mapping")
-
-    return facts.once("kubelet config", read)
-
-
-def kubelet(name: str, default: Setting) -> Callable[[Facts], Observation]:
-    """One field of the kubelet's configuration, or its default."""
-
-    def read(facts: Facts) -> Observation:
-        config = _kubelet_config(facts)
-        if not isinstance(config, dict):
-            return config
-        value: Any = config
-        for part in name.split("."):
-            value = value.get(part) if isinstance(value, dict) else None
-        return Value(default if value is None else value)
-
-    return read
-
-
 def _static_only(name: str, default: Setting) -> Callable[[Facts], Observation]:
     """A field that matters with the static CPU manager alone."""
 
     def read(facts: Facts) -> Observation:
-        policy = kubelet("cpuManagerPolicy", "none")(facts)
+        policy = kubelet_field("cpuManagerPolicy", "none")(facts)
         if policy == Value("none"):
             return Absent("the CPU manager's policy is none")
-        return kubelet(name, default)(facts) if isinstance(policy, Value) else policy
+        return kubelet_field(name, default)(facts) if isinstance(policy, Value) else policy
 
     return read
 
 
 def _state_policy(facts: Facts) -> Observation:
     """Policy of the kubelet's state file beside the configured one: it refuses to start when they differ."""
-    wanted = kubelet("cpuManagerPolicy", "none")(facts)
+    wanted = kubelet_field("cpuManagerPolicy", "none")(facts)
     if not isinstance(wanted, Value):
         return wanted
     path = "var/lib/kubelet/cpu_manager_state"
@@ -76,7 +47,7 @@ def _state_policy(facts: Facts) -> Observation:
 
 
 def _eviction_mib(facts: Facts) -> Observation:
-    seen = kubelet("evictionHard", {})(facts)
+    seen = kubelet_field("evictionHard", {})(facts)
     if not isinstance(seen, Value) or not isinstance(seen.value, dict):
         return seen
     match = re.match(r"(\d+)(Mi|Gi)\Z", str(seen.value.get("memory.available", "100Mi")))
@@ -107,9 +78,9 @@ def _unit_limit(name: str) -> Callable[[Facts], Observation]:
     return read
 
 
-def _enough_files(seen: Setting, wanted: Setting) -> bool:
+def _enough_files(seen: str, wanted: int) -> bool:
     # Unlimited makes daemons that clear a table of all descriptors run out of memory.
-    return str(seen).isdigit() and int(seen) >= wanted
+    return seen.isdigit() and int(seen) >= wanted
 
 
 def _containerd(convert: Callable[[str], Observation]) -> Callable[[Facts], Observation]:
@@ -143,15 +114,26 @@ def _systemd_cgroup(content: str) -> Observation:
     return Value(match is not None and match.group(1) == "true")
 
 
-def _row(name: str, default: Setting, kind: Any, severity: Severity, why: str, source: str, **more: Any) -> CheckRow:
-    """A row of one kubelet field."""
-    static = more.pop("static", False)
-    read = _static_only(name, default) if static else kubelet(name, default)
-    right = more.pop("right", among if kind == tuple[str, ...] else equal)
-    advice = more.pop("advice", "a change of the kubelet's configuration: drain the node, restart the kubelet")
+def _row(  # noqa: PLR0913 - the columns of the table below
+    name: str,
+    default: Setting,
+    kind: object,
+    severity: Severity,
+    why: str,
+    source: str,
+    *,
+    right: Compare | None = None,
+    expect: Setting = True,
+    applies: tuple[Condition, ...] = (),
+    static: bool = False,
+    advice: str = "a change of the kubelet's configuration: drain the node, restart the kubelet",
+) -> CheckRow:
+    """A row of one kubelet field; with `static` of one that matters with the static CPU manager alone."""
+    read = _static_only(name, default) if static else kubelet_field(name, default)
+    right = right or (among if kind == tuple[str, ...] else equal)
     return CheckRow(
-        group="kubelet", read=read, right=right, kind=kind, applies=(has_kubelet, *more.pop("applies", ())),
-        evidence=f"/{KUBELET_CONFIG}", about=about(severity, why, source, advice), **more,
+        group="kubelet", read=read, right=right, kind=kind, applies=(has_kubelet, *applies),
+        evidence=f"/{KUBELET_CONFIG}", about=about(severity, why, source, advice), expect=expect,
     )  # fmt: skip
 
 

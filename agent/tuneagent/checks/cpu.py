@@ -5,21 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from tuneagent.checks.rows import (
-    CheckRow,
-    about,
-    at_most,
-    each,
-    equal,
-    exists,
-    field,
-    gathered,
-    has_kubelet,
-    metal,
-    number,
-    words_of_cmdline,
-)
+from tuneagent.checks.rows import CheckRow, about, at_most, each, equal, exists, field, gathered, number
 from tuneagent.contracts.values import Absent, Dispute, Observation, Severity, Unreadable, Value
+from tuneagent.facts.conditions import metal
+from tuneagent.facts.kernel_words import words_of_cmdline
+from tuneagent.facts.kubelet import has_kubelet
 from tuneagent.facts.one_pass import Facts
 from tuneagent.formats.cpulist import format_cpulist, parse_cpulist
 
@@ -91,18 +81,18 @@ def _softnet(facts: Facts) -> Observation:
 
 def _cpu_limits(facts: Facts) -> Observation:
     seen = words_of_cmdline(facts)
-    if not isinstance(seen, Value):
+    if not isinstance(seen, list):
         return seen
-    return Value([word for word in seen.value if word.partition("=")[0] in ("maxcpus", "nr_cpus", "nosmp", "noapic")])
+    return Value([word for word in seen if word.partition("=")[0] in ("maxcpus", "nr_cpus", "nosmp", "noapic")])
 
 
 def _domain_isolation(facts: Facts) -> Observation:
     """CPUs that `isolcpus` takes from the scheduler's domains; `managed_irq` alone takes none."""
     seen = words_of_cmdline(facts)
-    if not isinstance(seen, Value):
+    if not isinstance(seen, list):
         return seen
     found = []
-    for word in seen.value:
+    for word in seen:
         key, _, value = word.partition("=")
         flags = [part for part in value.split(",") if part and not part[0].isdigit()]
         if key == "isolcpus" and (not flags or "domain" in flags):

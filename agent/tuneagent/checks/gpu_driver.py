@@ -3,27 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
-from tuneagent.checks.rows import (
-    CheckRow,
-    Condition,
-    about,
-    arm64,
-    each,
-    equal,
-    exists,
-    field,
-    gathered,
-    has_nvidia_gpu,
-    has_nvswitch,
-    has_runtime,
-    has_several_gpus,
-    has_systemd,
-    text,
-)
+from tuneagent.checks.rows import CheckRow, Condition, about, each, equal, exists, field, gathered, text
 from tuneagent.contracts.values import Absent, Dispute, Observation, Setting, Severity, Unreadable, Value
 from tuneagent.errors import CommandFailed, NoSystemd
+from tuneagent.facts.conditions import arm64, has_nvidia_gpu, has_nvswitch, has_runtime, has_several_gpus, has_systemd
 from tuneagent.facts.one_pass import Facts
 from tuneagent.gpu.snapshot import GpuSnapshot
 
@@ -149,7 +134,7 @@ def _cdi(facts: Facts) -> Observation:
     return Value({"driver": facts.gpus.driver_version, "spec": sorted(named)})
 
 
-def _cdi_is_current(seen: Setting, wanted: Setting) -> bool:
+def _cdi_is_current(seen: Mapping[str, object], wanted: Setting) -> bool:
     del wanted
     return bool(seen["spec"] == [seen["driver"]])
 

@@ -5,21 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from tuneagent.checks.rows import (
-    CheckRow,
-    about,
-    arm64,
-    at_least,
-    at_most,
-    each,
-    equal,
-    field,
-    gathered,
-    has_nvidia_gpu,
-    metal,
-    several_nodes,
-)
+from tuneagent.checks.rows import CheckRow, about, at_least, at_most, each, equal, field, gathered
 from tuneagent.contracts.values import Absent, Observation, Severity, Unreadable, Value
+from tuneagent.facts.conditions import arm64, has_nvidia_gpu, metal, several_nodes
 from tuneagent.facts.one_pass import Facts
 
 _NUMA = "https://docs.kernel.org/admin-guide/mm/numaperf.html"
@@ -100,7 +88,7 @@ def _page_size(facts: Facts) -> Observation:
     seen = field("proc/meminfo", r"^Hugepagesize:\s+(\d+) kB", int)(facts)
     if not isinstance(seen, Value):
         return seen
-    size = {2048: 4096, 32768: 16384, 524288: 65536}.get(seen.value)
+    size = {2048: 4096, 32768: 16384, 524288: 65536}.get(int(str(seen.value)))
     return Value(size) if size else Unreadable(f"/proc/meminfo: huge pages of {seen.value} kB belong to no known page")
 
 

@@ -5,20 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 
-from tuneagent.checks.rows import (
-    CheckRow,
-    about,
-    at_least,
-    at_most,
-    each,
-    equal,
-    exists,
-    gathered,
-    has_nvidia_gpu,
-    has_rdma,
-)
+from tuneagent.checks.rows import CheckRow, about, at_least, at_most, each, equal, exists, gathered
 from tuneagent.contracts.values import Absent, Observation, Setting, Severity, Unreadable, Value
 from tuneagent.errors import CommandFailed
+from tuneagent.facts.conditions import has_nvidia_gpu, has_rdma
 from tuneagent.facts.one_pass import Facts
 
 _NET = "sys/class/net"
@@ -50,7 +40,7 @@ def _per_link(file: str, convert: Callable[[str], Setting]) -> Callable[[Facts],
         found = gathered(lambda f: {name: f"{_NET}/{name}/{file}" for name in links_up(f)}, convert, "no NIC is up")(
             facts
         )
-        if not isinstance(found, Value):
+        if not (isinstance(found, Value) and isinstance(found.value, dict)):
             return found
         # A virtual NIC has no speed and no duplex of its own.
         known = {name: value for name, value in found.value.items() if value not in ("unknown", -1)}

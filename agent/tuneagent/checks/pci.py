@@ -6,23 +6,11 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import TypeVar
 
-from tuneagent.checks.rows import (
-    CheckRow,
-    about,
-    among,
-    arm64,
-    at_least,
-    each,
-    equal,
-    gathered,
-    has_nvidia_gpu,
-    has_rdma,
-    metal,
-    words_of_cmdline,
-    x86,
-)
+from tuneagent.checks.rows import CheckRow, about, among, at_least, each, equal, gathered
 from tuneagent.contracts.values import Absent, Dispute, Observation, Setting, Severity, Unreadable, Value
 from tuneagent.errors import PathMissing, ReadFailed
+from tuneagent.facts.conditions import arm64, has_nvidia_gpu, has_rdma, metal, x86
+from tuneagent.facts.kernel_words import words_of_cmdline
 from tuneagent.facts.one_pass import Facts
 from tuneagent.formats.pci_config import device_control, redirects_requests
 from tuneagent.topology.picture import PciDevice
@@ -115,17 +103,17 @@ def _links(facts: Facts) -> Observation:
             if isinstance(seen, Value):
                 if not str(seen.value).isdigit():
                     return Unreadable(f"/{_PCI}/{device.address}/{name}: {seen.value!r} is no width")
-                widths.append(int(seen.value))
+                widths.append(int(str(seen.value)))
         # 0 and 255 are what functions without a link of their own say.
         if len(widths) == 2 and 0 < widths[1] <= 32:
             found[device.address] = f"x{widths[0]} of x{widths[1]}"
     return Value(found) if found else Absent("no NIC or NVMe drive tells its link")
 
 
-def full_width(seen: Setting, wanted: Setting) -> bool:
+def full_width(seen: Mapping[str, str], wanted: Setting) -> bool:
     """`x8 of x8` for every device."""
     del wanted
-    return all(len(set(str(text).split(" of "))) == 1 for text in seen.values())
+    return all(len(set(text.split(" of "))) == 1 for text in seen.values())
 
 
 def _error_files(kind: str) -> Callable[[Facts], Mapping[str, str] | None]:
@@ -168,7 +156,7 @@ def _words(pattern: str) -> Callable[[Facts], Observation]:
 
     def read(facts: Facts) -> Observation:
         seen = words_of_cmdline(facts)
-        return Value([word for word in seen.value if re.fullmatch(pattern, word)]) if isinstance(seen, Value) else seen
+        return Value([word for word in seen if re.fullmatch(pattern, word)]) if isinstance(seen, list) else seen
 
     return read
 

@@ -10,10 +10,12 @@ import msgspec
 
 from tuneagent.contracts.report import Comparison
 from tuneagent.contracts.values import About, Absent, Dispute, Observation, Setting, Severity, Unreadable, Value
-from tuneagent.errors import PathMissing, ReadFailed
+from tuneagent.errors import ReadFailed
 from tuneagent.facts.one_pass import Facts
 
 Read = Callable[[Facts], Observation]
+# What was found against what is wanted. A row's own comparison knows the types that its `read` and its `kind` give.
+Compare = Callable[[Any, Any], bool]
 # Why a row says nothing about this host; None where it applies.
 Condition = Callable[[Facts], "str | None"]
 
@@ -23,10 +25,10 @@ class CheckRow(msgspec.Struct, frozen=True, kw_only=True):
 
     group: str
     read: Read
-    right: Callable[[Setting, Setting], bool]
+    right: Compare
     about: About
     evidence: str
-    kind: Any = bool
+    kind: object = bool
     expect: Setting = True
     applies: tuple[Condition, ...] = ()
 
@@ -38,7 +40,7 @@ class CheckRow(msgspec.Struct, frozen=True, kw_only=True):
                 return Absent(reason)
         return self.read(facts)
 
-    def wanted(self, given: Any) -> Setting:
+    def wanted(self, given: object) -> Setting:
         """What the profile asks for; None where it does not."""
         if self.kind is bool:
             return self.expect if given else None
@@ -55,31 +57,31 @@ def equal(seen: Setting, wanted: Setting) -> bool:
     return bool(seen == wanted)
 
 
-def among(seen: Setting, wanted: Setting) -> bool:
+def among(seen: Setting, wanted: Sequence[Setting]) -> bool:
     """One of the values."""
     return seen in wanted
 
 
-def at_least(seen: Setting, wanted: Setting) -> bool:
+def at_least(seen: float | Mapping[str, float], wanted: float) -> bool:
     """A number, or each number of a mapping, not below the limit."""
-    numbers = seen.values() if isinstance(seen, dict) else [seen]
+    numbers = seen.values() if isinstance(seen, Mapping) else [seen]
     return all(number >= wanted for number in numbers)
 
 
-def at_most(seen: Setting, wanted: Setting) -> bool:
+def at_most(seen: float | Mapping[str, float], wanted: float) -> bool:
     """A number, or each number of a mapping, not above the limit."""
-    numbers = seen.values() if isinstance(seen, dict) else [seen]
+    numbers = seen.values() if isinstance(seen, Mapping) else [seen]
     return all(number <= wanted for number in numbers)
 
 
-def each(seen: Setting, wanted: Setting) -> bool:
+def each(seen: Mapping[str, Setting], wanted: Setting) -> bool:
     """Every value of a mapping is the one wanted."""
     return all(value == wanted for value in seen.values())
 
 
-def comparison_of(right: Callable[[Setting, Setting], bool]) -> Comparison:
+def comparison_of(right: Compare) -> Comparison:
     """The word for a comparison; `rule` for one of a row's own."""
-    words: dict[Callable[[Setting, Setting], bool], Comparison] = {
+    words: dict[Compare, Comparison] = {
         equal: "equal",
         among: "oneOf",
         at_least: "atLeast",
@@ -108,7 +110,7 @@ def as_number(seen: Observation, path: str) -> Observation:
         return seen
     if not re.match(r"-?\d{1,20}\Z", str(seen.value)):
         return Unreadable(f"/{path}: {str(seen.value)[:40]!r} is not a number")
-    return Value(int(seen.value))
+    return Value(int(str(seen.value)))
 
 
 def field(path: str, pattern: str, convert: Callable[[str], Setting] = str, missing: str | None = None) -> Read:
@@ -187,95 +189,3 @@ def command(argv: Sequence[str], convert: Callable[[str], Observation]) -> Read:
         return convert(done.stdout)
 
     return read
-
-
-def words_of_cmdline(facts: Facts) -> Observation:
-    """Arguments of the running kernel as a list of words."""
-    seen = facts.host.observe("proc/cmdline")
-    return Value(str(seen.value).split()) if isinstance(seen, Value) else seen
-
-
-def several_nodes(facts: Facts) -> str | None:
-    """More than one NUMA node has CPUs."""
-    if facts.topology.numa_nodes is not None and sum(bool(node.cpus) for node in facts.topology.nodes) < 2:
-        return "one NUMA node"
-    return None
-
-
-def metal(facts: Facts) -> str | None:
-    """Not inside a virtual machine, as far as the CPU flags say."""
-    try:
-        flags = re.search(r"^(flags|Features)\s*:.*$", facts.host.files.read("proc/cpuinfo"), re.MULTILINE)
-    except (PathMissing, ReadFailed):
-        return None
-    return "a virtual machine" if flags and " hypervisor" in flags.group(0) else None
-
-
-def x86(facts: Facts) -> str | None:
-    """An x86 machine."""
-    arch = facts.topology.arch
-    return None if arch in (None, "x86_64", "i686") else f"{arch} machine"
-
-
-def arm64(facts: Facts) -> str | None:
-    """An arm64 machine."""
-    arch = facts.topology.arch
-    return None if arch in (None, "aarch64") else f"{arch} machine"
-
-
-def has_rdma(facts: Facts) -> str | None:
-    """There is an RDMA device."""
-    return None if facts.host.files.names("sys/class/infiniband") else "no RDMA device"
-
-
-def has_nvidia_gpu(facts: Facts) -> str | None:
-    """There is an NVIDIA GPU on the PCI bus."""
-    gpus = facts.topology.pci_gpus
-    if gpus is None or any(device.vendor == "10de" for device in gpus):
-        return None
-    return "no NVIDIA GPU"
-
-
-def has_several_gpus(facts: Facts) -> str | None:
-    """There is more than one NVIDIA GPU."""
-    gpus = facts.topology.pci_gpus
-    return (
-        "one GPU, and none to link it with" if gpus is not None and sum(g.vendor == "10de" for g in gpus) == 1 else None
-    )
-
-
-def has_systemd(facts: Facts) -> str | None:
-    """systemd is the host's pid 1."""
-    sign = "run/systemd/system"
-    if facts.host.files.exists(sign):
-        return None
-    # A capture that holds nothing of /run may hold what systemctl was told there.
-    without = isinstance(facts.host.missing(sign), Absent) or facts.host.lacks_systemd
-    return "systemd does not run here" if without else None
-
-
-_RUNTIMES = (
-    "run/containerd", "etc/containerd", "usr/bin/containerd", "usr/local/bin/containerd", "run/crio", "etc/crio",
-    "usr/bin/crio", "var/run/docker.sock", "usr/bin/dockerd", "run/k3s", "run/podman", "usr/bin/podman",
-)  # fmt: skip
-
-
-def has_runtime(facts: Facts) -> str | None:
-    """A container runtime is installed."""
-    if any(facts.host.files.exists(sign) for sign in _RUNTIMES):
-        return None
-    known = all(isinstance(facts.host.missing(sign), Absent) for sign in _RUNTIMES)
-    return "no container runtime" if known else None
-
-
-def has_nvswitch(facts: Facts) -> str | None:
-    """There is an NVSwitch on the PCI bus: a bridge of NVIDIA that is no PCI bridge (class 0680)."""
-    return None if facts.topology.nvswitches else "no NVSwitch"
-
-
-def has_kubelet(facts: Facts) -> str | None:
-    """The host has a kubelet's configuration."""
-    path = "var/lib/kubelet/config.yaml"
-    if facts.host.files.exists(path):
-        return None
-    return "no kubelet" if isinstance(facts.host.missing(path), Absent) else None

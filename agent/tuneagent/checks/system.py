@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import re
 
-from tuneagent.checks.rows import CheckRow, about, among, at_least, command, each, equal, gathered, has_nvidia_gpu, text
+from tuneagent.checks.rows import CheckRow, about, among, at_least, command, each, equal, gathered, text
 from tuneagent.contracts.values import Absent, Dispute, Observation, Severity, Unreadable, Value
-from tuneagent.errors import CommandFailed, ReadFailed
+from tuneagent.errors import ReadFailed
+from tuneagent.facts.conditions import has_nvidia_gpu
 from tuneagent.facts.one_pass import Facts
+from tuneagent.facts.service_limits import service_limit
+from tuneagent.facts.swap_devices import swap_devices
 
 # Xids after which NVIDIA's and Azure's fleet checks take a node out of service.
 FATAL_XIDS = frozenset((48, 56, 57, 58, 62, 63, 64, 65, 68, 69, 73, 74, 79, 80, 81, 92, 119, 120))
@@ -28,45 +31,11 @@ MANAGERS = {
     "var/lib/waagent": "Azure guest agent",
     "etc/slurm/slurm.conf": "Slurm",
 }
-_LIMIT_LINES = {
-    "memlock": "Max locked memory",
-    "nofile": "Max open files",
-    "stack": "Max stack size",
-    "nproc": "Max processes",
-}
 
 
-def service_limit(facts: Facts, name: str) -> Observation:
-    """Limit that a service starts with: systemd's default, or that of pid 1 where systemd cannot be asked.
-
-    systemd raises its own limits beyond what it hands on, so those of pid 1 are the second choice.
-    """
-    key = f"DefaultLimit{name.upper()}"
-    try:
-        done = facts.host.exec.run(["systemctl", "show", f"--property={key}"])
-        match = re.search(rf"^{key}=(\S+)$", done.stdout, re.MULTILINE)
-        if done.code == 0 and match:
-            return Value(match.group(1))
-    except CommandFailed:
-        pass
-    seen = facts.host.observe("proc/1/limits")
-    if not isinstance(seen, Value):
-        return seen
-    match = re.search(rf"^{_LIMIT_LINES[name]}\s+(\S+)", str(seen.value), re.MULTILINE)
-    if match is None:
-        return Unreadable(f"/proc/1/limits: no line `{_LIMIT_LINES[name]}`")
-    return Value("infinity" if match.group(1) == "unlimited" else match.group(1))
-
-
-def swap_devices(facts: Facts) -> Observation:
-    """Devices and files in use as swap."""
-    seen = facts.host.observe("proc/swaps")
-    if not isinstance(seen, Value):
-        return seen
-    lines = str(seen.value).splitlines()
-    if not lines or not lines[0].startswith("Filename"):
-        return Unreadable("/proc/swaps: not its format")
-    return Value(sorted(line.split()[0] for line in lines[1:] if line.split()))
+def _swap(facts: Facts) -> Observation:
+    found = swap_devices(facts)
+    return Value(found) if isinstance(found, list) else found
 
 
 def _managers(facts: Facts) -> Observation:
@@ -188,7 +157,7 @@ ROWS: dict[str, CheckRow] = {
                     "https://www.freedesktop.org/software/systemd/man/latest/timedatectl.html"),
     ),
     "noSwap": CheckRow(
-        group="memory", read=swap_devices, right=equal, expect=[], evidence="/proc/swaps",
+        group="memory", read=_swap, right=equal, expect=[], evidence="/proc/swaps",
         about=about(Severity.HIGH, "a swapped page in the path that feeds a GPU stalls it for milliseconds",
                     "https://docs.kernel.org/admin-guide/sysctl/vm.html", "swapoff, and the line out of /etc/fstab", dispute=Dispute(
 "fleet checks want none",

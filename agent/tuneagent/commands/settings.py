@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import sys
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import msgspec
 
@@ -114,7 +113,7 @@ def read_profile(file: str) -> str:
         raise UsageError(str(error)) from None
 
 
-def emit(document: Any) -> None:
+def emit(document: object) -> None:
     """One JSON document on stdout."""
     sys.stdout.buffer.write(msgspec.json.encode(document) + b"\n")
     sys.stdout.flush()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
 
 import click
 
@@ -71,26 +70,38 @@ def _seconds(ctx: click.Context, parameter: click.Parameter, value: str | None) 
 @click.option("--force", is_flag=True, help="Apply although a cluster governs this host.")
 @click.option("--confirm-within", callback=_seconds, metavar="TIME", help="Go back unless confirmed in time, as 5m.")
 @click.pass_context
-def apply(ctx: click.Context, /, file: str | None, name: str | None, output: str, **options: Any) -> None:
+def apply(  # noqa: PLR0913 - one for each option of the command
+    ctx: click.Context,
+    *,
+    file: str | None,
+    name: str | None,
+    output: str,
+    only: tuple[str, ...],
+    yes: bool,
+    digest: str | None,
+    max_disruption: str,
+    replace: bool,
+    force: bool,
+    confirm_within: float | None,
+) -> None:
     """Bring the host to a profile: journal, write, read back."""
     from tuneagent.node import confirmation
     from tuneagent.report.text import aftermath, outcomes_text, plan_text, undone_text
 
     tuner = ctx.obj.tuner(file, name, writing=True)
-    only = options["only"]
-    if not options["yes"]:
+    if not yes:
         refuse_unknown(only, tuner.registry)
         click.echo(plan_text(narrowed(tuner.observe().plan, only)), err=output == "json")
         raise UsageError("nothing was written; --yes writes")
-    confirmation.refuse_governed(tuner, force=options["force"])
-    within_s: float | None = options["confirm_within"]
+    confirmation.refuse_governed(tuner, force=force)
+    confirm = Confirm(confirm_within, lambda by: confirmation.arm(tuner, by)) if confirm_within else None
     with stop_event() as stop:
         applied = tuner.apply(
-            digest=options["digest"],
+            digest=digest,
             only=only,
-            limit=Disruption(options["max_disruption"]),
-            over_other=options["replace"],
-            confirm=Confirm(within_s, lambda deadline: confirmation.arm(tuner, deadline)) if within_s else None,
+            limit=Disruption(max_disruption),
+            over_other=replace,
+            confirm=confirm,
             stop=stop.is_set,
         )
     _warn(confirmation.daemon_note(tuner))

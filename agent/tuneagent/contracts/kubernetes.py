@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import msgspec
 
 
@@ -114,6 +112,78 @@ class AgentPod(msgspec.Struct, frozen=True):
         return is_ready(self.status.conditions)
 
 
+class Owner(msgspec.Struct, frozen=True):
+    """Kind of the object that a pod belongs to."""
+
+    kind: str = ""
+
+
+class WorkloadMeta(msgspec.Struct, frozen=True, rename="camel"):
+    """Whose pod it is."""
+
+    name: str = ""
+    namespace: str = ""
+    labels: dict[str, str] = {}
+    annotations: dict[str, str] = {}
+    owner_references: tuple[Owner, ...] = ()
+
+
+class Resources(msgspec.Struct, frozen=True):
+    """What a container asks for and may have, by name of the resource."""
+
+    limits: dict[str, object] = {}
+    requests: dict[str, object] = {}
+
+
+class Container(msgspec.Struct, frozen=True):
+    """One container of a pod."""
+
+    resources: Resources = Resources()
+
+
+class WorkloadSpec(msgspec.Struct, frozen=True, rename="camel"):
+    """What a pod holds of its node."""
+
+    containers: tuple[Container, ...] = ()
+    init_containers: tuple[Container, ...] = ()
+    resource_claims: tuple[object, ...] = ()
+
+
+class WorkloadStatus(msgspec.Struct, frozen=True):
+    """Whether a pod still runs."""
+
+    phase: str = ""
+
+
+class WorkloadPod(msgspec.Struct, frozen=True):
+    """Any pod of a node, as far as a disruption concerns it."""
+
+    metadata: WorkloadMeta = WorkloadMeta()
+    spec: WorkloadSpec = WorkloadSpec()
+    status: WorkloadStatus = WorkloadStatus()
+
+
+class WorkloadPods(msgspec.Struct, frozen=True):
+    """A list of pods."""
+
+    items: tuple[WorkloadPod, ...]
+
+
+class LeaseSpec(msgspec.Struct, frozen=True, rename="camel"):
+    """Who leads; one made by hand may say nothing of it."""
+
+    holder_identity: str | None = None
+    acquire_time: str | None = None
+    lease_transitions: int | None = None
+
+
+class Lease(msgspec.Struct, frozen=True):
+    """A Lease of coordination.k8s.io."""
+
+    metadata: Meta
+    spec: LeaseSpec | None = None
+
+
 class ConfigMap(msgspec.Struct, frozen=True):
     """A ConfigMap."""
 
@@ -121,7 +191,7 @@ class ConfigMap(msgspec.Struct, frozen=True):
     data: dict[str, str] = {}
 
 
-def merge_patch(before: msgspec.Struct, after: msgspec.Struct) -> dict[str, Any]:
+def merge_patch(before: msgspec.Struct, after: msgspec.Struct) -> dict[str, object]:
     """What a JSON merge patch (RFC 7386) must say to bring `before` to `after`, two objects of one type.
 
     The fields that differ, each whole; null takes one out.

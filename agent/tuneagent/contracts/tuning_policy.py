@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -38,5 +38,5 @@ class TuningPolicy(msgspec.Struct, frozen=True):
     """TuningPolicy `default`. Its spec is kept as it is, so that each fault can be named."""
 
     metadata: Meta
-    spec: dict[str, Any] = {}
+    spec: dict[str, object] = {}
     status: PolicyStatus = PolicyStatus()

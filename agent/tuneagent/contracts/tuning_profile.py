@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import date
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
@@ -78,7 +78,7 @@ class ProfileSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, renam
     priority: Annotated[
         Priority, Meta(description="In a cluster, the profile of the highest priority governs a node.")
     ] = 0
-    tune: Annotated[dict[str, Any], Meta(description="Settings wanted, by tunable.")] = {}
+    tune: Annotated[dict[str, object], Meta(description="Settings wanted, by tunable.")] = {}
     accept: Annotated[tuple[Accept, ...], Meta(description="Findings that are known and accepted.")] = ()
     drift: Annotated[
         Literal["report", "repair", "freeze"] | None,
@@ -115,5 +115,5 @@ class TuningProfile(msgspec.Struct, frozen=True):
     """A TuningProfile in a cluster. Its spec is kept as it is, so that each fault can be named."""
 
     metadata: ObjectMeta
-    spec: dict[str, Any] = {}
+    spec: dict[str, object] = {}
     status: ProfileStatus = ProfileStatus()

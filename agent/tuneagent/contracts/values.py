@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import enum
-from typing import Any, Union
+from typing import Union
 
 import msgspec
 
-# A setting's value: whatever JSON can hold, so that journal, plan and report need no translation.
-Setting = Any
+# A setting's value: whatever JSON can hold, so that journal, plan and report need no translation. Only its tunable
+# looks into it.
+Setting = object
 # A stable identity such as `key:vm.swappiness`, `node:0`, `gpu:<UUID>`. Never an index.
 Subject = str
 

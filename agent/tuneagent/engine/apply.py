@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from tuneagent.contracts.journal import Record, Step, SubjectRecord
 from tuneagent.contracts.outcome import Outcome
@@ -19,7 +18,7 @@ from tuneagent.engine.write_back import write_back, write_back_entries
 from tuneagent.errors import JournalError, reason_of
 from tuneagent.facts.one_pass import Facts
 from tuneagent.gpu.snapshot import GpuSnapshot
-from tuneagent.tunables.base import Tunable
+from tuneagent.tunables.base import AnyTunable
 
 
 @dataclass(frozen=True)
@@ -55,7 +54,7 @@ def apply(
     facts: Facts,
     plan: Plan,
     journal: Journal,
-    registry: Mapping[str, Tunable[Any]],
+    registry: Mapping[str, AnyTunable],
     context: Context,
     *,
     allowed: Callable[[Change], bool] = is_live,
@@ -112,7 +111,7 @@ def _outcome_of_undo(change: Change, undo_applied: Callable[[Key], str | None]) 
     return _outcome(change, "failed" if problem else "verified", problem or "back to its baseline")
 
 
-def _prepared(run: _Run, tunable: Tunable[Any], changes: Sequence[Change]) -> Record | Exception:
+def _prepared(run: _Run, tunable: AnyTunable, changes: Sequence[Change]) -> Record | Exception:
     """The intention of one tunable, made before anything is written; what stands in its way is that tunable's."""
     try:
         own = tunable.drop_in.entries(run.facts) if tunable.drop_in is not None else {}
@@ -123,7 +122,7 @@ def _prepared(run: _Run, tunable: Tunable[Any], changes: Sequence[Change]) -> Re
     return run.record(tunable, "intended", subjects, Lifetime.PERSISTENT if persistent else tunable.lifetime)
 
 
-def _subject_record(tunable: Tunable[Any], change: Change, own: Mapping[str, str]) -> SubjectRecord:
+def _subject_record(tunable: AnyTunable, change: Change, own: Mapping[str, str]) -> SubjectRecord:
     wrote = tunable.written(change.desired)
     wanted: dict[str, str | None] = {}
     if change.persistence.startswith("/"):
@@ -153,7 +152,7 @@ class _Run:
 
     def record(
         self,
-        tunable: Tunable[Any],
+        tunable: AnyTunable,
         step: Step,
         subjects: Iterable[SubjectRecord],
         lifetime: Lifetime,
@@ -175,7 +174,7 @@ class _Run:
             subjects=tuple(subjects),
         )
 
-    def group(self, tunable: Tunable[Any], changes: Sequence[Change], intended: Record | Exception) -> list[Outcome]:
+    def group(self, tunable: AnyTunable, changes: Sequence[Change], intended: Record | Exception) -> list[Outcome]:
         """One tunable: journal, write, read back, take back what failed."""
         if isinstance(intended, Exception):
             return [_outcome(change, "failed", f"not begun: {reason_of(intended)}") for change in changes]
@@ -231,7 +230,7 @@ def _named(subjects: Iterable[SubjectRecord]) -> list[SubjectRecord]:
     return [SubjectRecord(subject=one.subject) for one in subjects]
 
 
-def _now(facts: Facts, tunable: Tunable[Any], subject: Subject) -> tuple[Setting, str]:
+def _now(facts: Facts, tunable: AnyTunable, subject: Subject) -> tuple[Setting, str]:
     """What is there, read again, and a sentence that says so."""
     try:
         live = tunable.read(facts.again(), subject).live
@@ -243,7 +242,7 @@ def _now(facts: Facts, tunable: Tunable[Any], subject: Subject) -> tuple[Setting
 
 
 def _write_all(
-    facts: Facts, tunable: Tunable[Any], subjects: Sequence[SubjectRecord], journal: Journal
+    facts: Facts, tunable: AnyTunable, subjects: Sequence[SubjectRecord], journal: Journal
 ) -> dict[Subject, str]:
     problems: dict[Subject, str] = {}
     for one in subjects:
@@ -267,7 +266,7 @@ def _write_all(
 
 
 def verify(
-    facts: Facts, tunable: Tunable[Any], subjects: Sequence[SubjectRecord]
+    facts: Facts, tunable: AnyTunable, subjects: Sequence[SubjectRecord]
 ) -> tuple[dict[Subject, Reading], dict[Subject, str]]:
     """Read back what was written: what each subject is now, and what is wrong with it."""
     readings: dict[Subject, Reading] = {}
@@ -291,7 +290,7 @@ def verify(
 
 
 def _take_back(
-    facts: Facts, tunable: Tunable[Any], subjects: Sequence[SubjectRecord], journal: Journal
+    facts: Facts, tunable: AnyTunable, subjects: Sequence[SubjectRecord], journal: Journal
 ) -> dict[Subject, str]:
     stuck: dict[Subject, str] = {}
     for one in reversed(subjects):

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
-from typing import Any
 
 import msgspec
 
@@ -15,7 +14,7 @@ from tuneagent.contracts.tuning_profile import Accept
 from tuneagent.contracts.values import Absent, Observation, Reading, Setting, Subject, Unreadable, Value
 from tuneagent.engine.observe import Observed
 from tuneagent.errors import nearest, reason_of
-from tuneagent.tunables.base import Tunable
+from tuneagent.tunables.base import AnyTunable
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,7 +146,7 @@ def _said(found: Assessment, verdict: Verdict, advice: str) -> Assessment:
     return replace(found, finding=msgspec.structs.replace(found.finding, verdict=verdict, advice=advice))
 
 
-def _next_boot(tunable: Tunable[Any], subject: Subject, reading: Reading, live: Value, wanted: Setting) -> _Persistence:
+def _next_boot(tunable: AnyTunable, subject: Subject, reading: Reading, live: Value, wanted: Setting) -> _Persistence:
     at_boot = reading.persisted
     is_writable = tunable.drop_in is not None and reading.impossible is None
     if not isinstance(at_boot, Value):
@@ -164,7 +163,7 @@ def _next_boot(tunable: Tunable[Any], subject: Subject, reading: Reading, live: 
     return _Persistence(is_right, is_writable, told)
 
 
-def _not_judged(tunable: Tunable[Any], subject: Subject, reading: Reading, error: Exception) -> Assessment:
+def _not_judged(tunable: AnyTunable, subject: Subject, reading: Reading, error: Exception) -> Assessment:
     return Assessment(
         finding=Finding(
             tunable=tunable.name,

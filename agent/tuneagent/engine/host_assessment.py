@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import date
 from functools import cached_property
-from typing import Any
 
 from tuneagent import __version__
 from tuneagent.contracts.plan import Plan
@@ -22,7 +21,7 @@ from tuneagent.facts.host_name import host_name
 from tuneagent.facts.one_pass import Facts
 from tuneagent.host.machine import Host
 from tuneagent.profile_files.document import Profile
-from tuneagent.tunables.base import Tunable
+from tuneagent.tunables.base import AnyTunable
 
 
 @dataclass(frozen=True)
@@ -31,7 +30,7 @@ class HostAssessment:
 
     facts: Facts
     profile: Profile
-    registry: Mapping[str, Tunable[Any]]
+    registry: Mapping[str, AnyTunable]
     observed: tuple[Observed, ...]
     journal: Journal
     today: date
@@ -42,7 +41,7 @@ class HostAssessment:
         cls,
         facts: Facts,
         profile: Profile,
-        registry: Mapping[str, Tunable[Any]],
+        registry: Mapping[str, AnyTunable],
         journal: Journal,
         today: date,
     ) -> HostAssessment:
@@ -142,7 +141,7 @@ def _is_offline(host: Host, subject: str) -> bool:
         return True
 
 
-def _stays(facts: Facts, tunable: Tunable[Any], subject: str) -> bool:
+def _stays(facts: Facts, tunable: AnyTunable, subject: str) -> bool:
     """Whether a change that cannot be taken back is still in force: its subject is there."""
     try:
         return tunable.one_way(subject) is not None and not isinstance(tunable.read(facts, subject).live, Absent)

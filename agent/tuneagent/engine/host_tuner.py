@@ -7,7 +7,6 @@ import functools
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timezone
-from typing import Any
 
 import msgspec
 
@@ -24,7 +23,7 @@ from tuneagent.facts.one_pass import Facts
 from tuneagent.host.machine import Host
 from tuneagent.host.state_folder import StateFolder
 from tuneagent.profile_files.document import Profile
-from tuneagent.tunables.base import Tunable
+from tuneagent.tunables.base import AnyTunable
 from tuneagent.tunables.registry import registry as all_tunables
 from tuneagent.tunables.registry import specs_of
 
@@ -67,7 +66,7 @@ class HostTuner:
     host: Host
     state: StateFolder
     profile: Profile
-    registry: Mapping[str, Tunable[Any]] = field(default_factory=all_tunables)
+    registry: Mapping[str, AnyTunable] = field(default_factory=all_tunables)
     # Whether a name of hardware that is not here is wrong use. One profile serves many nodes of a cluster, and a daemon
     # outlives a card: there it is told as gone.
     is_strict: bool = False
@@ -83,7 +82,7 @@ class HostTuner:
         """The same host and journal under another profile."""
         return replace(self, profile=profile, shared_journal=self.journal)
 
-    def specs(self) -> dict[str, Any]:
+    def specs(self) -> dict[str, object]:
         """Typed specs of the profile. Raises ProfileInvalid."""
         return specs_of(self.profile, self.registry)
 
@@ -242,7 +241,7 @@ def repeats(plan: Plan, applied: Mapping[Key, AppliedSetting]) -> set[Key]:
     }
 
 
-def refuse_unknown(only: tuple[str, ...], registry: Mapping[str, Tunable[Any]]) -> None:
+def refuse_unknown(only: tuple[str, ...], registry: Mapping[str, AnyTunable]) -> None:
     """Raise UsageError for a name in `--only` that is no tunable's."""
     unknown = [name for name in only if name not in registry]
     if unknown:

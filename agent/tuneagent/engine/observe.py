@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from tuneagent.contracts.values import Reading, Setting, Subject, Unreadable, Value
 from tuneagent.errors import UsageError, reason_of
 from tuneagent.facts.one_pass import Facts
-from tuneagent.tunables.base import Tunable
+from tuneagent.tunables.base import AnyTunable
 from tuneagent.tunables.registry import ordered
 
 
@@ -17,7 +16,7 @@ from tuneagent.tunables.registry import ordered
 class Observed:
     """One tunable on one host: what is there, what is wanted, what cannot be changed now."""
 
-    tunable: Tunable[Any]
+    tunable: AnyTunable
     readings: Mapping[Subject, Reading]
     desired: Mapping[Subject, Setting]
     # Why a change cannot be made on this host at all; why only another change makes it possible; who uses it now.
@@ -26,7 +25,7 @@ class Observed:
     busy: Mapping[Subject, str] = field(default_factory=dict)
 
 
-def observe(facts: Facts, registry: Mapping[str, Tunable[Any]]) -> list[Observed]:
+def observe(facts: Facts, registry: Mapping[str, AnyTunable]) -> list[Observed]:
     """Read every subject that the specs of this pass are about, in the order of `after`."""
     names = ordered({name: registry[name] for name in facts.specs if name in registry})
     return [_observed(facts, registry[name], facts.specs[name]) for name in names]
@@ -39,7 +38,7 @@ def observe_again(facts: Facts, before: Observed, subjects: Mapping[Subject, Rea
     return _with_reasons(facts, before.tunable, facts.specs[before.tunable.name], readings)
 
 
-def _observed(facts: Facts, tunable: Tunable[Any], spec: Any) -> Observed:
+def _observed(facts: Facts, tunable: AnyTunable, spec: object) -> Observed:
     """What is there and what is wanted. A file beside the setting that cannot be read makes it unknown, no more."""
     try:
         subjects = tunable.subjects(facts, spec)
@@ -50,18 +49,18 @@ def _observed(facts: Facts, tunable: Tunable[Any], spec: Any) -> Observed:
     return _with_reasons(facts, tunable, spec, {subject: _read(facts, tunable, subject) for subject in subjects})
 
 
-def _read(facts: Facts, tunable: Tunable[Any], subject: Subject) -> Reading:
+def _read(facts: Facts, tunable: AnyTunable, subject: Subject) -> Reading:
     try:
         return tunable.read(facts, subject)
     except Exception as error:  # one subject's trouble is that subject's
         return _failed(tunable, error)
 
 
-def _failed(tunable: Tunable[Any], error: Exception) -> Reading:
+def _failed(tunable: AnyTunable, error: Exception) -> Reading:
     return Reading(Unreadable(reason_of(error)), evidence=tunable.name)
 
 
-def _with_reasons(facts: Facts, tunable: Tunable[Any], spec: Any, readings: Mapping[Subject, Reading]) -> Observed:
+def _with_reasons(facts: Facts, tunable: AnyTunable, spec: object, readings: Mapping[Subject, Reading]) -> Observed:
     try:
         desired = tunable.desire(facts, spec, readings)
     except Exception as error:

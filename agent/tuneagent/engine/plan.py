@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from typing import Any
 
 from tuneagent.contracts.plan import Change, Plan, Prior, Refusal, digest_of
 from tuneagent.engine.applied_settings import AppliedSetting, Key
 from tuneagent.engine.assess import Assessment
 from tuneagent.errors import reason_of
-from tuneagent.tunables.base import Tunable
+from tuneagent.tunables.base import AnyTunable
 from tuneagent.tunables.registry import ordered
 
 BASELINE = "baseline"
 
 
-def undo_change(applied: AppliedSetting, registry: Mapping[str, Tunable[Any]]) -> Change:
+def undo_change(applied: AppliedSetting, registry: Mapping[str, AnyTunable]) -> Change:
     """What undoing a setting would be, as a change that a plan or a proposal can hold."""
     return Change(
         tunable=applied.tunable,
@@ -27,7 +26,7 @@ def undo_change(applied: AppliedSetting, registry: Mapping[str, Tunable[Any]]) -
     )
 
 
-def _change(item: Assessment, tunable: Tunable[Any]) -> Change:
+def _change(item: Assessment, tunable: AnyTunable) -> Change:
     found = (item.prior.live, item.prior.persisted, item.others)
     persistence = tunable.lifetime.value
     if item.needs_entries and tunable.drop_in is not None:
@@ -44,7 +43,7 @@ def _change(item: Assessment, tunable: Tunable[Any]) -> Change:
 
 def make_plan(
     assessments: Iterable[Assessment],
-    registry: Mapping[str, Tunable[Any]],
+    registry: Mapping[str, AnyTunable],
     dropped: Iterable[AppliedSetting] = (),
     applied: Collection[Key] = (),
     *,

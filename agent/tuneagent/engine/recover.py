@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping
-from typing import Any
 
 from tuneagent.contracts.outcome import Undone
 from tuneagent.contracts.values import Value
@@ -14,10 +13,10 @@ from tuneagent.engine.write_back import boot_ended, noted, strange_record, undon
 from tuneagent.errors import ReadFailed, WriteFailed
 from tuneagent.facts.one_pass import Facts
 from tuneagent.host.machine import Host
-from tuneagent.tunables.base import Tunable
+from tuneagent.tunables.base import AnyTunable
 
 
-def recover(host: Host, journal: Journal, registry: Mapping[str, Tunable[Any]]) -> list[Undone]:
+def recover(host: Host, journal: Journal, registry: Mapping[str, AnyTunable]) -> list[Undone]:
     """Resolve what a crash left between intention and end: all new stays, anything between goes back.
 
     A group that is all-or-nothing goes back as a whole unless all of it is new.
@@ -78,7 +77,7 @@ def recover(host: Host, journal: Journal, registry: Mapping[str, Tunable[Any]]) 
     return resolved
 
 
-def _state(facts: Facts, tunable: Tunable[Any], setting: AppliedSetting) -> str:
+def _state(facts: Facts, tunable: AnyTunable, setting: AppliedSetting) -> str:
     """`new`, `old`, `mixed`, `foreign` (neither value) or `unknown` (not readable)."""
     if tunable.one_way(setting.subject) is not None:
         # How far it came cannot be told; made again it does no harm.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from tuneagent.contracts.outcome import Undone
 from tuneagent.contracts.values import Absent, Lifetime, Unreadable, Value
@@ -13,7 +12,7 @@ from tuneagent.engine.write_back import boot_ended, noted, strange_record, undon
 from tuneagent.errors import ReadFailed, reason_of
 from tuneagent.facts.one_pass import Facts
 from tuneagent.host.machine import Host
-from tuneagent.tunables.base import Tunable
+from tuneagent.tunables.base import AnyTunable
 
 NOT_UNDERSTOOD = "not understood by this version"
 
@@ -21,7 +20,7 @@ NOT_UNDERSTOOD = "not understood by this version"
 def undo(
     host: Host,
     journal: Journal,
-    registry: Mapping[str, Tunable[Any]],
+    registry: Mapping[str, AnyTunable],
     keys: set[Key] | None = None,
     *,
     force: bool = False,
@@ -46,7 +45,7 @@ def undo(
 
 
 def _undo_all(
-    host: Host, journal: Journal, registry: Mapping[str, Tunable[Any]], chosen: list[AppliedSetting], *, force: bool
+    host: Host, journal: Journal, registry: Mapping[str, AnyTunable], chosen: list[AppliedSetting], *, force: bool
 ) -> list[Undone]:
     results = []
     for setting in chosen:
@@ -74,7 +73,7 @@ def foreign_results(journal: Journal) -> list[Undone]:
     ]
 
 
-def _undo_one(facts: Facts, tunable: Tunable[Any], setting: AppliedSetting, journal: Journal, *, force: bool) -> Undone:
+def _undo_one(facts: Facts, tunable: AnyTunable, setting: AppliedSetting, journal: Journal, *, force: bool) -> Undone:
     if (strange := strange_record(tunable, setting)) is not None:
         return undone_as(setting, "failed", None, strange)
     ended = setting.lifetime is not Lifetime.PERSISTENT and boot_ended(setting, facts)
@@ -119,7 +118,7 @@ def _undo_one(facts: Facts, tunable: Tunable[Any], setting: AppliedSetting, jour
     return undone_as(setting, "undone", setting.baseline, reason)
 
 
-def _foreign_entries(facts: Facts, tunable: Tunable[Any], setting: AppliedSetting) -> str | None:
+def _foreign_entries(facts: Facts, tunable: AnyTunable, setting: AppliedSetting) -> str | None:
     if not setting.drop_in_wrote or tunable.drop_in is None:
         return None
     try:

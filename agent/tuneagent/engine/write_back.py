@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import msgspec
 
@@ -16,14 +15,14 @@ from tuneagent.errors import JournalError, WriteFailed, reason_of
 from tuneagent.facts.one_pass import Facts
 from tuneagent.formats.lazy_regex import lazy_regex
 from tuneagent.host.machine import Host
-from tuneagent.tunables.base import Tunable
+from tuneagent.tunables.base import AnyTunable
 
 GO_ON = "make room for the journal and run undo again"
 Raw = str | msgspec.UnsetType
 
 
 def write_back_entries(
-    facts: Facts, tunable: Tunable[Any], wanted: Mapping[str, str | None], journal: Journal | None = None
+    facts: Facts, tunable: AnyTunable, wanted: Mapping[str, str | None], journal: Journal | None = None
 ) -> None:
     """Bring entries of our drop-in to these values; None takes one out. Raises WriteFailed or ReadFailed.
 
@@ -49,7 +48,7 @@ def write_back_entries(
 
 def write_back(
     facts: Facts,
-    tunable: Tunable[Any],
+    tunable: AnyTunable,
     subject: Subject,
     value: Setting,
     entries: Mapping[str, str | None],
@@ -105,7 +104,7 @@ def undone_as(setting: AppliedSetting, result: str, value: Setting, reason: str)
 _CONTROL = lazy_regex(r"[\x00-\x1f\x7f]")
 
 
-def strange_record(tunable: Tunable[Any], setting: AppliedSetting) -> str | None:
+def strange_record(tunable: AnyTunable, setting: AppliedSetting) -> str | None:
     """Why no journal of ours holds this: it would write what no profile can name. None for a sound one.
 
     Whoever could forge a record must not gain more by it than a profile could do. Bounds on values do not count: what
@@ -124,7 +123,7 @@ def strange_record(tunable: Tunable[Any], setting: AppliedSetting) -> str | None
     return None
 
 
-def _entries(tunable: Tunable[Any], subject: Subject, value: Setting) -> Mapping[str, str | None]:
+def _entries(tunable: AnyTunable, subject: Subject, value: Setting) -> Mapping[str, str | None]:
     try:
         return tunable.entries(subject, value)
     except Exception:  # a value that makes no entry: the other one may

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TypeVar, cast
 
 from tuneagent.errors import PathMissing, ReadFailed
 from tuneagent.host.files import Files
@@ -19,7 +19,7 @@ class FilesOnce(Files):
     def __init__(self, inner: Files) -> None:
         self._inner = inner
         self.root = inner.root
-        self._answers: dict[tuple[str, str], Any] = {}
+        self._answers: dict[tuple[str, str], object] = {}
 
     def _once(self, kind: str, path: str, ask: Callable[[str], T]) -> T:
         key = (kind, path.strip("/"))
@@ -31,8 +31,7 @@ class FilesOnce(Files):
         found = self._answers[key]
         if isinstance(found, Exception):
             raise type(found)(*found.args)
-        answer: T = found
-        return answer
+        return cast("T", found)
 
     def forget(self, path: str | None = None) -> None:
         """Read anew what may have changed: everything, or what a write of `path` can change."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import TypeVar, cast
 
 from tuneagent.facts.files_once import FilesOnce
 from tuneagent.gpu.ask import read_gpus
@@ -23,12 +23,12 @@ class Facts:
     `specs` are the typed specs of the profile: what one setting is may follow from another, as masks from the CPU plan.
     """
 
-    def __init__(self, host: Host, specs: Mapping[str, Any] | None = None) -> None:
+    def __init__(self, host: Host, specs: Mapping[str, object] | None = None) -> None:
         self._files = FilesOnce(host.files)
         self._given = host
         self.host = replace(host, files=self._files)
-        self.specs: Mapping[str, Any] = specs or {}
-        self._once: dict[str, Any] = {}
+        self.specs: Mapping[str, object] = specs or {}
+        self._once: dict[str, object] = {}
 
     def again(self) -> Facts:
         """A new pass over the same host, for what may have changed since: every answer is read anew."""
@@ -43,8 +43,7 @@ class Facts:
         """What `read` gives, read at most once in this pass however many subjects need it. Failures are not kept."""
         if name not in self._once:
             self._once[name] = read()
-        found: T = self._once[name]
-        return found
+        return cast("T", self._once[name])
 
     @functools.cached_property
     def topology(self) -> Topology:

@@ -24,7 +24,7 @@ def _loader() -> Any:
             return super().compose_node(parent, index)
 
         def construct_mapping(self, node: Any, deep: bool = False) -> Any:
-            seen: set[Any] = set()
+            seen: set[object] = set()
             for key_node, _ in node.value:
                 key = self.construct_object(key_node, deep=True)
                 if not isinstance(key, (str, int, float, bool)):
@@ -44,7 +44,7 @@ def _loader() -> Any:
     return Loader
 
 
-def load_yaml(text: str, source: str) -> Any:
+def load_yaml(text: str, source: str) -> object:
     """One YAML document as plain data. Raises ProfileInvalid, whatever is wrong with it."""
     # Built-in profiles are kept as JSON too: an audit with one of them needs no YAML.
     import yaml
@@ -67,7 +67,7 @@ def load_yaml(text: str, source: str) -> Any:
     return document
 
 
-def _implausible(value: Any, path: str = "") -> str | None:
+def _implausible(value: object, path: str = "") -> str | None:
     """A value that no setting has and that cannot be written as JSON; None where there is none."""
     where = path or "the document"
     if isinstance(value, dict):

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import msgspec
 
 from tuneagent.contracts.values import Absent, Unreadable, Value
 from tuneagent.errors import CommandFailed, ReadFailed, WriteFailed
+from tuneagent.gpu.mig.board import MigLayout
 from tuneagent.gpu.snapshot import GpuFacts, GpuSnapshot
 from tuneagent.host.commands import run_module
 from tuneagent.host.machine import Host
@@ -65,8 +64,8 @@ def set_power_limit(host: Host, uuid: str, limit_w: float) -> None:
     _write(host, ["power-limit", uuid, str(limit_w)])
 
 
-def set_mig(host: Host, uuid: str, layout: dict[str, Any]) -> None:
-    """Bring one GPU to `{enabled, instances: [{profile, start}]}`, keeping instances that are in it already.
+def set_mig(host: Host, uuid: str, layout: MigLayout) -> None:
+    """Bring one GPU to a layout, keeping instances that are in it already.
 
     Raises WriteFailed, which says what is there after the failure. An instance whose compute slices are divided is
     never destroyed.
@@ -79,7 +78,7 @@ def _recorded(host: Host) -> GpuFacts:
     if not isinstance(seen, Value):
         return Unreadable(f"NVML cannot be asked on a {host.source}")
     try:
-        answer = msgspec.json.decode(seen.value, type=_Answer)
+        answer = msgspec.json.decode(str(seen.value), type=_Answer)
     except msgspec.MsgspecError as error:
         return Unreadable(f"{RECORDED_PATH}: {error}")
     if answer.snapshot is not None:

@@ -8,11 +8,11 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
-from typing import Any
 
 import msgspec
 import pynvml
 
+from tuneagent.gpu.mig.board import MigLayout
 from tuneagent.gpu.mig.change import NvmlWriteFailed, apply_mig
 from tuneagent.gpu.nvml_read import snapshot
 
@@ -29,7 +29,7 @@ _LIBRARY_FOLDERS = (
 
 def main(arguments: list[str]) -> int:
     """Run one command and print the answer."""
-    answer: dict[str, Any]
+    answer: dict[str, object]
     try:
         _open_library()
     except pynvml.NVMLError as error:
@@ -62,7 +62,7 @@ def _open_library() -> None:
         raise
 
 
-def _command(arguments: list[str]) -> dict[str, Any]:
+def _command(arguments: list[str]) -> dict[str, object]:
     name = arguments[0]
     if name == "snapshot":
         return {"snapshot": snapshot()}
@@ -72,7 +72,7 @@ def _command(arguments: list[str]) -> dict[str, Any]:
     elif name == "power-limit":
         pynvml.nvmlDeviceSetPowerManagementLimit(device, round(float(arguments[2]) * 1000))
     elif name == "mig":
-        apply_mig(device, msgspec.json.decode(arguments[2]))
+        apply_mig(device, msgspec.json.decode(arguments[2], type=MigLayout))
     else:
         raise NvmlWriteFailed(f"unknown command {name}")
     return {}

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TypeVar
 
 import pynvml
 
 from tuneagent.formats.cpulist import format_cpulist
-from tuneagent.gpu.mig.read import mig_of
+from tuneagent.gpu.mig.read import Handle, mig_of
 from tuneagent.gpu.snapshot import GpuDevice, GpuSnapshot
 from tuneagent.topology.picture import normal_address
 
+T = TypeVar("T")
 _COMPUTE_MODES = {0: "default", 1: "exclusive thread", 2: "prohibited", 3: "exclusive process"}
 
 
@@ -37,10 +38,10 @@ def _name(error: pynvml.NVMLError) -> str:
     return type(error).__name__.removeprefix("NVMLError_")
 
 
-def _device(handle: Any, index: int) -> GpuDevice:
+def _device(handle: Handle, index: int) -> GpuDevice:
     errors: dict[str, str] = {}
 
-    def ask(field: str, call: Callable[[], Any]) -> Any:
+    def ask(field: str, call: Callable[[], T]) -> T | None:
         try:
             return call()
         except pynvml.NVMLError as error:
@@ -94,20 +95,20 @@ def _device(handle: Any, index: int) -> GpuDevice:
     )
 
 
-def _uncorrected(handle: Any) -> int:
+def _uncorrected(handle: Handle) -> int:
     kind, counter = pynvml.NVML_MEMORY_ERROR_TYPE_UNCORRECTED, pynvml.NVML_VOLATILE_ECC
     return int(pynvml.nvmlDeviceGetTotalEccErrors(handle, kind, counter))
 
 
-def _temperature(handle: Any) -> int:
+def _temperature(handle: Handle) -> int:
     return int(pynvml.nvmlDeviceGetTemperature(handle, pynvml.NVML_TEMPERATURE_GPU))
 
 
-def _slowdown(handle: Any) -> int:
+def _slowdown(handle: Handle) -> int:
     return int(pynvml.nvmlDeviceGetTemperatureThreshold(handle, pynvml.NVML_TEMPERATURE_THRESHOLD_SLOWDOWN))
 
 
-def _nvlinks(handle: Any) -> tuple[bool, ...]:
+def _nvlinks(handle: Handle) -> tuple[bool, ...]:
     """State of each NVLink, in order. Raises NotSupported for a board without any."""
     found = []
     for link in range(pynvml.NVML_NVLINK_MAX_LINKS):
@@ -124,13 +125,13 @@ def _watts(milliwatts: int | None) -> float | None:
     return None if milliwatts is None else milliwatts / 1000
 
 
-def _cpu_affinity(handle: Any) -> str:
+def _cpu_affinity(handle: Handle) -> str:
     words = pynvml.nvmlDeviceGetCpuAffinity(handle, 16)
     return format_cpulist(
         word * 64 + bit for word, bits in enumerate(words) for bit in range(64) if int(bits) >> bit & 1
     )
 
 
-def _pids(handle: Any) -> tuple[int, ...]:
+def _pids(handle: Handle) -> tuple[int, ...]:
     running = pynvml.nvmlDeviceGetComputeRunningProcesses_v3(handle)
     return tuple(sorted({process.pid for process in running}))

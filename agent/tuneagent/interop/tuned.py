@@ -9,10 +9,9 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
-from tuneagent.checks.rows import metal
 from tuneagent.errors import PathMissing, UsageError
+from tuneagent.facts.conditions import metal
 from tuneagent.facts.one_pass import Facts
 from tuneagent.formats.lazy_regex import lazy_regex
 from tuneagent.host.machine import Host
@@ -64,6 +63,10 @@ class Section:
         return line.value if line else ""
 
 
+# `tune` of a profile: the settings of each tunable.
+Tune = dict[str, dict[str, object]]
+
+
 @dataclass(frozen=True)
 class Left:
     """A line without a counterpart, and why."""
@@ -78,7 +81,7 @@ class Imported:
 
     name: str
     summary: str
-    tune: dict[str, Any]
+    tune: Tune
     left: list[Left]
 
 
@@ -197,7 +200,7 @@ def _not_here(host: Host, section: Section, variables: dict[str, str]) -> str | 
     return None
 
 
-def _sysctl(key: str, value: str, tune: dict[str, Any]) -> str | None:
+def _sysctl(key: str, value: str, tune: Tune) -> str | None:
     key = key.replace("/", ".") if "." not in key else key
     raise_only = value.startswith(">")
     value = value.lstrip(">=").strip().strip('"')
@@ -216,7 +219,7 @@ def _sysctl(key: str, value: str, tune: dict[str, Any]) -> str | None:
     return None
 
 
-def _dirty(pair: str, member: str, value: str, tune: dict[str, Any]) -> str | None:
+def _dirty(pair: str, member: str, value: str, tune: Tune) -> str | None:
     if not value.isdigit():
         return f"{value!r} is no number"
     if int(value) == 0:
@@ -231,7 +234,7 @@ def _dirty(pair: str, member: str, value: str, tune: dict[str, Any]) -> str | No
     return None
 
 
-def _vm(key: str, value: str, tune: dict[str, Any]) -> str | None:
+def _vm(key: str, value: str, tune: Tune) -> str | None:
     if key in ("transparent_hugepages", "transparent_hugepage"):
         tune.setdefault("transparentHugepages", {})["enabled"] = value
         return None
@@ -243,7 +246,7 @@ def _vm(key: str, value: str, tune: dict[str, Any]) -> str | None:
     return "no counterpart"
 
 
-def _cpu(key: str, value: str, tune: dict[str, Any]) -> str | None:
+def _cpu(key: str, value: str, tune: Tune) -> str | None:
     if key == "governor":
         for choice in value.split("|"):
             if choice.strip() in _GOVERNORS:
@@ -263,7 +266,7 @@ def _cpu(key: str, value: str, tune: dict[str, Any]) -> str | None:
     return "no counterpart"
 
 
-def _sysfs(key: str, value: str, tune: dict[str, Any]) -> str | None:
+def _sysfs(key: str, value: str, tune: Tune) -> str | None:
     path = key.strip("/")
     for name, row in ROWS.items():
         if row.path == path:
@@ -278,7 +281,7 @@ def _sysfs(key: str, value: str, tune: dict[str, Any]) -> str | None:
     return "not a file that a profile may set"
 
 
-_TRANSLATE: dict[str, Callable[[str, str, dict[str, Any]], str | None]] = {
+_TRANSLATE: dict[str, Callable[[str, str, Tune], str | None]] = {
     "sysctl": _sysctl,
     "vm": _vm,
     "cpu": _cpu,

@@ -14,9 +14,9 @@ import ssl
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
-from typing import Any
 from urllib.parse import quote, urlsplit
 
+import msgspec
 import yaml
 
 from tuneagent.errors import TuneError, UsageError
@@ -86,11 +86,37 @@ def from_kubeconfig(path: str) -> Credentials:
     return Credentials(url.hostname or "", url.port or 443, context, token=user.get("token"))
 
 
-def _file(entry: dict[str, Any], name: str, stack: contextlib.ExitStack) -> str | None:
+def _file(entry: dict[str, object], name: str, stack: contextlib.ExitStack) -> str | None:
     """Path of a certificate or key. One that stands in the kubeconfig itself is a file only until `stack` closes."""
-    if f"{name}-data" in entry:
-        return stack.enter_context(paths.temporary_file(base64.b64decode(entry[f"{name}-data"])))
-    return entry.get(name)
+    given, path = entry.get(f"{name}-data"), entry.get(name)
+    if isinstance(given, str):
+        return stack.enter_context(paths.temporary_file(base64.b64decode(given)))
+    return path if isinstance(path, str) else None
+
+
+# An object of the API, as decoded JSON.
+Document = dict[str, object]
+
+
+class WatchedMeta(msgspec.Struct, frozen=True, rename="camel"):
+    """Metadata of a watched object."""
+
+    resource_version: str = ""
+
+
+class Watched(msgspec.Struct, frozen=True):
+    """The object of an event; of an error its code and message."""
+
+    metadata: WatchedMeta = WatchedMeta()
+    code: int = 0
+    message: str = ""
+
+
+class WatchEvent(msgspec.Struct, frozen=True):
+    """One line of a watch."""
+
+    type: str
+    object: Watched
 
 
 class KubeApi:
@@ -103,8 +129,8 @@ class KubeApi:
         one = self._credentials
         return http.client.HTTPSConnection(one.host, one.port, timeout=timeout_s, context=one.context)
 
-    def call(self, method: str, path: str, body: Any = None, content_type: str = "application/json") -> Any:
-        """One request and its JSON answer. Raises ApiFailed."""
+    def call(self, method: str, path: str, body: object = None, content_type: str = "application/json") -> Document:
+        """One request and its JSON answer, an object. Raises ApiFailed."""
         headers = {"Accept": "application/json", **self._credentials.headers()}
         data = None
         if body is not None:
@@ -123,11 +149,11 @@ class KubeApi:
             after = answer.getheader("Retry-After") or ""
             raise ApiFailed(answer.status, _message(raw), float(after) if after.isdigit() else None)
         try:
-            return json.loads(raw)
-        except ValueError as error:
-            raise ApiFailed(0, f"answer to {path} is no JSON: {error}") from None
+            return msgspec.json.decode(raw, type=Document)
+        except msgspec.MsgspecError as error:
+            raise ApiFailed(0, f"answer to {path} is no JSON object: {error}") from None
 
-    def get(self, path: str) -> Any | None:
+    def get(self, path: str) -> Document | None:
         """An object, None where it does not exist."""
         try:
             return self.call("GET", path)
@@ -136,11 +162,11 @@ class KubeApi:
                 return None
             raise
 
-    def patch(self, path: str, body: Any) -> Any:
+    def patch(self, path: str, body: object) -> Document:
         """Merge patch."""
         return self.call("PATCH", path, body, "application/merge-patch+json")
 
-    def watch(self, path: str, name: str, version: str, timeout_s: int) -> Iterator[dict[str, Any]]:
+    def watch(self, path: str, name: str, version: str, timeout_s: int) -> Iterator[WatchEvent]:
         """Events of one object from `version` on, for at most `timeout_s`. Raises ApiFailed, 410 among others."""
         query = f"watch=1&allowWatchBookmarks=true&timeoutSeconds={timeout_s}"
         query += f"&fieldSelector=metadata.name%3D{quote(name)}&resourceVersion={quote(version)}"
@@ -156,11 +182,10 @@ class KubeApi:
                 raise ApiFailed(0, str(error)) from None
 
 
-def _event(line: bytes) -> dict[str, Any]:
-    event: dict[str, Any] = json.loads(line)
-    if event.get("type") == "ERROR":
-        status = event.get("object", {})
-        raise ApiFailed(int(status.get("code", 0)), str(status.get("message", "watch error")))
+def _event(line: bytes) -> WatchEvent:
+    event = msgspec.json.decode(line, type=WatchEvent)
+    if event.type == "ERROR":
+        raise ApiFailed(event.object.code, event.object.message or "watch error")
     return event
 
 

@@ -9,7 +9,6 @@ import contextlib
 import queue
 import threading
 import time
-from typing import Any
 
 import msgspec
 
@@ -115,8 +114,8 @@ class NodeAgent:
         while not self.stop.is_set():
             try:
                 for event in self.api.watch(NODE_TUNINGS, self.node, version, WATCH_S):
-                    version = event["object"]["metadata"]["resourceVersion"]
-                    if event["type"] != "BOOKMARK":
+                    version = event.object.metadata.resource_version or version
+                    if event.type != "BOOKMARK":
                         self._nudge()
             except (ApiFailed, KeyError, TypeError, ValueError) as error:
                 version = "0"
@@ -139,20 +138,13 @@ class NodeAgent:
             return
         profile, revision, problem, refusal = self._profile(wanted.spec.revision if wanted is not None else "")
         if profile is None:
-            error = (problem or "no revision yet")[:MESSAGE_LIMIT]
-            report = self._about(self._boot_id(), error=error, refusal=refusal[:MESSAGE_LIMIT])
-            self._report(wanted, report)
+            self._report(wanted, self._about(self._boot_id(), problem or "no revision yet", refusal))
             return
         self.tuner = self.tuner.with_profile(profile)
         done = self._pass(wanted, is_paused=is_paused)
         self._propose(done)
-        about = self._about(
-            done.before.facts.boot_id,
-            error=problem[:MESSAGE_LIMIT],
-            refusal=refusal[:MESSAGE_LIMIT],
-            revision=revision,
-            paused=is_paused,
-        )
+        about = self._about(done.before.facts.boot_id, problem, refusal)
+        about = msgspec.structs.replace(about, revision=revision, paused=is_paused)
         self._report(wanted, self._answer(done, about))
 
     def _wanted(self) -> tuple[OwnTuning | None, bool]:
@@ -163,7 +155,8 @@ class NodeAgent:
         except ApiFailed as error:
             log.warning("no API server; the last good revision goes on", extra={"fields": {"error": str(error)}})
             return None, False
-        is_paused = (policy.get("spec") or {}).get("pause") == "all"
+        spec = policy.get("spec")
+        is_paused = isinstance(spec, dict) and spec.get("pause") == "all"
         try:
             return (msgspec.convert(raw, OwnTuning) if raw is not None else None), is_paused
         except msgspec.ValidationError as error:
@@ -255,10 +248,9 @@ class NodeAgent:
         is_clean = not self.tuner.journal.applied()
         if is_clean:
             self.last_good.forget()
-        report = self._about(
-            self._boot_id(),
+        report = msgspec.structs.replace(
+            self._about(self._boot_id(), "; ".join(problems)),
             baseline=is_clean,
-            error="; ".join(problems)[:MESSAGE_LIMIT],
             proposal=self.grants.proposal.summary if self.grants.proposal else None,
             taken=self.grants.taken,
             paused=is_paused,
@@ -281,9 +273,14 @@ class NodeAgent:
             return []
         return [f"{item.subject}: {item.reason}" for item in self.tuner.undo(keys) if not item.is_settled]
 
-    def _about(self, boot_id: str, **fields: Any) -> NodeReport:
-        known = tuple(sorted(self.tuner.registry))
-        return NodeReport(version=__version__, boot_id=boot_id, tunables=known, **fields)
+    def _about(self, boot_id: str, problem: str = "", refusal: str = "") -> NodeReport:
+        return NodeReport(
+            version=__version__,
+            boot_id=boot_id,
+            tunables=tuple(sorted(self.tuner.registry)),
+            error=problem[:MESSAGE_LIMIT],
+            refusal=refusal[:MESSAGE_LIMIT],
+        )
 
     def _propose(self, done: Pass) -> None:
         """Propose what an emptied node would do; what is in use now is in it."""

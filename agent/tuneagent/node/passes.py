@@ -8,7 +8,6 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from tuneagent.contracts.outcome import Outcome
 from tuneagent.contracts.plan import Change
@@ -108,7 +107,7 @@ def log_failure(error: Exception) -> None:
     log.error("pass failed", extra={"fields": {"error": text}}, exc_info=None if known else error)
 
 
-def _due_fields(change: Change) -> dict[str, Any]:
+def _due_fields(change: Change) -> dict[str, object]:
     """What is about to be written, said before it is."""
     return {
         "tunable": change.tunable,
@@ -119,7 +118,7 @@ def _due_fields(change: Change) -> dict[str, Any]:
     }
 
 
-def _change_fields(outcome: Outcome, finding: Finding | None) -> dict[str, Any]:
+def _change_fields(outcome: Outcome, finding: Finding | None) -> dict[str, object]:
     return {
         "tunable": outcome.tunable,
         "subject": outcome.subject,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
-from typing import Any
 
 from tuneagent.contracts.report import Report
 from tuneagent.engine.host_tuner import HostTuner
@@ -54,7 +53,7 @@ def serve_file(
     return 0
 
 
-def _about(tuner: HostTuner) -> dict[str, Any]:
+def _about(tuner: HostTuner) -> dict[str, object]:
     """What the daemon follows, and what it will do about drift."""
     drift = tuner.profile.spec.drift or "report"
     does = {

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 import msgspec
 
@@ -22,7 +21,7 @@ from tuneagent.contracts.tuning_profile import API_VERSION
 from tuneagent.contracts.values import Disruption, Lifetime
 from tuneagent.engine.assess import Assessment
 from tuneagent.facts.one_pass import Facts
-from tuneagent.tunables.base import Tunable
+from tuneagent.tunables.base import AnyTunable
 
 FINDINGS_BYTES = 16 * 1024
 
@@ -47,7 +46,7 @@ class Proposal(msgspec.Struct, frozen=True):
         return ProposalSummary(self.digest, self.disruption.value, len(self.changes))
 
 
-def refusals(assessments: Iterable[Assessment], registry: Mapping[str, Tunable[Any]]) -> str:
+def refusals(assessments: Iterable[Assessment], registry: Mapping[str, AnyTunable]) -> str:
     """Why this host will not make changes that its profile wants: waiting does not mend it. Empty for none."""
     told = [
         f"{item.finding.tunable} {item.finding.subject}: {item.refusal}"
@@ -83,7 +82,7 @@ def waits_for_reboot(report: Report) -> bool:
     )
 
 
-def not_as_wanted(plan: Plan, assessments: Iterable[Assessment], registry: Mapping[str, Tunable[Any]]) -> int:
+def not_as_wanted(plan: Plan, assessments: Iterable[Assessment], registry: Mapping[str, AnyTunable]) -> int:
     """Settings that are not as wanted, or not known to be, and that wait for no grant.
 
     Reports do not count, nor do processes, which come and go.
@@ -126,12 +125,12 @@ def status_findings(findings: list[Finding]) -> tuple[FindingSummary, ...]:
     return tuple(chosen)
 
 
-def _short(value: Any) -> str:
+def _short(value: object) -> str:
     text = value if isinstance(value, str) else msgspec.json.encode(value).decode()
     return text[:120]
 
 
-def drift_message(finding: Finding, tunable: Tunable[Any], facts: Facts) -> str:
+def drift_message(finding: Finding, tunable: AnyTunable, facts: Facts) -> str:
     """Setting, value wanted, value found, and who may have changed it."""
     culprit = tunable.culprit(facts, finding.subject, finding.observed)
     return (
@@ -140,7 +139,7 @@ def drift_message(finding: Finding, tunable: Tunable[Any], facts: Facts) -> str:
     )
 
 
-def event_of(node: str, reason: str, message: str) -> dict[str, Any]:
+def event_of(node: str, reason: str, message: str) -> dict[str, object]:
     """A core/v1 Event about the NodeTuning."""
     stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     return {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from typing import Annotated, Any, get_args, get_origin
+from typing import Annotated, TypeVar, get_args, get_origin
 
 import msgspec
 
@@ -16,6 +16,9 @@ from tuneagent.formats.lazy_regex import lazy_regex
 from tuneagent.profile_files.selector import parse_selector
 
 NAME_PATTERN = lazy_regex(r"[a-z0-9]([-a-z0-9.]{0,61}[a-z0-9])?\Z")
+
+
+T = TypeVar("T", bound=msgspec.Struct)
 
 
 class Profile(msgspec.Struct, frozen=True):
@@ -37,7 +40,7 @@ class Profile(msgspec.Struct, frozen=True):
         return ProfileName(self.name, self.revision)
 
 
-def parse(document: Any, source: str = "profile") -> Profile:
+def parse(document: object, source: str = "profile") -> Profile:
     """Profile of a plain document. Raises ProfileInvalid with every fault outside `tune`."""
     faults: list[str] = []
     if not isinstance(document, dict):
@@ -57,17 +60,25 @@ def parse(document: Any, source: str = "profile") -> Profile:
         faults.append("spec: missing, or not a mapping")
         raise ProfileInvalid(faults, source)
     spec = parse_fields(raw, ProfileSpec, "spec", faults)
-    if spec.get("all_nodes") and not spec.get("node_selector", NodeSelector()).is_empty:
+    selector = spec.get("node_selector")
+    if spec.get("all_nodes") and isinstance(selector, NodeSelector) and not selector.is_empty:
         faults.append("spec.allNodes: true selects every node already; remove it, or remove nodeSelector")
     if faults:
         raise ProfileInvalid(faults, source)
-    return Profile(str(name), ProfileSpec(**spec))
+    return Profile(str(name), built(ProfileSpec, spec))
 
 
-def parse_fields(raw: Mapping[Any, Any], kind: type[Any], path: str, faults: list[str]) -> dict[str, Any]:
+def built(kind: type[T], fields: Mapping[str, object]) -> T:
+    """A structure of fields that `parse_fields` has converted."""
+    return kind(**fields)
+
+
+def parse_fields(
+    raw: Mapping[str, object], kind: type[msgspec.Struct], path: str, faults: list[str]
+) -> dict[str, object]:
     """Convert field by field, so that one fault does not hide the next."""
     fields = {field.encode_name: field for field in msgspec.structs.fields(kind)}
-    found: dict[str, Any] = {}
+    found: dict[str, object] = {}
     for key, value in raw.items():
         field = fields.get(key)
         if field is None:
@@ -80,7 +91,7 @@ def parse_fields(raw: Mapping[Any, Any], kind: type[Any], path: str, faults: lis
     return found
 
 
-def _parse_field(value: Any, kind: Any, path: str, faults: list[str]) -> Any:
+def _parse_field(value: object, kind: object, path: str, faults: list[str]) -> object:
     """One field; a structure in it field by field again."""
     bare = get_args(kind)[0] if get_origin(kind) is Annotated else kind
     if bare is NodeSelector:
@@ -88,7 +99,7 @@ def _parse_field(value: Any, kind: Any, path: str, faults: list[str]) -> Any:
     if isinstance(bare, type) and issubclass(bare, msgspec.Struct) and isinstance(value, dict):
         before = len(faults)
         inner = parse_fields(value, bare, path, faults)
-        return bare(**inner) if len(faults) == before else None
+        return built(bare, inner) if len(faults) == before else None
     try:
         return msgspec.convert(value, kind)
     except msgspec.ValidationError as error:
@@ -105,7 +116,7 @@ def _located(path: str, error: msgspec.ValidationError) -> str:
     return f"{path}{where.rstrip('`')}: {message}"
 
 
-def convert_spec(raw: Any, kind: Any, path: str, faults: list[str]) -> Any:
+def convert_spec(raw: object, kind: object, path: str, faults: list[str]) -> object:
     """Typed spec of one tunable, or None with its faults added."""
     before = len(faults)
     if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
@@ -113,10 +124,10 @@ def convert_spec(raw: Any, kind: Any, path: str, faults: list[str]) -> Any:
             faults.append(f"{path}: expected a mapping, got {raw!r}")
             return None
         found = parse_fields(raw, kind, path, faults)
-        return kind(**found) if len(faults) == before else None
+        return built(kind, found) if len(faults) == before else None
     if isinstance(raw, dict):
         # A table of rows: each row by itself.
-        converted: dict[str, Any] = {}
+        converted: dict[str, object] = {}
         for key, value in raw.items():
             try:
                 converted.update(msgspec.convert({key: value}, kind))
@@ -125,21 +136,3 @@ def convert_spec(raw: Any, kind: Any, path: str, faults: list[str]) -> Any:
         return converted if len(faults) == before else None
     faults.append(f"{path}: expected a mapping, got {raw!r}")
     return None
-
-
-def unknown_names(tune: Mapping[str, Any], schema: Mapping[str, Any]) -> list[str]:
-    """Tunables and fields that the generated schema of `tune` does not know: for the operator."""
-    known = schema["properties"]
-    faults = []
-    for tunable, spec in tune.items():
-        if tunable not in known:
-            faults.append(f"spec.tune.{tunable}: unknown{nearest(tunable, tuple(known))}")
-            continue
-        fields = known[tunable].get("properties")
-        if fields is not None and isinstance(spec, dict):
-            faults += [
-                f"spec.tune.{tunable}.{name}: unknown{nearest(str(name), tuple(fields))}"
-                for name in spec
-                if name not in fields
-            ]
-    return faults

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pkgutil
 from collections.abc import Callable
-from typing import Any
 
 import msgspec
 
@@ -55,7 +54,7 @@ def _resolve(
         raise UsageError(f"profile {profile.name} extends itself: {' -> '.join((*path, profile.name))}")
     if len(path) >= EXTENDS_LIMIT:
         raise UsageError(f"profile {profile.name}: more than {EXTENDS_LIMIT} levels of extends")
-    tune: dict[str, Any] = {}
+    tune: dict[str, object] = {}
     accept: list[Accept] = []
     origins: dict[str, str] = {}
     for name in profile.spec.extends:
@@ -75,10 +74,10 @@ def _resolve(
 
 
 def _merge(
-    tune: dict[str, Any],
+    tune: dict[str, object],
     origins: dict[str, str],
     tunable: str,
-    spec: Any,
+    spec: object,
     origin: str,
     merges: Callable[[str], bool],
 ) -> None:

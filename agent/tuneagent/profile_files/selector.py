@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, cast, get_args
+from typing import cast, get_args
 
 from tuneagent.contracts.node_selector import NodeSelector, Operator, Requirement
 from tuneagent.formats.lazy_regex import lazy_regex
@@ -18,7 +18,7 @@ _VALUE = lazy_regex(r"([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?\Z")
 LIMIT = 64
 
 
-def parse_selector(raw: Any, path: str, faults: list[str]) -> NodeSelector:
+def parse_selector(raw: object, path: str, faults: list[str]) -> NodeSelector:
     """Selector of a plain document; faults are added, and an empty selector is returned with them."""
     before = len(faults)
     if not isinstance(raw, dict):
@@ -42,7 +42,7 @@ def parse_selector(raw: Any, path: str, faults: list[str]) -> NodeSelector:
     return NodeSelector(labels, tuple(found)) if len(faults) == before else NodeSelector()
 
 
-def _right_form(key: str, value: Any) -> str:
+def _right_form(key: str, value: object) -> str:
     from tuneagent.errors import nearest
 
     close = nearest(key, _FIELDS)
@@ -52,7 +52,7 @@ def _right_form(key: str, value: Any) -> str:
     return f"a label is selected with `nodeSelector: {{matchLabels: {{{key}: {shown}}}}}`"
 
 
-def _labels(raw: Any, path: str, faults: list[str]) -> dict[str, str]:
+def _labels(raw: object, path: str, faults: list[str]) -> dict[str, str]:
     if raw is None:
         return {}
     if not isinstance(raw, dict):
@@ -66,12 +66,12 @@ def _labels(raw: Any, path: str, faults: list[str]) -> dict[str, str]:
     return raw
 
 
-def _check_key(key: Any, path: str, faults: list[str]) -> None:
+def _check_key(key: object, path: str, faults: list[str]) -> None:
     if not isinstance(key, str) or not _KEY.match(key):
         faults.append(f"{path}: {key!r} is not a label's key")
 
 
-def _check_value(value: Any, path: str, faults: list[str]) -> None:
+def _check_value(value: object, path: str, faults: list[str]) -> None:
     if not isinstance(value, str):
         text = {True: "true", False: "false"}.get(value, value) if isinstance(value, bool) else value
         faults.append(f'{path}: a label\'s value is text, got {text}; write it in quotes: "{text}"')
@@ -79,7 +79,7 @@ def _check_value(value: Any, path: str, faults: list[str]) -> None:
         faults.append(f"{path}: {value!r} is not a label's value (at most 63 letters, digits, '-', '_' and '.')")
 
 
-def _expression(raw: Any, path: str, faults: list[str]) -> Requirement | None:
+def _expression(raw: object, path: str, faults: list[str]) -> Requirement | None:
     before = len(faults)
     if not isinstance(raw, dict):
         faults.append(f"{path}: expected key, operator and values, got {raw!r}")

@@ -6,27 +6,27 @@ import inspect
 import re
 import textwrap
 from collections.abc import Mapping
-from typing import Any
 
 import msgspec
 import yaml
 
+from tuneagent.contracts.json_schema import json_schema
 from tuneagent.contracts.tuning_profile import API_VERSION, KIND, ProfileSpec
 from tuneagent.contracts.values import About
 from tuneagent.host.terminal import width
 from tuneagent.interop.tuned import Imported
 from tuneagent.profile_files.document import Profile
 from tuneagent.report.text import table
-from tuneagent.tunables.base import Tunable
+from tuneagent.tunables.base import AnyTunable
 
 
-def _persistence(tunable: Tunable[Any]) -> str:
+def _persistence(tunable: AnyTunable) -> str:
     if tunable.report_only:
         return "never written"
     return f"/{tunable.drop_in.path}" if tunable.drop_in is not None else f"{tunable.lifetime.value}, asserted again"
 
 
-def list_text(registry: Mapping[str, Tunable[Any]]) -> str:
+def list_text(registry: Mapping[str, AnyTunable]) -> str:
     """One line for each tunable."""
     rows = [
         [name, tunable.group, "-" if tunable.report_only else tunable.disruption.value, summary(tunable)]
@@ -35,12 +35,12 @@ def list_text(registry: Mapping[str, Tunable[Any]]) -> str:
     return table(("tunable", "group", "disruption", ""), rows)
 
 
-def summary(tunable: Tunable[Any]) -> str:
+def summary(tunable: AnyTunable) -> str:
     """First line of what the tunable is."""
     return (inspect.getdoc(type(tunable)) or "").splitlines()[0]
 
 
-def explain_text(tunable: Tunable[Any]) -> str:
+def explain_text(tunable: AnyTunable) -> str:
     """What it sets, why, what it costs, how it is kept and undone."""
     document = inspect.getdoc(inspect.getmodule(type(tunable))) or ""
     about = tunable.about
@@ -99,7 +99,7 @@ def _dispute(about: About) -> list[str]:
     return [f"  disputed    {found.one}", f"  against     {found.other}", f"  our rule    {found.rule}"]
 
 
-def reference_markdown(registry: Mapping[str, Tunable[Any]]) -> str:
+def reference_markdown(registry: Mapping[str, AnyTunable]) -> str:
     """The table of tunables for README."""
     lines = ["| tunable | group | disruption | kept by | what |", "| --- | --- | --- | --- | --- |"]
     for name, tunable in registry.items():
@@ -108,30 +108,47 @@ def reference_markdown(registry: Mapping[str, Tunable[Any]]) -> str:
     return "\n".join(lines) + "\n"
 
 
+class FieldSchema(msgspec.Struct, frozen=True):
+    """One field in a JSON Schema."""
+
+    description: str = ""
+    ref: str = msgspec.field(default="", name="$ref")
+    enum: tuple[object, ...] = ()
+    default: object = None
+
+
+class TypeSchema(msgspec.Struct, frozen=True):
+    """One type in a JSON Schema."""
+
+    description: str = ""
+    properties: dict[str, FieldSchema] = {}
+
+
+def _types_of_a_profile() -> dict[str, TypeSchema]:
+    return msgspec.convert(json_schema(ProfileSpec)["$defs"], dict[str, TypeSchema])
+
+
 def profile_fields() -> dict[str, str]:
     """What each field of a profile's spec means, by its name; those of `rollout` too."""
-    schema = msgspec.json.schema(ProfileSpec)["$defs"]
+    types = _types_of_a_profile()
     found: dict[str, str] = {}
     for kind, prefix in (("ProfileSpec", ""), ("RolloutSpec", "rollout."), ("Drain", "rollout.drain.")):
-        for name, field in schema[kind]["properties"].items():
-            told = field.get("description") or schema.get(field.get("$ref", "").rpartition("/")[2], {}).get(
-                "description"
-            )
-            found[prefix + name] = told or ""
+        for name, field in types[kind].properties.items():
+            of_its_type = types.get(field.ref.rpartition("/")[2], TypeSchema())
+            found[prefix + name] = field.description or of_its_type.description
     return found
 
 
 def field_text(name: str) -> str:
     """One field of a profile, with the values that it takes and what holds where it is not given."""
-    schema = msgspec.json.schema(ProfileSpec)["$defs"]
     kind = {"rollout": "RolloutSpec", "rollout.drain": "Drain"}.get(name.rpartition(".")[0], "ProfileSpec")
-    field = schema[kind]["properties"][name.rpartition(".")[2]]
+    field = _types_of_a_profile()[kind].properties[name.rpartition(".")[2]]
     lines = [f"spec.{name}", "", textwrap.fill(profile_fields()[name], min(width(), 100)), ""]
-    if "enum" in field:
-        lines.append(f"  values      {', '.join(str(value) for value in field['enum'] if value is not None)}")
-    default = field.get("default")
-    if isinstance(default, (str, int)):
-        lines.append(f"  default     {default if isinstance(default, str) else msgspec.json.encode(default).decode()}")
+    if field.enum:
+        lines.append(f"  values      {', '.join(str(value) for value in field.enum if value is not None)}")
+    if isinstance(field.default, (str, int)):
+        plain = field.default if isinstance(field.default, str) else msgspec.json.encode(field.default).decode()
+        lines.append(f"  default     {plain}")
     return "\n".join(lines).rstrip()
 
 
@@ -140,10 +157,17 @@ def profile_text(profile: Profile) -> str:
     spec = msgspec.to_builtins(profile.spec)
     default = msgspec.to_builtins(type(profile.spec)())
     kept = {key: value for key, value in spec.items() if value != default[key] or key == "tune"}
-    head = {"apiVersion": API_VERSION, "kind": KIND, "metadata": {"name": profile.name}, "spec": kept}
-    text: str = yaml.safe_dump(head, sort_keys=False, default_flow_style=None, width=100)
-    for tunable, origin in profile.origins.items():
-        text = text.replace(f"\n    {tunable}:", f"\n    # from {origin}\n    {tunable}:", 1)
+    tune = kept.pop("tune")
+    parts = [_yaml({"apiVersion": API_VERSION, "kind": KIND, "metadata": {"name": profile.name}})]
+    parts += ["spec:\n", textwrap.indent(_yaml(kept), "  ") if kept else "", "  tune:\n" if tune else "  tune: {}\n"]
+    for tunable, spec in tune.items():
+        parts += [f"    # from {profile.origins[tunable]}\n"] if tunable in profile.origins else []
+        parts.append(textwrap.indent(_yaml({tunable: spec}), "    "))
+    return "".join(parts)
+
+
+def _yaml(document: object) -> str:
+    text: str = yaml.safe_dump(document, sort_keys=False, default_flow_style=None, width=100)
     return text
 
 

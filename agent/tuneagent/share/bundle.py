@@ -10,7 +10,6 @@ import io
 import tarfile
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 import msgspec
 
@@ -29,7 +28,7 @@ from tuneagent.share.capture import take, unpack
 from tuneagent.share.redaction import Pseudonyms, Redactor
 from tuneagent.topology.picture import Topology
 from tuneagent.topology.read import read_topology
-from tuneagent.tunables.base import Tunable
+from tuneagent.tunables.base import AnyTunable
 
 
 @dataclass(frozen=True)
@@ -46,7 +45,7 @@ class Views:
 def bundle(
     tuner: HostTuner,
     profiles: list[Profile],
-    registry: Mapping[str, Tunable[Any]],
+    registry: Mapping[str, AnyTunable],
     views: Views,
     *,
     identifiers: bool,

@@ -11,7 +11,6 @@ import io
 import tarfile
 import zlib
 from collections.abc import Mapping
-from typing import Any
 
 import msgspec
 
@@ -30,7 +29,7 @@ from tuneagent.host.recording import CaptureFiles, RecordedExec, RecordingExec, 
 from tuneagent.profile_files.document import Profile
 from tuneagent.share.redaction import Pseudonyms, Redactor
 from tuneagent.topology.read import read_topology
-from tuneagent.tunables.base import Tunable
+from tuneagent.tunables.base import AnyTunable
 from tuneagent.tunables.registry import specs_of
 
 FORMAT = "tuneagent.dev/capture/v1"
@@ -62,7 +61,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
 def take(
     host: Host,
     profiles: list[Profile],
-    registry: Mapping[str, Tunable[Any]],
+    registry: Mapping[str, AnyTunable],
     *,
     identifiers: bool,
     hide: Redactor | None = None,

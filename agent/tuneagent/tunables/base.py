@@ -14,17 +14,19 @@ from tuneagent.facts.one_pass import Facts
 from tuneagent.persist.drop_in import DropIn, Entries
 
 S = TypeVar("S")
+V = TypeVar("V")
 
 
-class Tunable(Generic[S]):
+class Tunable(Generic[S, V]):
     """One file in `tunables/` defines one of these and names it TUNABLE.
 
-    `name` is the key in a profile; `spec_type` its type there. Undo writes the journalled value.
+    S is the type of its spec, V that of its values. `name` is the key in a profile, `spec_type` its type there. Undo
+    writes the journalled value.
     """
 
     name: ClassVar[str]
     group: ClassVar[str]
-    spec_type: ClassVar[Any]
+    spec_type: ClassVar[object]
     about: ClassVar[About]
     disruption: ClassVar[Disruption] = Disruption.LIVE
     lifetime: ClassVar[Lifetime] = Lifetime.BOOT
@@ -63,16 +65,16 @@ class Tunable(Generic[S]):
         """One subject as found. Never raises for a host that lacks it or refuses the read."""
         raise NotImplementedError
 
-    def desire(self, facts: Facts, spec: S, readings: Mapping[Subject, Reading]) -> Mapping[Subject, Setting]:
+    def desire(self, facts: Facts, spec: S, readings: Mapping[Subject, Reading]) -> Mapping[Subject, V]:
         """Wanted value of each subject that should have one."""
         raise NotImplementedError
 
-    def matches(self, subject: Subject, observed: Setting, desired: Setting) -> bool:
+    def matches(self, subject: Subject, observed: V, desired: V) -> bool:
         """Whether a value found satisfies the one wanted."""
         del subject
         return bool(observed == desired)
 
-    def value_for(self, subject: Subject, desired: Setting, found: Sequence[Setting]) -> Setting:
+    def value_for(self, subject: Subject, desired: V, found: Sequence[V | None]) -> V:
         """The value to write for what is wanted, seeing `found`: what is there now, at the next boot, and without us.
 
         Where `desired` is a limit, what satisfies it already stands: a lower limit never lowers. None in `found`
@@ -81,21 +83,21 @@ class Tunable(Generic[S]):
         del subject, found
         return desired
 
-    def lowers(self, own: Setting, other: Setting, desired: Setting) -> bool:
+    def lowers(self, own: V, other: V | None, desired: V) -> bool:
         """Whether our own line, although it satisfies `desired`, takes away at boot what the host or others give."""
         del own, other, desired
         return False
 
-    def written(self, desired: Setting) -> Setting:
+    def written(self, desired: V) -> V:
         """The very value that a write makes effective, where `desired` is a condition; undo compares with it."""
         return desired
 
-    def refuse(self, facts: Facts, subject: Subject, desired: Setting) -> str | None:
+    def refuse(self, facts: Facts, subject: Subject, desired: V) -> str | None:
         """Why this change cannot be made now, found before anything is written; None if it can."""
         del facts, subject, desired
         return None
 
-    def busy(self, facts: Facts, subject: Subject, desired: Setting) -> str | None:
+    def busy(self, facts: Facts, subject: Subject, desired: V) -> str | None:
         """Who uses what this change would take away; None where nobody does. Draining the node mends it."""
         del facts, subject, desired
         return None
@@ -105,11 +107,11 @@ class Tunable(Generic[S]):
         del facts, subject
         return None
 
-    def write(self, facts: Facts, subject: Subject, value: Setting) -> None:
+    def write(self, facts: Facts, subject: Subject, value: V) -> None:
         """Make `value` effective now. Raises WriteFailed."""
         raise NotImplementedError
 
-    def write_back(self, facts: Facts, subject: Subject, value: Setting, raw: str | msgspec.UnsetType) -> None:
+    def write_back(self, facts: Facts, subject: Subject, value: V, raw: str | msgspec.UnsetType) -> None:
         """Write a saved value. `raw` is the text that it had, where `write` would spell it otherwise.
 
         Raises WriteFailed.
@@ -126,7 +128,7 @@ class Tunable(Generic[S]):
         del subject
         return None
 
-    def entries(self, subject: Subject, value: Setting) -> Entries:
+    def entries(self, subject: Subject, value: V) -> Entries:
         """Drop-in entries that make `value` effective at the next boot."""
         del subject, value
         return {}
@@ -136,12 +138,12 @@ class Tunable(Generic[S]):
         del subject
         return self.about
 
-    def shown(self, subject: Subject, desired: Setting) -> Setting:
+    def shown(self, subject: Subject, desired: V) -> Setting:
         """What is wanted, as people and programs read it in a report: of the same type as what is found."""
         del subject
         return desired
 
-    def comparison(self, subject: Subject, desired: Setting) -> Comparison:
+    def comparison(self, subject: Subject, desired: V) -> Comparison:
         """How what is found must stand to what `shown` gives."""
         del subject, desired
         return "equal"
@@ -150,12 +152,16 @@ class Tunable(Generic[S]):
         """What people call one setting: this tunable, and the subject without its kind."""
         return f"{self.name} {subject.removeprefix(self.prefix)}"
 
-    def culprit(self, facts: Facts, subject: Subject, found: Setting) -> str | None:
+    def culprit(self, facts: Facts, subject: Subject, found: V) -> str | None:
         """Who may have set the value found, by what the host's files say; None where they say nothing."""
         del facts, subject, found
         return None
 
-    def explain(self, subject: Subject, desired: Setting) -> str:
+    def explain(self, subject: Subject, desired: V | None) -> str:
         """Advice for a finding."""
         del desired
         return self.describe(subject).advice
+
+
+# Any of them: the engine takes specs and values from a tunable and hands them back to it, and looks into neither.
+AnyTunable = Tunable[Any, Any]

@@ -10,7 +10,6 @@ from tuneagent.contracts.values import (
     Disruption,
     Observation,
     Reading,
-    Setting,
     Severity,
     Subject,
     Unreadable,
@@ -28,7 +27,7 @@ BASE = "sys/fs/cgroup"
 Spec = dict[str, str]
 
 
-class CgroupSlices(Tunable[Spec]):
+class CgroupSlices(Tunable[Spec, str]):
     """AllowedCPUs= of slices: the system's daemons stay off the cores of jobs."""
 
     name = "cgroupSlices"
@@ -105,9 +104,9 @@ class CgroupSlices(Tunable[Spec]):
         except ValueError as error:
             return Unreadable(f"/{path}: {error}")
 
-    def desire(self, facts: Facts, spec: Spec, readings: Mapping[Subject, Reading]) -> Mapping[Subject, Setting]:
+    def desire(self, facts: Facts, spec: Spec, readings: Mapping[Subject, Reading]) -> Mapping[Subject, str]:
         """The CPUs of the spec, or of the CPU plan."""
-        desired: dict[Subject, Setting] = {}
+        desired: dict[Subject, str] = {}
         for unit, cpus in spec.items():
             filled = expand(facts, cpus)
             if filled is not None:
@@ -118,12 +117,12 @@ class CgroupSlices(Tunable[Spec]):
         """A CPU plan for another topology."""
         return waiting(facts) if "{" in str(facts.specs.get(self.name, {})) else None
 
-    def write(self, facts: Facts, subject: Subject, value: Setting) -> None:
+    def write(self, facts: Facts, subject: Subject, value: str) -> None:
         """Let systemd set it, in /run alone; the drop-in is what the next boot reads."""
         unit = subject.removeprefix("unit:")
         facts.order(["systemctl", "set-property", "--runtime", unit, f"AllowedCPUs={value}"])
 
-    def entries(self, subject: Subject, value: Setting) -> Entries:
+    def entries(self, subject: Subject, value: str) -> Entries:
         """The unit's drop-in."""
         return {subject.removeprefix("unit:"): str(value) if value else None}
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import msgspec
 
 from tuneagent.checks import containers, cpu, environment, gpu_driver, memory, network, pci, processes, system
 from tuneagent.checks.rows import CheckRow, comparison_of
 from tuneagent.contracts.report import Comparison
-from tuneagent.contracts.values import About, Reading, Setting, Severity, Subject
+from tuneagent.contracts.values import About, Reading, Severity, Subject
 from tuneagent.facts.one_pass import Facts
 from tuneagent.tunables.base import Tunable
 
@@ -27,8 +26,8 @@ ROWS: dict[str, CheckRow] = {
 }
 
 
-def _default(kind: Any) -> Any:
-    return {bool: False, tuple[str, ...]: ()}.get(kind)
+def _default(kind: object) -> object:
+    return () if kind == tuple[str, ...] else False if kind is bool else None
 
 
 Spec = msgspec.defstruct(
@@ -43,7 +42,7 @@ def _row(subject: Subject) -> CheckRow:
     return ROWS[subject.removeprefix("check:")]
 
 
-class Checks(Tunable[Any]):
+class Checks(Tunable[msgspec.Struct, object]):
     """Report-only rows. What a profile does not name is not checked."""
 
     name = "checks"
@@ -55,7 +54,7 @@ class Checks(Tunable[Any]):
     about = About(Severity.MEDIUM, "settings that tuneagent reports and leaves to people")
     report_only = True
 
-    def subjects(self, facts: Facts, spec: Any) -> Sequence[Subject]:
+    def subjects(self, facts: Facts, spec: msgspec.Struct) -> Sequence[Subject]:
         """Rows that the spec wants something of."""
         return [f"check:{name}" for name, row in ROWS.items() if row.wanted(getattr(spec, name)) not in (None, [])
                 or (row.kind is bool and getattr(spec, name))]  # fmt: skip
@@ -65,15 +64,17 @@ class Checks(Tunable[Any]):
         row = _row(subject)
         return Reading(row.observe(facts), evidence=row.evidence)
 
-    def desire(self, facts: Facts, spec: Any, readings: Mapping[Subject, Reading]) -> Mapping[Subject, Setting]:
+    def desire(
+        self, facts: Facts, spec: msgspec.Struct, readings: Mapping[Subject, Reading]
+    ) -> Mapping[Subject, object]:
         """What the spec wants of each row."""
         return {subject: _row(subject).wanted(getattr(spec, subject.removeprefix(self.prefix))) for subject in readings}
 
-    def matches(self, subject: Subject, observed: Setting, desired: Setting) -> bool:
+    def matches(self, subject: Subject, observed: object, desired: object) -> bool:
         """The row's own comparison."""
         return _row(subject).right(observed, desired)
 
-    def comparison(self, subject: Subject, desired: Setting) -> Comparison:
+    def comparison(self, subject: Subject, desired: object) -> Comparison:
         """The row's own."""
         return comparison_of(_row(subject).right)
 

@@ -27,7 +27,7 @@ def _path(subject: Subject) -> str:
     return f"{BASE}/cpu{subject.removeprefix('cpu:')}/power/energy_perf_bias"
 
 
-class CpuEnergyBias(Tunable[Spec]):
+class CpuEnergyBias(Tunable[Spec, int]):
     """Energy and performance bias of each CPU."""
 
     name = "cpuEnergyBias"
@@ -46,13 +46,13 @@ class CpuEnergyBias(Tunable[Spec]):
         return [f"cpu:{cpu}" for cpu in sorted(facts.topology.online)] or ["host"]
 
     def read(self, facts: Facts, subject: Subject) -> Reading:
-        """Running value and the tmpfiles.d line of the next boot. Virtual machines and other vendors' CPUs have none."""
+        """Running value and the tmpfiles.d line of the next boot. Virtual machines have none."""
         if subject == "host":
             return Reading(Unreadable("the CPUs of this host are not known"), evidence=f"/{BASE}")
         path = _path(subject)
         live = facts.host.observe(path)
         if isinstance(live, Value):
-            number = int(live.value) if str(live.value).isdigit() else LARGEST + 1
+            number = int(str(live.value)) if str(live.value).isdigit() else LARGEST + 1
             live = Value(number) if number <= LARGEST else Unreadable(f"/{path}: {live.value!r} is not 0 to {LARGEST}")
         return reading(facts, path, live, int)
 

@@ -7,17 +7,7 @@ from typing import Literal
 
 import msgspec
 
-from tuneagent.contracts.values import (
-    About,
-    Absent,
-    Observation,
-    Reading,
-    Setting,
-    Severity,
-    Subject,
-    Unreadable,
-    Value,
-)
+from tuneagent.contracts.values import About, Absent, Observation, Reading, Severity, Subject, Unreadable, Value
 from tuneagent.errors import ReadFailed
 from tuneagent.facts.one_pass import Facts
 from tuneagent.persist.drop_in import Entries
@@ -27,6 +17,9 @@ from tuneagent.tunables.base import Tunable
 BASE = "sys/devices/system/cpu"
 NO_TURBO, BOOST = f"{BASE}/intel_pstate/no_turbo", f"{BASE}/cpufreq/boost"
 _PREFERENCES = ("default", "performance", "balance_performance", "balance_power", "power")
+
+
+SettingValue = int | str | bool
 
 
 class Spec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
@@ -42,7 +35,7 @@ def _path(cpu: str, file: str) -> str:
     return f"{BASE}/cpu{cpu}/cpufreq/{file}"
 
 
-class CpuFrequency(Tunable[Spec]):
+class CpuFrequency(Tunable[Spec, SettingValue]):
     """Clock limits of each CPU, energy preference, boost. The upper limit is written before the lower one."""
 
     name = "cpuFrequency"
@@ -103,13 +96,13 @@ class CpuFrequency(Tunable[Spec]):
             live = Unreadable(f"/{path}: {str(live.value)[:40]!r} is no preference")
         return reading(facts, path, live)
 
-    def desire(self, facts: Facts, spec: Spec, readings: Mapping[Subject, Reading]) -> Mapping[Subject, Setting]:
+    def desire(self, facts: Facts, spec: Spec, readings: Mapping[Subject, Reading]) -> Mapping[Subject, SettingValue]:
         """Limits within what the hardware has; what the spec leaves out stays as found."""
-        desired: dict[Subject, Setting] = {}
+        desired: dict[Subject, SettingValue] = {}
         for subject, found in readings.items():
-            if subject == "boost:host":
+            if subject == "boost:host" and spec.boost is not None:
                 desired[subject] = spec.boost
-            elif subject.endswith("/preference"):
+            elif subject.endswith("/preference") and spec.energy_preference is not None:
                 desired[subject] = spec.energy_preference
             elif subject != "host" and isinstance(found.live, Value):
                 cpu, _, part = subject.removeprefix("cpu:").partition("/")
@@ -120,17 +113,17 @@ class CpuFrequency(Tunable[Spec]):
                     desired[subject] = chosen
         return desired
 
-    def refuse(self, facts: Facts, subject: Subject, desired: Setting) -> str | None:
+    def refuse(self, facts: Facts, subject: Subject, desired: SettingValue) -> str | None:
         """A frequency that the CPU has not."""
         cpu, _, part = subject.removeprefix("cpu:").partition("/")
         if part not in ("min", "max"):
             return None
         low, high = (_number(facts, _path(cpu, f"cpuinfo_{end}_freq")) for end in ("min", "max"))
-        if low is not None and high is not None and not low <= desired <= high:
+        if low is not None and high is not None and isinstance(desired, int) and not low <= desired <= high:
             return f"{desired} kHz is not within {low} to {high} kHz"
         return None
 
-    def write(self, facts: Facts, subject: Subject, value: Setting) -> None:
+    def write(self, facts: Facts, subject: Subject, value: SettingValue) -> None:
         """Write it."""
         files = facts.host.files
         if subject == "boost:host":
@@ -143,7 +136,7 @@ class CpuFrequency(Tunable[Spec]):
             return
         files.write(_path(cpu, f"scaling_{part}_freq"), f"{value}\n")
 
-    def entries(self, subject: Subject, value: Setting) -> Entries:
+    def entries(self, subject: Subject, value: SettingValue) -> Entries:
         """`w` lines; `max` sorts before `min`, and at boot the limits are the widest, so that order is right."""
         if subject == "boost:host":
             return {NO_TURBO: str(int(not value)), BOOST: str(int(value))}
@@ -180,7 +173,9 @@ def _limit(facts: Facts, cpu: str, end: str) -> Reading:
     live: Observation = facts.host.observe(path)
     if isinstance(live, Value):
         known = str(live.value).isdigit()
-        live = Value(int(live.value)) if known else Unreadable(f"/{path}: {str(live.value)[:40]!r} is no frequency")
+        live = (
+            Value(int(str(live.value))) if known else Unreadable(f"/{path}: {str(live.value)[:40]!r} is no frequency")
+        )
     # Without a line the kernel starts with the widest that the hardware has.
     widest = _number(facts, _path(cpu, f"cpuinfo_{end}_freq"))
     return reading(facts, path, live, int, default=None if widest is None else Value(widest))

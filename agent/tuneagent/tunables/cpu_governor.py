@@ -7,7 +7,7 @@ from typing import Literal
 
 import msgspec
 
-from tuneagent.contracts.values import About, Absent, Reading, Setting, Severity, Subject, Unreadable, Value
+from tuneagent.contracts.values import About, Absent, Reading, Severity, Subject, Unreadable, Value
 from tuneagent.facts.one_pass import Facts
 from tuneagent.persist.drop_in import Entries
 from tuneagent.persist.tmpfiles_d import TmpfilesD, reading
@@ -29,7 +29,7 @@ def _path(subject: Subject, file: str = "scaling_governor") -> str:
     return f"{BASE}/{subject.replace('cpu:', 'cpu')}/cpufreq/{file}"
 
 
-class CpuGovernor(Tunable[Spec]):
+class CpuGovernor(Tunable[Spec, str]):
     """Frequency governor of each CPU."""
 
     name = "cpuGovernor"
@@ -64,9 +64,9 @@ class CpuGovernor(Tunable[Spec]):
             live = Unreadable(f"/{path}: {live.value!r} is no governor")
         return reading(facts, path, live)
 
-    def desire(self, facts: Facts, spec: Spec, readings: Mapping[Subject, Reading]) -> Mapping[Subject, Setting]:
+    def desire(self, facts: Facts, spec: Spec, readings: Mapping[Subject, Reading]) -> Mapping[Subject, str]:
         """The governor; for drivers that choose themselves a dynamic one is called `powersave`."""
-        desired: dict[Subject, Setting] = {}
+        desired: dict[Subject, str] = {}
         for subject in readings:
             if subject == "host":
                 continue
@@ -75,18 +75,18 @@ class CpuGovernor(Tunable[Spec]):
             desired[subject] = "powersave" if dynamic else spec.governor
         return desired
 
-    def refuse(self, facts: Facts, subject: Subject, desired: Setting) -> str | None:
+    def refuse(self, facts: Facts, subject: Subject, desired: str) -> str | None:
         """A governor that the kernel does not offer."""
         offered = facts.host.files.read_or(_path(subject, "scaling_available_governors"), "").split()
         if offered and desired not in offered:
             return f"the kernel offers {', '.join(offered)}, not {desired}"
         return None
 
-    def write(self, facts: Facts, subject: Subject, value: Setting) -> None:
+    def write(self, facts: Facts, subject: Subject, value: str) -> None:
         """Write the running governor."""
         facts.host.files.write(_path(subject), f"{value}\n")
 
-    def entries(self, subject: Subject, value: Setting) -> Entries:
+    def entries(self, subject: Subject, value: str) -> Entries:
         """One `w` line."""
         return {_path(subject): str(value)}
 

@@ -16,7 +16,6 @@ from tuneagent.contracts.values import (
     Dispute,
     Observation,
     Reading,
-    Setting,
     Severity,
     Subject,
     Unreadable,
@@ -46,7 +45,7 @@ def _path(subject: Subject, file: str = "disable") -> str:
     return f"{BASE}/cpu{match.group(1)}/cpuidle/state{match.group(2)}/{file}"
 
 
-class CpuIdle(Tunable[Spec]):
+class CpuIdle(Tunable[Spec, int]):
     """Idle states of each CPU, by their exit latency."""
 
     name = "cpuIdle"
@@ -102,9 +101,9 @@ class CpuIdle(Tunable[Spec]):
             live = Value(int(str(live.value) != "0")) if known else Unreadable(f"/{path}: {live.value!r} is no switch")
         return reading(facts, path, live, int, default=Value(0))
 
-    def desire(self, facts: Facts, spec: Spec, readings: Mapping[Subject, Reading]) -> Mapping[Subject, Setting]:
+    def desire(self, facts: Facts, spec: Spec, readings: Mapping[Subject, Reading]) -> Mapping[Subject, int]:
         """1 where the state takes longer to leave, 0 where it does not; nothing where that is not known."""
-        desired: dict[Subject, Setting] = {}
+        desired: dict[Subject, int] = {}
         for subject in readings:
             if subject == "host":
                 continue
@@ -116,11 +115,11 @@ class CpuIdle(Tunable[Spec]):
                 desired[subject] = int(int(latency) > spec.max_exit_latency_us)
         return desired
 
-    def write(self, facts: Facts, subject: Subject, value: Setting) -> None:
+    def write(self, facts: Facts, subject: Subject, value: int) -> None:
         """Write the switch of the state."""
         facts.host.files.write(_path(subject), f"{value}\n")
 
-    def entries(self, subject: Subject, value: Setting) -> Entries:
+    def entries(self, subject: Subject, value: int) -> Entries:
         """One `w` line."""
         return {_path(subject): str(value)}
 

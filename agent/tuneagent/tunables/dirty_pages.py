@@ -10,17 +10,7 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from tuneagent.contracts.values import (
-    About,
-    Dispute,
-    Observation,
-    Reading,
-    Setting,
-    Severity,
-    Subject,
-    Unreadable,
-    Value,
-)
+from tuneagent.contracts.values import About, Dispute, Observation, Reading, Severity, Subject, Unreadable, Value
 from tuneagent.errors import ReadFailed
 from tuneagent.facts.one_pass import Facts
 from tuneagent.persist.drop_in import Entries
@@ -33,6 +23,9 @@ PAIRS = {
     "key:vm.dirty_background": {"ratio": "vm.dirty_background_ratio", "bytes": "vm.dirty_background_bytes"},
 }
 _DEFAULTS = {"key:vm.dirty": {"ratio": 20}, "key:vm.dirty_background": {"ratio": 10}}
+
+
+SettingValue = dict[str, int]
 
 
 class Spec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
@@ -53,7 +46,7 @@ def _path(key: str) -> str:
     return "proc/sys/" + key.replace(".", "/")
 
 
-class DirtyPages(Tunable[Spec]):
+class DirtyPages(Tunable[Spec, SettingValue]):
     """Limits of dirty page cache."""
 
     name = "dirtyPages"
@@ -134,23 +127,23 @@ class DirtyPages(Tunable[Spec]):
             if not isinstance(seen, Value):
                 return seen
             try:
-                values[member] = int(seen.value)
+                values[member] = int(str(seen.value))
             except ValueError:
                 return Unreadable(f"/{_path(key)}: {seen.value!r} is not a number")
         return Value({"bytes": values["bytes"]} if values["bytes"] else {"ratio": values["ratio"]})
 
-    def desire(self, facts: Facts, spec: Spec, readings: Mapping[Subject, Reading]) -> Mapping[Subject, Setting]:
+    def desire(self, facts: Facts, spec: Spec, readings: Mapping[Subject, Reading]) -> Mapping[Subject, SettingValue]:
         """The member that the spec gives of each pair."""
-        desired: dict[Subject, Setting] = {}
+        desired: dict[Subject, SettingValue] = {}
         for subject, ratio, size in (
             ("key:vm.dirty", spec.ratio, spec.bytes),
             ("key:vm.dirty_background", spec.background_ratio, spec.background_bytes),
         ):
             if subject in readings:
-                desired[subject] = {"ratio": ratio} if ratio is not None else {"bytes": size}
+                desired[subject] = {"ratio": ratio} if ratio is not None else {"bytes": size or 0}
         return desired
 
-    def write(self, facts: Facts, subject: Subject, value: Setting) -> None:
+    def write(self, facts: Facts, subject: Subject, value: SettingValue) -> None:
         """Write the member; on a live kernel the other becomes 0 by itself, in a tree we do what it would."""
         ((member, number),) = value.items()
         facts.host.files.write(_path(PAIRS[subject][member]), f"{number}\n")
@@ -158,7 +151,7 @@ class DirtyPages(Tunable[Spec]):
             other = "bytes" if member == "ratio" else "ratio"
             facts.host.files.write(_path(PAIRS[subject][other]), "0\n")
 
-    def entries(self, subject: Subject, value: Setting) -> Entries:
+    def entries(self, subject: Subject, value: SettingValue) -> Entries:
         """One line for the member; none for the other."""
         ((member, number),) = value.items()
         return {key: str(number) if name == member else None for name, key in PAIRS[subject].items()}

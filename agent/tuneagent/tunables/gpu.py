@@ -6,13 +6,16 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from tuneagent.contracts.values import About, Absent, Lifetime, Reading, Setting, Severity, Subject, Unreadable
+from tuneagent.contracts.values import About, Absent, Lifetime, Reading, Severity, Subject, Unreadable
 from tuneagent.facts.one_pass import Facts
 from tuneagent.gpu.ask import set_persistence, set_power_limit
 from tuneagent.gpu.snapshot import GpuSnapshot
 from tuneagent.tunables.base import Tunable
 
 _FIELDS = {"persistence": "persistence", "powerLimitW": "power_limit_w"}
+
+
+SettingValue = bool | float
 
 
 class Spec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
@@ -52,7 +55,7 @@ def missing_gpu(facts: Facts, subject: Subject) -> Reading | None:
     return None
 
 
-class Gpu(Tunable[Spec]):
+class Gpu(Tunable[Spec, SettingValue]):
     """Settings of the driver for each GPU."""
 
     name = "gpu"
@@ -90,17 +93,17 @@ class Gpu(Tunable[Spec]):
             return Reading(Absent("no such setting"), evidence="NVML")
         return Reading(device.observe(_FIELDS[setting]), evidence=f"NVML {_FIELDS[setting]}, index {device.index}")
 
-    def desire(self, facts: Facts, spec: Spec, readings: Mapping[Subject, Reading]) -> Mapping[Subject, Setting]:
+    def desire(self, facts: Facts, spec: Spec, readings: Mapping[Subject, Reading]) -> Mapping[Subject, SettingValue]:
         """The same for every GPU."""
-        desired: dict[Subject, Setting] = {}
+        desired: dict[Subject, SettingValue] = {}
         for subject in readings:
-            if subject.endswith("/persistence"):
+            if subject.endswith("/persistence") and spec.persistence is not None:
                 desired[subject] = spec.persistence
             elif subject.endswith("/powerLimitW"):
                 desired[subject] = float(spec.power_limit_w or 0)
         return desired
 
-    def refuse(self, facts: Facts, subject: Subject, desired: Setting) -> str | None:
+    def refuse(self, facts: Facts, subject: Subject, desired: SettingValue) -> str | None:
         """A limit outside what the card allows."""
         uuid, _, setting = subject.removeprefix("gpu:").partition("/")
         device = facts.gpus.device(uuid) if isinstance(facts.gpus, GpuSnapshot) else None
@@ -112,11 +115,11 @@ class Gpu(Tunable[Spec]):
             return f"{desired:g} W is outside {device.power_min_w:g} to {device.power_max_w:g} W of {device.name}"
         return None
 
-    def write(self, facts: Facts, subject: Subject, value: Setting) -> None:
+    def write(self, facts: Facts, subject: Subject, value: SettingValue) -> None:
         """Set it through NVML."""
         uuid, _, setting = subject.removeprefix("gpu:").partition("/")
         if setting == "persistence":
-            set_persistence(facts.host, uuid, value)
+            set_persistence(facts.host, uuid, bool(value))
         else:
             set_power_limit(facts.host, uuid, value)
 

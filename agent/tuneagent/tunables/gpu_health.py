@@ -3,23 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 import msgspec
 
-from tuneagent.checks.rows import about, at_least, at_most, comparison_of, equal
+from tuneagent.checks.rows import Compare, about, at_least, at_most, comparison_of, equal
 from tuneagent.contracts.report import Comparison
-from tuneagent.contracts.values import (
-    About,
-    Absent,
-    Observation,
-    Reading,
-    Setting,
-    Severity,
-    Subject,
-    Unreadable,
-    Value,
-)
+from tuneagent.contracts.values import About, Absent, Observation, Reading, Severity, Subject, Unreadable, Value
 from tuneagent.facts.one_pass import Facts
 from tuneagent.gpu.snapshot import GpuDevice, GpuSnapshot
 from tuneagent.tunables.base import Tunable
@@ -35,10 +24,10 @@ class GpuHealthRow(msgspec.Struct, frozen=True):
     """One fact of a GPU: how it is taken from NVML's answers, what is right, and why it matters."""
 
     read: Callable[[GpuDevice], Observation]
-    right: Callable[[Setting, Setting], bool]
+    right: Compare
     about: About
-    expect: Setting = True
-    kind: Any = bool
+    expect: object = True
+    kind: object = bool
 
 
 def _field(name: str) -> Callable[[GpuDevice], Observation]:
@@ -49,25 +38,22 @@ def _reasons(device: GpuDevice) -> Observation:
     seen = device.observe("clock_event_reasons")
     if not isinstance(seen, Value):
         return seen
-    return Value([name for bit, name in BAD_CLOCK_REASONS.items() if seen.value & bit])
+    return Value([name for bit, name in BAD_CLOCK_REASONS.items() if (device.clock_event_reasons or 0) & bit])
 
 
 def _both(first: str, second: str) -> Callable[[GpuDevice], Observation]:
     def read(device: GpuDevice) -> Observation:
-        values = []
-        for name in (first, second):
-            seen = device.observe(name)
-            if not isinstance(seen, Value):
-                return seen
-            values.append(seen.value)
-        return Value(values)
+        seen = [device.observe(name) for name in (first, second)]
+        values = [one.value for one in seen if isinstance(one, Value)]
+        return Value(values) if len(values) == 2 else next(one for one in seen if not isinstance(one, Value))
 
     return read
 
 
 def _margin(device: GpuDevice) -> Observation:
-    seen = _both("temperature_c", "slowdown_c")(device)
-    return Value(seen.value[1] - seen.value[0]) if isinstance(seen, Value) else seen
+    if device.temperature_c is None or device.slowdown_c is None:
+        return _both("temperature_c", "slowdown_c")(device)
+    return Value(device.slowdown_c - device.temperature_c)
 
 
 def _mig_modes(device: GpuDevice) -> Observation:
@@ -76,8 +62,9 @@ def _mig_modes(device: GpuDevice) -> Observation:
 
 
 def _bar1_share(device: GpuDevice) -> Observation:
-    seen = _both("bar1_mib", "memory_mib")(device)
-    return Value(round(100 * seen.value[0] / max(seen.value[1], 1))) if isinstance(seen, Value) else seen
+    if device.bar1_mib is None or device.memory_mib is None:
+        return _both("bar1_mib", "memory_mib")(device)
+    return Value(round(100 * device.bar1_mib / max(device.memory_mib, 1)))
 
 
 def _leftover(device: GpuDevice) -> Observation:
@@ -90,11 +77,12 @@ def _leftover(device: GpuDevice) -> Observation:
 
 
 def _down_links(device: GpuDevice) -> Observation:
-    seen = device.observe("nvlinks")
-    return Value([number for number, up in enumerate(seen.value) if not up]) if isinstance(seen, Value) else seen
+    if device.nvlinks is None:
+        return device.observe("nvlinks")
+    return Value([number for number, up in enumerate(device.nvlinks) if not up])
 
 
-def _same(seen: Setting, wanted: Setting) -> bool:
+def _same(seen: Sequence[object], wanted: object) -> bool:
     del wanted
     return bool(seen[0] == seen[1])
 
@@ -150,7 +138,7 @@ Spec = msgspec.defstruct(
 )
 
 
-class GpuHealth(Tunable[Any]):
+class GpuHealth(Tunable[msgspec.Struct, object]):
     """State of each GPU."""
 
     name = "gpuHealth"
@@ -161,7 +149,7 @@ class GpuHealth(Tunable[Any]):
     about = About(Severity.HIGH, "one slow GPU holds back every rank of a job", (_NVML,))
     report_only = True
 
-    def subjects(self, facts: Facts, spec: Any) -> Sequence[Subject]:
+    def subjects(self, facts: Facts, spec: msgspec.Struct) -> Sequence[Subject]:
         """One for each GPU and row of the spec."""
         chosen = [f"/{name}" for name in ROWS if getattr(spec, name) is not None and getattr(spec, name) is not False]
         return subjects_of_gpus(facts, *chosen) if chosen else []
@@ -177,9 +165,11 @@ class GpuHealth(Tunable[Any]):
             return Reading(Absent("no such GPU now"), evidence="NVML")
         return Reading(ROWS[name].read(device), evidence=f"NVML, index {device.index}")
 
-    def desire(self, facts: Facts, spec: Any, readings: Mapping[Subject, Reading]) -> Mapping[Subject, Setting]:
+    def desire(
+        self, facts: Facts, spec: msgspec.Struct, readings: Mapping[Subject, Reading]
+    ) -> Mapping[Subject, object]:
         """The row's own expectation, or the profile's number."""
-        desired: dict[Subject, Setting] = {}
+        desired: dict[Subject, object] = {}
         for subject in readings:
             name = subject.rpartition("/")[2]
             if name in ROWS:
@@ -187,11 +177,11 @@ class GpuHealth(Tunable[Any]):
                 desired[subject] = row.expect if row.kind is bool else getattr(spec, name)
         return desired
 
-    def matches(self, subject: Subject, observed: Setting, desired: Setting) -> bool:
+    def matches(self, subject: Subject, observed: object, desired: object) -> bool:
         """The row's own comparison."""
         return ROWS[subject.rpartition("/")[2]].right(observed, desired)
 
-    def comparison(self, subject: Subject, desired: Setting) -> Comparison:
+    def comparison(self, subject: Subject, desired: object) -> Comparison:
         """The row's own."""
         row = ROWS.get(subject.rpartition("/")[2])
         return comparison_of(row.right) if row else "rule"

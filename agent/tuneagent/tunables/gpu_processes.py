@@ -5,23 +5,12 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Literal, Union
 
 import msgspec
 
 from tuneagent.contracts.report import Comparison
-from tuneagent.contracts.values import (
-    About,
-    Absent,
-    Dispute,
-    Lifetime,
-    Reading,
-    Setting,
-    Severity,
-    Subject,
-    Unreadable,
-    Value,
-)
+from tuneagent.contracts.values import About, Absent, Dispute, Lifetime, Reading, Severity, Subject, Unreadable, Value
 from tuneagent.errors import ReadFailed, WriteFailed
 from tuneagent.facts.one_pass import Facts
 from tuneagent.formats.cpulist import format_cpulist, parse_cpulist
@@ -56,7 +45,11 @@ class WantedMemory(msgspec.Struct, frozen=True):
     far: tuple[int, ...]
 
 
-class GpuProcesses(Tunable[Spec]):
+# CPU lists of the threads, or shares of memory by node, as found; the other two are what is wanted.
+Placement = Union[list[str], dict[str, float], WantedCpus, WantedMemory]
+
+
+class GpuProcesses(Tunable[Spec, Placement]):
     """Affinity and memory node of running GPU processes."""
 
     name = "gpuProcesses"
@@ -119,9 +112,9 @@ class GpuProcesses(Tunable[Spec]):
         except ReadFailed as error:
             return Reading(Unreadable(str(error)), evidence=evidence)
 
-    def desire(self, facts: Facts, spec: Spec, readings: Mapping[Subject, Reading]) -> Mapping[Subject, Setting]:
+    def desire(self, facts: Facts, spec: Spec, readings: Mapping[Subject, Reading]) -> Mapping[Subject, Placement]:
         """CPUs and memory node of the process's GPUs; nothing where the host does not say which are near."""
-        desired: dict[Subject, Setting] = {}
+        desired: dict[Subject, Placement] = {}
         used = _gpus_by_pid(facts)
         for subject in readings:
             match = _SUBJECT.match(subject)
@@ -137,36 +130,37 @@ class GpuProcesses(Tunable[Spec]):
                 desired[subject] = WantedCpus(format_cpulist(cpus))
         return desired
 
-    def matches(self, subject: Subject, observed: Setting, desired: Setting) -> bool:
+    def matches(self, subject: Subject, observed: Placement, desired: Placement) -> bool:
         """Every thread inside the local CPUs; enough memory on the local nodes. A saved list equals itself."""
-        if isinstance(desired, WantedCpus):
+        if isinstance(desired, WantedCpus) and isinstance(observed, list):
             wanted = parse_cpulist(desired.cpus)
             return all(parse_cpulist(text) <= wanted for text in observed)
-        if isinstance(desired, WantedMemory):
+        if isinstance(desired, WantedMemory) and isinstance(observed, dict):
             near, far = (sum(observed.get(str(node), 0.0) for node in nodes) for nodes in (desired.near, desired.far))
             return bool(far == 0 or near / (near + far) >= LOCAL_SHARE)
         # The kernel moves what it can: pinned memory stays, and the next audit says how much that is.
         return subject.endswith("/memory") or bool(observed == desired)
 
-    def shown(self, subject: Subject, desired: Setting) -> Setting:
+    def shown(self, subject: Subject, desired: Placement) -> Placement:
         """CPU lists, or the least share on the nodes next to the GPU together."""
         if isinstance(desired, WantedMemory):
             return {",".join(str(node) for node in desired.near): LOCAL_SHARE}
         return [desired.cpus] if isinstance(desired, WantedCpus) else desired
 
-    def comparison(self, subject: Subject, desired: Setting) -> Comparison:
+    def comparison(self, subject: Subject, desired: Placement) -> Comparison:
         """Threads may have less than all local CPUs; memory has a least share."""
         return "atLeast" if isinstance(desired, WantedMemory) else "rule"
 
-    def written(self, desired: Setting) -> Setting:
+    def written(self, desired: Placement) -> Placement:
         """The CPU list that every thread then has, or the share that is asked of the nodes to which pages are moved."""
         if isinstance(desired, WantedMemory):
             return {str(node): 1.0 for node in desired.near}
         return [desired.cpus] if isinstance(desired, WantedCpus) else desired
 
-    def refuse(self, facts: Facts, subject: Subject, desired: Setting) -> str | None:
+    def refuse(self, facts: Facts, subject: Subject, desired: Placement) -> str | None:
         """Anything but what the profile asks for by name."""
-        action = facts.specs[self.name].action
+        spec = facts.specs.get(self.name)
+        action = spec.action if isinstance(spec, Spec) else "report"
         if isinstance(desired, WantedMemory):
             return None if action == "migrate" else f"action is {action}"
         return "action is report" if action == "report" else None
@@ -175,17 +169,16 @@ class GpuProcesses(Tunable[Spec]):
         """Where each page lay is not kept."""
         return "pages stay where they are until the process ends" if subject.endswith("/memory") else None
 
-    def write(self, facts: Facts, subject: Subject, value: Setting) -> None:
+    def write(self, facts: Facts, subject: Subject, value: Placement) -> None:
         """Pin every thread, or move its pages. Undo gives all threads the widest set that any of them had."""
         match = _SUBJECT.match(subject)
         if match is None or not _is_same(facts, match):
             raise WriteFailed(f"{subject}: that process has ended")
         pid = int(match.group(1))
-        if match.group(4):
+        if isinstance(value, dict):
             self._move(facts, pid, sorted(int(node) for node in value))
-            return
-        cpus = frozenset().union(*(parse_cpulist(text) for text in value))
-        facts.host.processes.pin(pid, sorted(cpus))
+        elif isinstance(value, list):
+            facts.host.processes.pin(pid, sorted(frozenset().union(*(parse_cpulist(text) for text in value))))
 
     @staticmethod
     def _move(facts: Facts, pid: int, target: list[int]) -> None:

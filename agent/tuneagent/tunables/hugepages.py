@@ -11,17 +11,7 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from tuneagent.contracts.values import (
-    About,
-    Absent,
-    Observation,
-    Reading,
-    Setting,
-    Severity,
-    Subject,
-    Unreadable,
-    Value,
-)
+from tuneagent.contracts.values import About, Absent, Observation, Reading, Severity, Subject, Unreadable, Value
 from tuneagent.errors import ReadFailed, WriteFailed
 from tuneagent.facts.one_pass import Facts
 from tuneagent.formats.lazy_regex import lazy_regex
@@ -56,7 +46,7 @@ def _path(subject: Subject, file: str = "nr_hugepages") -> str:
     return f"{BASE}/node{match.group(1)}/hugepages/hugepages-{match.group(2)}kB/{file}"
 
 
-class Hugepages(Tunable[Spec]):
+class Hugepages(Tunable[Spec, int]):
     """Reserved huge pages of each NUMA node."""
 
     name = "hugepages"
@@ -120,14 +110,14 @@ class Hugepages(Tunable[Spec]):
         live: Observation = seen
         if isinstance(seen, Value):
             known = re.match(r"\d{1,12}\Z", str(seen.value))
-            live = Value(int(seen.value)) if known else Unreadable(f"/{path}: {seen.value!r} is not a count")
+            live = Value(int(str(seen.value))) if known else Unreadable(f"/{path}: {seen.value!r} is not a count")
         return reading(facts, path, live, int, default=Value(0))
 
-    def desire(self, facts: Facts, spec: Spec, readings: Mapping[Subject, Reading]) -> Mapping[Subject, Setting]:
+    def desire(self, facts: Facts, spec: Spec, readings: Mapping[Subject, Reading]) -> Mapping[Subject, int]:
         """Pages of each pool."""
         return self._wanted(facts, spec)
 
-    def refuse(self, facts: Facts, subject: Subject, desired: Setting) -> str | None:
+    def refuse(self, facts: Facts, subject: Subject, desired: int) -> str | None:
         """More pages than the node's free and reclaimable memory can give."""
         match = _SUBJECT.match(subject)
         if match is None:
@@ -143,7 +133,7 @@ class Hugepages(Tunable[Spec]):
             return f"needs {more} KiB more on node {match.group(1)}, which has {room} KiB free or reclaimable"
         return None
 
-    def write(self, facts: Facts, subject: Subject, value: Setting) -> None:
+    def write(self, facts: Facts, subject: Subject, value: int) -> None:
         """Set the pool; raises WriteFailed with the count given where the kernel gave fewer."""
         path = _path(subject)
         facts.host.files.write(path, f"{value}\n")
@@ -151,7 +141,7 @@ class Hugepages(Tunable[Spec]):
         if given != str(value):
             raise WriteFailed(f"/{path}: {value} pages asked, {given} given")
 
-    def entries(self, subject: Subject, value: Setting) -> Entries:
+    def entries(self, subject: Subject, value: int) -> Entries:
         """One `w` line."""
         return {_path(subject): str(value)}
 

@@ -8,7 +8,7 @@ from typing import Literal
 
 import msgspec
 
-from tuneagent.contracts.values import About, Absent, Reading, Setting, Severity, Subject, Unreadable, Value
+from tuneagent.contracts.values import About, Absent, Reading, Severity, Subject, Unreadable, Value
 from tuneagent.errors import PathMissing, ReadFailed
 from tuneagent.facts.one_pass import Facts
 from tuneagent.formats.cpulist import format_cpulist, parse_cpulist
@@ -31,7 +31,7 @@ class Spec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     avoid: Literal["isolated"] | None = None
 
 
-class IrqAffinity(Tunable[Spec]):
+class IrqAffinity(Tunable[Spec, str]):
     """Affinity of each interrupt vector of a device."""
 
     name = "irqAffinity"
@@ -85,7 +85,7 @@ class IrqAffinity(Tunable[Spec]):
         owner = "irqbalance.service" if facts.host.files.names("run/irqbalance") else None
         return Reading(seen, evidence=f"/{path}", owner=owner)
 
-    def desire(self, facts: Facts, spec: Spec, readings: Mapping[Subject, Reading]) -> Mapping[Subject, Setting]:
+    def desire(self, facts: Facts, spec: Spec, readings: Mapping[Subject, Reading]) -> Mapping[Subject, str]:
         """Online CPUs of the device's node, without isolated ones; nothing where the node is not known."""
         isolated: frozenset[int] = frozenset()
         if spec.avoid == "isolated":
@@ -97,7 +97,7 @@ class IrqAffinity(Tunable[Spec]):
             if plan is not None and plan.faults:
                 return {}
             isolated |= plan.isolated if plan is not None else frozenset()
-        desired: dict[Subject, Setting] = {}
+        desired: dict[Subject, str] = {}
         for subject in readings:
             match = _SUBJECT.match(subject)
             device = facts.topology.pci(match.group(1)) if match else None
@@ -106,7 +106,7 @@ class IrqAffinity(Tunable[Spec]):
                 desired[subject] = format_cpulist(local - isolated)
         return desired
 
-    def matches(self, subject: Subject, observed: Setting, desired: Setting) -> bool:
+    def matches(self, subject: Subject, observed: str, desired: str) -> bool:
         """Any part of the wanted CPUs will do: drivers spread their queues over them one by one."""
         return parse_cpulist(observed) <= parse_cpulist(desired)
 
@@ -114,7 +114,7 @@ class IrqAffinity(Tunable[Spec]):
         """A CPU plan for another topology."""
         return waiting(facts) if getattr(facts.specs.get(self.name), "avoid", None) else None
 
-    def write(self, facts: Facts, subject: Subject, value: Setting) -> None:
+    def write(self, facts: Facts, subject: Subject, value: str) -> None:
         """Write the CPU list."""
         match = _SUBJECT.match(subject)
         numbers = _interrupts(facts, match.group(1)) if match else []

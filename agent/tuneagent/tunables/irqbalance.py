@@ -13,7 +13,6 @@ from tuneagent.contracts.values import (
     Disruption,
     Observation,
     Reading,
-    Setting,
     Severity,
     Subject,
     Unreadable,
@@ -36,7 +35,7 @@ class Spec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="came
     banned_cpus: str
 
 
-class Irqbalance(Tunable[Spec]):
+class Irqbalance(Tunable[Spec, str]):
     """Ban list of irqbalance. Choose this or `irqAffinity` with the service stopped: one owner, not two."""
 
     name = "irqbalance"
@@ -106,7 +105,7 @@ class Irqbalance(Tunable[Spec]):
         except (ReadFailed, ValueError) as error:
             return Unreadable(str(error))
 
-    def desire(self, facts: Facts, spec: Spec, readings: Mapping[Subject, Reading]) -> Mapping[Subject, Setting]:
+    def desire(self, facts: Facts, spec: Spec, readings: Mapping[Subject, Reading]) -> Mapping[Subject, str]:
         """The list, filled in from the CPU plan."""
         cpus = expand(facts, spec.banned_cpus)
         return {} if cpus is None else {"irqbalance:banned": format_cpulist(parse_cpulist(cpus))}
@@ -115,11 +114,11 @@ class Irqbalance(Tunable[Spec]):
         """A CPU plan for another topology."""
         return waiting(facts) if "{" in getattr(facts.specs.get(self.name), "banned_cpus", "") else None
 
-    def refuse(self, facts: Facts, subject: Subject, desired: Setting) -> str | None:
+    def refuse(self, facts: Facts, subject: Subject, desired: str) -> str | None:
         """A reload of systemd that would take GPUs from containers."""
         return reload_refusal(facts)
 
-    def write(self, facts: Facts, subject: Subject, value: Setting) -> None:
+    def write(self, facts: Facts, subject: Subject, value: str) -> None:
         """Put the drop-in in place and restart the daemon: it reads its environment at start alone."""
         reason = reload_refusal(facts)
         if reason is not None:
@@ -129,7 +128,7 @@ class Irqbalance(Tunable[Spec]):
         for argv in (["systemctl", "daemon-reload"], ["systemctl", "try-restart", UNIT]):
             facts.order(argv)
 
-    def entries(self, subject: Subject, value: Setting) -> Entries:
+    def entries(self, subject: Subject, value: str) -> Entries:
         """The variable, where there is something to ban."""
         return {VARIABLE: str(value) if value else None}
 

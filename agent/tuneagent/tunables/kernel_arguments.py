@@ -12,7 +12,6 @@ from tuneagent.contracts.values import (
     Lifetime,
     Observation,
     Reading,
-    Setting,
     Severity,
     Subject,
     Unreadable,
@@ -41,7 +40,10 @@ _VALUE = lazy_regex(r"[A-Za-z0-9_.,:/@+^~{}-]{1,512}\Z")
 Spec = dict[str, str | int | bool | None]
 
 
-class KernelArguments(Tunable[Spec]):
+SettingValue = None | bool | str | list[str | bool]
+
+
+class KernelArguments(Tunable[Spec, SettingValue]):
     """Arguments of the kernel command line. `true` is a bare word, null takes the argument away."""
 
     name = "kernelArguments"
@@ -105,16 +107,16 @@ class KernelArguments(Tunable[Spec]):
             impossible=impossible,
         )
 
-    def desire(self, facts: Facts, spec: Spec, readings: Mapping[Subject, Reading]) -> Mapping[Subject, Setting]:
+    def desire(self, facts: Facts, spec: Spec, readings: Mapping[Subject, Reading]) -> Mapping[Subject, SettingValue]:
         """The values of the spec, as text; CPUs from the CPU plan where they name it."""
-        desired: dict[Subject, Setting] = {}
+        desired: dict[Subject, SettingValue] = {}
         for name, value in spec.items():
             filled = value if value is None or value is True else expand(facts, str(value))
             if filled is not None or value is None:
                 desired[f"arg:{name}"] = filled
         return desired
 
-    def refuse(self, facts: Facts, subject: Subject, desired: Setting) -> str | None:
+    def refuse(self, facts: Facts, subject: Subject, desired: SettingValue) -> str | None:
         """No boot loader that we can write, or CPU 0 isolated."""
         loader = self.drop_in.chosen(facts)
         reason = loader.impossible(facts) or loader.unsafe(facts, subject.removeprefix("arg:"))
@@ -132,10 +134,10 @@ class KernelArguments(Tunable[Spec]):
 
     def waits(self, facts: Facts, subject: Subject) -> str | None:
         """CPUs of a plan for another topology; SMT off at the next boot is such a change."""
-        raw = str(facts.specs.get(self.name, {}).get(subject.removeprefix("arg:")))
+        raw = str(_spec(facts).get(subject.removeprefix("arg:")))
         return waiting(facts) if "{" in raw else None
 
-    def entries(self, subject: Subject, value: Setting) -> Entries:
+    def entries(self, subject: Subject, value: SettingValue) -> Entries:
         """The words that our drop-in adds for the argument."""
         name = subject.removeprefix("arg:")
         if isinstance(value, list):
@@ -145,7 +147,13 @@ class KernelArguments(Tunable[Spec]):
         return {name: name if value is True else f"{name}={value}"}
 
 
-def _shown(line: str, name: str) -> Setting:
+def _spec(facts: Facts) -> Mapping[str, object]:
+    """What the profile under way says of arguments."""
+    spec = facts.specs.get("kernelArguments")
+    return spec if isinstance(spec, dict) else {}
+
+
+def _shown(line: str, name: str) -> SettingValue:
     found = values_of(line, name)
     return None if not found else (found[0] if len(found) == 1 else found)
 
@@ -165,7 +173,7 @@ def _isolation_refusal(facts: Facts, value: str) -> str | None:
 
 def _hugepages_refusal(facts: Facts) -> str | None:
     """More pages at boot than 90 % of the memory holds."""
-    spec = facts.specs.get("kernelArguments", {})
+    spec = _spec(facts)
     count, size = str(spec.get("hugepages", "0")), str(spec.get("hugepagesz") or spec.get("default_hugepagesz") or "2M")
     units = {"K": 1, "M": 1024, "G": 1048576}
     if not count.isdigit() or size[:-1] == "" or size[-1:].upper() not in units or not size[:-1].isdigit():

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
 
-from tuneagent.contracts.values import About, Observation, Reading, Setting, Severity, Subject, Unreadable, Value
+from tuneagent.contracts.values import About, Observation, Reading, Severity, Subject, Unreadable, Value
 from tuneagent.errors import ReadFailed
 from tuneagent.facts.one_pass import Facts
 from tuneagent.formats.bracketed_choice import chosen, with_chosen
@@ -20,6 +20,9 @@ from tuneagent.tunables.reserved_cpus import expand, waiting
 
 _TRANSHUGE = "https://docs.kernel.org/admin-guide/mm/transhuge.html"
 _SHMEM = ("always", "within_size", "advise", "never", "deny", "force")
+
+
+SettingValue = int | str | bool
 
 
 class KernelFileRow(msgspec.Struct, frozen=True):
@@ -81,7 +84,7 @@ ROWS: dict[str, KernelFileRow] = {
 }  # fmt: skip
 
 
-def _kind(row: KernelFileRow) -> Any:
+def _kind(row: KernelFileRow) -> object:
     if row.form in ("flag", "switch"):
         return bool | None
     return int | None if row.form == "number" else str | None
@@ -96,7 +99,7 @@ def _row(subject: Subject) -> KernelFileRow:
     return ROWS[subject.removeprefix("file:")]
 
 
-def parse_value(row: KernelFileRow, text: str) -> Setting:
+def parse_value(row: KernelFileRow, text: str) -> SettingValue:
     """A file's text as it is compared. Raises ValueError."""
     if row.form == "choice":
         word = chosen(text)
@@ -116,7 +119,7 @@ def parse_value(row: KernelFileRow, text: str) -> Setting:
     return text
 
 
-def shown_value(row: KernelFileRow, value: Setting, before: str = "") -> str:
+def shown_value(row: KernelFileRow, value: SettingValue, before: str = "") -> str:
     """The text to write."""
     if row.form == "mask":
         return format_cpumask(parse_cpulist(str(value)))
@@ -126,7 +129,7 @@ def shown_value(row: KernelFileRow, value: Setting, before: str = "") -> str:
     return str(value)
 
 
-class KernelFiles(Tunable[Any]):
+class KernelFiles(Tunable[msgspec.Struct, SettingValue]):
     """Single files in sysfs and /proc."""
 
     name = "kernelFiles"
@@ -138,7 +141,7 @@ class KernelFiles(Tunable[Any]):
     drop_in = TmpfilesD()
     after = ("smt",)
 
-    def check(self, spec: Any) -> list[str]:
+    def check(self, spec: msgspec.Struct) -> list[str]:
         """Words and numbers that the row does not know."""
         faults = []
         for name, row in ROWS.items():
@@ -161,7 +164,7 @@ class KernelFiles(Tunable[Any]):
         name = subject.removeprefix(self.prefix)
         return subject != name and name in ROWS
 
-    def subjects(self, facts: Facts, spec: Any) -> Sequence[Subject]:
+    def subjects(self, facts: Facts, spec: msgspec.Struct) -> Sequence[Subject]:
         """The rows that the spec names."""
         return [f"file:{name}" for name in sorted(ROWS) if getattr(spec, name) is not None]
 
@@ -175,25 +178,27 @@ class KernelFiles(Tunable[Any]):
             except ValueError as error:
                 live = Unreadable(f"/{row.path}: {error}")
 
-        def convert(text: str) -> Setting:
+        def convert(text: str) -> SettingValue:
             return text if row.form == "choice" else parse_value(row, text)
 
         return reading(facts, row.path, live, convert)
 
-    def desire(self, facts: Facts, spec: Any, readings: Mapping[Subject, Reading]) -> Mapping[Subject, Setting]:
+    def desire(
+        self, facts: Facts, spec: msgspec.Struct, readings: Mapping[Subject, Reading]
+    ) -> Mapping[Subject, SettingValue]:
         """The values of the spec; masks from the CPU plan where they name it."""
-        desired: dict[Subject, Setting] = {}
+        desired: dict[Subject, SettingValue] = {}
         for subject in readings:
-            value: Setting = getattr(spec, subject.removeprefix("file:"))
+            value: SettingValue = getattr(spec, subject.removeprefix("file:"))
             if _row(subject).form == "mask":
-                filled = expand(facts, value)
+                filled = expand(facts, str(value))
                 if not filled:
                     continue
                 value = format_cpulist(parse_cpulist(filled))
             desired[subject] = value
         return desired
 
-    def refuse(self, facts: Facts, subject: Subject, desired: Setting) -> str | None:
+    def refuse(self, facts: Facts, subject: Subject, desired: SettingValue) -> str | None:
         """A word that this kernel does not offer."""
         row = _row(subject)
         offered = facts.host.files.read_or(row.offered, "").split() if row.offered else []
@@ -206,7 +211,7 @@ class KernelFiles(Tunable[Any]):
         raw = getattr(facts.specs.get(self.name), subject.removeprefix("file:"), "")
         return waiting(facts) if "{" in str(raw) else None
 
-    def write(self, facts: Facts, subject: Subject, value: Setting) -> None:
+    def write(self, facts: Facts, subject: Subject, value: SettingValue) -> None:
         """Write the running value; in a tree a choice is shown as the kernel would."""
         row = _row(subject)
         before = facts.host.files.read(row.path)
@@ -217,7 +222,7 @@ class KernelFiles(Tunable[Any]):
             raise ReadFailed(f"{subject}: an empty mask")
         facts.host.files.write(row.path, f"{text}\n")
 
-    def entries(self, subject: Subject, value: Setting) -> Entries:
+    def entries(self, subject: Subject, value: SettingValue) -> Entries:
         """One `w` line."""
         row = _row(subject)
         text = shown_value(row, value)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from tuneagent.contracts.values import About, Reading, Setting, Severity, Subject, Unreadable, Value
+from tuneagent.contracts.values import About, Reading, Severity, Subject, Unreadable, Value
 from tuneagent.facts.one_pass import Facts
 from tuneagent.persist.drop_in import Entries
 from tuneagent.persist.tmpfiles_d import TmpfilesD, reading
@@ -21,7 +21,7 @@ class Spec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     run: bool
 
 
-class Ksm(Tunable[Spec]):
+class Ksm(Tunable[Spec, int]):
     """Kernel samepage merging. Off stops the search; pages merged already stay merged."""
 
     name = "ksm"
@@ -44,22 +44,22 @@ class Ksm(Tunable[Spec]):
         seen = facts.host.observe(PATH)
         if isinstance(seen, Value):
             known = seen.value in ("0", "1", "2")
-            seen = Value(int(seen.value)) if known else Unreadable(f"/{PATH}: {seen.value!r} is none of 0, 1, 2")
+            seen = Value(int(str(seen.value))) if known else Unreadable(f"/{PATH}: {seen.value!r} is none of 0, 1, 2")
         return reading(facts, PATH, seen, int, default=Value(0))
 
-    def desire(self, facts: Facts, spec: Spec, readings: Mapping[Subject, Reading]) -> Mapping[Subject, Setting]:
+    def desire(self, facts: Facts, spec: Spec, readings: Mapping[Subject, Reading]) -> Mapping[Subject, int]:
         """1 or 0."""
         return {"ksm:run": int(spec.run)}
 
-    def matches(self, subject: Subject, observed: Setting, desired: Setting) -> bool:
+    def matches(self, subject: Subject, observed: int, desired: int) -> bool:
         """Equal; 2 is off too, with what was merged taken apart."""
         return bool(observed == desired) or (observed == 2 and desired == 0)
 
-    def write(self, facts: Facts, subject: Subject, value: Setting) -> None:
+    def write(self, facts: Facts, subject: Subject, value: int) -> None:
         """Write the switch."""
         facts.host.files.write(PATH, f"{value}\n")
 
-    def entries(self, subject: Subject, value: Setting) -> Entries:
+    def entries(self, subject: Subject, value: int) -> Entries:
         """One `w` line."""
         return {PATH: str(value)}
 

@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from tuneagent.checks.system import service_limit
 from tuneagent.contracts.report import Comparison
 from tuneagent.contracts.values import (
     About,
@@ -20,7 +19,6 @@ from tuneagent.contracts.values import (
     Lifetime,
     Observation,
     Reading,
-    Setting,
     Severity,
     Subject,
     Unreadable,
@@ -28,6 +26,7 @@ from tuneagent.contracts.values import (
 )
 from tuneagent.errors import ReadFailed
 from tuneagent.facts.one_pass import Facts
+from tuneagent.facts.service_limits import service_limit
 from tuneagent.formats.lazy_regex import lazy_regex
 from tuneagent.persist.drop_in import Entries
 from tuneagent.persist.folders import by_precedence
@@ -47,7 +46,7 @@ class Spec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     nproc: int | str | None = None
 
 
-class Limits(Tunable[Spec]):
+class Limits(Tunable[Spec, str]):
     """Default limits of services and logins. Containers take theirs from the unit of their runtime."""
 
     name = "limits"
@@ -111,29 +110,29 @@ class Limits(Tunable[Spec]):
             others=others,
         )
 
-    def desire(self, facts: Facts, spec: Spec, readings: Mapping[Subject, Reading]) -> Mapping[Subject, Setting]:
+    def desire(self, facts: Facts, spec: Spec, readings: Mapping[Subject, Reading]) -> Mapping[Subject, str]:
         """The values of the spec as text."""
         return {subject: str(getattr(spec, subject.removeprefix("limit:"))) for subject in readings}
 
-    def matches(self, subject: Subject, observed: Setting, desired: Setting) -> bool:
+    def matches(self, subject: Subject, observed: str, desired: str) -> bool:
         """At least as much."""
         if observed in ("infinity", desired):
             return True
         return desired != "infinity" and str(observed).isdigit() and int(observed) >= int(desired)
 
-    def comparison(self, subject: Subject, desired: Setting) -> Comparison:
+    def comparison(self, subject: Subject, desired: str) -> Comparison:
         """A lower limit."""
         return "atLeast"
 
-    def value_for(self, subject: Subject, desired: Setting, found: Sequence[Setting]) -> Setting:
+    def value_for(self, subject: Subject, desired: str, found: Sequence[str | None]) -> str:
         """The highest of what is wanted, what services get now and what files give services and logins already."""
-        return max((desired, *(value for value in found if _is_limit(value))), key=_rank)
+        return max((desired, *(value for value in found if value is not None and _is_limit(value))), key=_rank)
 
-    def lowers(self, own: Setting, other: Setting, desired: Setting) -> bool:
+    def lowers(self, own: str, other: str | None, desired: str) -> bool:
         """A lower limit than services get now, or than other files give."""
-        return _is_limit(own) and _is_limit(other) and _rank(own) < _rank(other)
+        return other is not None and _is_limit(own) and _is_limit(other) and _rank(own) < _rank(other)
 
-    def entries(self, subject: Subject, value: Setting) -> Entries:
+    def entries(self, subject: Subject, value: str) -> Entries:
         """One line in each of the two files."""
         return {subject.removeprefix("limit:"): str(value)}
 
@@ -172,11 +171,11 @@ def _of_logins(facts: Facts, name: str) -> list[str]:
     return found
 
 
-def _is_limit(value: Setting) -> bool:
+def _is_limit(value: str) -> bool:
     return value == "infinity" or str(value).isdigit()
 
 
-def _rank(value: Setting) -> float:
+def _rank(value: str) -> float:
     return float("inf") if value == "infinity" else float(str(value))
 
 

@@ -7,23 +7,15 @@ mode and instances end when the driver is unloaded, so the daemon asserts them a
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Union
 
 import msgspec
 
-from tuneagent.contracts.values import (
-    About,
-    Disruption,
-    Lifetime,
-    Reading,
-    Setting,
-    Severity,
-    Subject,
-    Unreadable,
-    Value,
-)
+from tuneagent.contracts.values import About, Disruption, Lifetime, Reading, Severity, Subject, Unreadable, Value
+from tuneagent.errors import WriteFailed
 from tuneagent.facts.one_pass import Facts
 from tuneagent.gpu.ask import set_mig
+from tuneagent.gpu.mig.board import MigLayout, Placed
 from tuneagent.gpu.mig.planner import Wanted, place
 from tuneagent.gpu.snapshot import GpuDevice, GpuSnapshot
 from tuneagent.tunables.base import Tunable
@@ -49,7 +41,11 @@ class Spec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="came
     gpus: dict[str, Layout] | None = None
 
 
-class Mig(Tunable[Spec]):
+# `enabled`, and `instances` unless they are not ours; or why there is no such layout.
+Partition = Union[dict[str, object], Impossible]
+
+
+class Mig(Tunable[Spec, Partition]):
     """Multi-instance GPU layout."""
 
     name = "mig"
@@ -121,7 +117,7 @@ class Mig(Tunable[Spec]):
         if mig.current != mig.pending:
             wanted = "on" if mig.pending else "off"
             return Reading(Unreadable(f"MIG mode waits for a GPU reset to become {wanted}"), evidence="NVML mig")
-        live: dict[str, Any] = {
+        live: dict[str, object] = {
             "enabled": mig.current,
             "instances": [
                 {
@@ -134,9 +130,9 @@ class Mig(Tunable[Spec]):
         }
         return Reading(Value(live), evidence=f"NVML mig, index {device.index}")
 
-    def desire(self, facts: Facts, spec: Spec, readings: Mapping[Subject, Reading]) -> Mapping[Subject, Setting]:
+    def desire(self, facts: Facts, spec: Spec, readings: Mapping[Subject, Reading]) -> Mapping[Subject, Partition]:
         """Exact placements, or why they are impossible; without a layout the mode alone."""
-        desired: dict[Subject, Setting] = {}
+        desired: dict[Subject, Partition] = {}
         for subject in readings:
             device = _device(facts, subject)
             if device is None or device.mig is None:
@@ -164,29 +160,28 @@ class Mig(Tunable[Spec]):
             desired[subject] = {"enabled": True, "instances": instances}
         return desired
 
-    def matches(self, subject: Subject, observed: Setting, desired: Setting) -> bool:
+    def matches(self, subject: Subject, observed: Partition, desired: Partition) -> bool:
         """The same; where only the mode is wanted, the mode."""
-        if isinstance(desired, Impossible):
+        if isinstance(desired, Impossible) or isinstance(observed, Impossible):
             return False
         return all(observed.get(key) == value for key, value in desired.items())
 
-    def shown(self, subject: Subject, desired: Setting) -> Setting:
+    def shown(self, subject: Subject, desired: Partition) -> Partition:
         """Of an impossible layout the mode alone."""
         return {"enabled": True} if isinstance(desired, Impossible) else desired
 
-    def value_for(self, subject: Subject, desired: Setting, found: Sequence[Setting]) -> Setting:
+    def value_for(self, subject: Subject, desired: Partition, found: Sequence[Partition | None]) -> Partition:
         """Where only the mode is wanted: the mode, without any instance. What others make in it then is theirs."""
-        return {"instances": [], **desired}
+        return desired if isinstance(desired, Impossible) else {"instances": [], **desired}
 
-    def refuse(self, facts: Facts, subject: Subject, desired: Setting) -> str | None:
+    def refuse(self, facts: Facts, subject: Subject, desired: Partition) -> str | None:
         """An impossible layout, or one that would touch an instance whose compute slices someone has divided."""
         if isinstance(desired, Impossible):
             return desired.reason
-        instances = desired.get("instances", [])
         device = _device(facts, subject)
         if device is None or device.mig is None:
             return None
-        kept = {(one["profile"], one["start"]) for one in instances}
+        kept = _placed(desired)
         for instance in device.mig.instances:
             computes = device.mig.computes(instance)
             # One that is wanted and has no compute instance yet is given one; that takes nothing from anyone.
@@ -198,23 +193,30 @@ class Mig(Tunable[Spec]):
             )
         return None
 
-    def busy(self, facts: Facts, subject: Subject, desired: Setting) -> str | None:
+    def busy(self, facts: Facts, subject: Subject, desired: Partition) -> str | None:
         """What is in use and would be touched."""
         device = _device(facts, subject)
         if device is None or device.mig is None or isinstance(desired, Impossible):
             return None
         if device.mig.current != desired["enabled"] and device.pids:
             return f"MIG mode cannot change while the GPU is in use by pid {_pids(device.pids)}"
-        instances = desired.get("instances", [])
-        kept = {(one["profile"], one["start"]) for one in instances}
+        kept = _placed(desired)
         for instance in device.mig.instances:
             if (instance.profile, instance.start) not in kept and instance.pids:
                 return f"{instance.profile} at slice {instance.start} is in use by pid {_pids(instance.pids)}"
         return None
 
-    def write(self, facts: Facts, subject: Subject, value: Setting) -> None:
+    def write(self, facts: Facts, subject: Subject, value: Partition) -> None:
         """Mode and instances through NVML; what fails is taken back there."""
-        set_mig(facts.host, subject.removeprefix("gpu:"), value)
+        if isinstance(value, Impossible):
+            raise WriteFailed(value.reason)
+        set_mig(facts.host, subject.removeprefix("gpu:"), msgspec.convert(value, MigLayout))
+
+
+def _placed(partition: dict[str, object]) -> set[tuple[str, int]]:
+    """Profile and start of each instance of a partition."""
+    instances = msgspec.convert(partition.get("instances", []), list[Placed])
+    return {(one.profile, one.start) for one in instances}
 
 
 def _layout_of(facts: Facts, spec: Spec, device: GpuDevice) -> Layout | Impossible | None:

@@ -12,7 +12,6 @@ from tuneagent.contracts.values import (
     Lifetime,
     Observation,
     Reading,
-    Setting,
     Severity,
     Subject,
     Unreadable,
@@ -40,7 +39,7 @@ _PARAM_NAMES = {"RestrictProfilingToAdminUsers": "RmProfilingAdminOnly", "Enable
 Spec = dict[str, int | str]
 
 
-class ModuleOptions(Tunable[Spec]):
+class ModuleOptions(Tunable[Spec, str]):
     """Module options; written for the next load of the module, which tuneagent does not bring about."""
 
     name = "moduleOptions"
@@ -116,16 +115,16 @@ class ModuleOptions(Tunable[Spec]):
             return Unreadable(f"/{_PARAMS}: not its format"), f"/{_PARAMS}"
         return (Value(match.group(1)) if match else Absent(f"this driver has no {plain}")), f"/{_PARAMS}"
 
-    def desire(self, facts: Facts, spec: Spec, readings: Mapping[Subject, Reading]) -> Mapping[Subject, Setting]:
+    def desire(self, facts: Facts, spec: Spec, readings: Mapping[Subject, Reading]) -> Mapping[Subject, str]:
         """The values of the spec as text."""
         return {f"option:{name}": str(value) for name, value in spec.items()}
 
-    def matches(self, subject: Subject, observed: Setting, desired: Setting) -> bool:
+    def matches(self, subject: Subject, observed: str, desired: str) -> bool:
         """The same word; Y and N are 1 and 0."""
         same = {"Y": "1", "N": "0"}
         return same.get(str(observed), str(observed)) == same.get(str(desired), str(desired))
 
-    def entries(self, subject: Subject, value: Setting) -> Entries:
+    def entries(self, subject: Subject, value: str) -> Entries:
         """One `options` line."""
         return {subject.removeprefix("option:"): str(value)}
 

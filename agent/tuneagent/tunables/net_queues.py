@@ -7,17 +7,7 @@ from typing import Literal
 
 import msgspec
 
-from tuneagent.contracts.values import (
-    About,
-    Absent,
-    Observation,
-    Reading,
-    Setting,
-    Severity,
-    Subject,
-    Unreadable,
-    Value,
-)
+from tuneagent.contracts.values import About, Absent, Observation, Reading, Severity, Subject, Unreadable, Value
 from tuneagent.errors import ReadFailed
 from tuneagent.facts.one_pass import Facts
 from tuneagent.formats.cpulist import format_cpulist, format_cpumask, parse_cpulist, parse_cpumask
@@ -38,7 +28,7 @@ class Spec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     xps: Literal["local"] | None = None
 
 
-class NetQueues(Tunable[Spec]):
+class NetQueues(Tunable[Spec, str]):
     """Software steering of each queue of a NIC."""
 
     name = "netQueues"
@@ -92,16 +82,16 @@ class NetQueues(Tunable[Spec]):
                 live = Unreadable(f"/{path}: {error}")
         found = reading(facts, path, live, _entry(subject), str)
         if isinstance(found.persisted, Value):
-            cpus = format_cpulist(parse_cpumask(found.persisted.value))
+            cpus = format_cpulist(parse_cpumask(str(found.persisted.value)))
             return msgspec.structs.replace(found, persisted=Value(cpus))
         if isinstance(found.persisted, Absent) and _attribute(subject) == "rps_cpus":
             # Without a rule the kernel starts with no CPU at all: off.
             return msgspec.structs.replace(found, persisted=Value(""))
         return found
 
-    def desire(self, facts: Facts, spec: Spec, readings: Mapping[Subject, Reading]) -> Mapping[Subject, Setting]:
+    def desire(self, facts: Facts, spec: Spec, readings: Mapping[Subject, Reading]) -> Mapping[Subject, str]:
         """No CPU, the reserved ones, or those of the NIC's node."""
-        desired: dict[Subject, Setting] = {}
+        desired: dict[Subject, str] = {}
         for subject in readings:
             match = _SUBJECT.match(subject)
             if match is None:
@@ -121,11 +111,11 @@ class NetQueues(Tunable[Spec]):
         """A CPU plan for another topology."""
         return waiting(facts) if "/rx-" in subject and _follows_plan(facts) else None
 
-    def write(self, facts: Facts, subject: Subject, value: Setting) -> None:
+    def write(self, facts: Facts, subject: Subject, value: str) -> None:
         """Write the mask."""
         facts.host.files.write(self._path(facts, subject), format_cpumask(parse_cpulist(str(value))) + "\n")
 
-    def entries(self, subject: Subject, value: Setting) -> Entries:
+    def entries(self, subject: Subject, value: str) -> Entries:
         """One udev rule."""
         return {_entry(subject): format_cpumask(parse_cpulist(str(value)))}
 

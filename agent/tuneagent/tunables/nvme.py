@@ -14,7 +14,6 @@ from tuneagent.contracts.values import (
     Dispute,
     Observation,
     Reading,
-    Setting,
     Severity,
     Subject,
     Unreadable,
@@ -39,6 +38,9 @@ FILES = {
 _RANGES = {"read_ahead_kib": (0, 65536), "rq_affinity": (0, 2), "nomerges": (0, 2)}
 
 
+SettingValue = int | str
+
+
 class Spec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What is given is wanted of every NVMe drive; the rest is left alone."""
 
@@ -48,7 +50,7 @@ class Spec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     nomerges: int | None = None
 
 
-class Nvme(Tunable[Spec]):
+class Nvme(Tunable[Spec, SettingValue]):
     """Queue settings of each NVMe namespace."""
 
     name = "nvme"
@@ -120,7 +122,7 @@ class Nvme(Tunable[Spec]):
                 live = Value(word) if word else Unreadable(f"/{path}: no choice in {live.value!r}")
             else:
                 known = str(live.value).isdigit()
-                live = Value(int(live.value)) if known else Unreadable(f"/{path}: {live.value!r} is no number")
+                live = Value(int(str(live.value))) if known else Unreadable(f"/{path}: {live.value!r} is no number")
         found = reading(facts, path, live, _entry(subject), str if is_word else int)
         match = _SUBJECT.match(subject)
         name = self._namespaces(facts).get(f"{match.group(1)}/ns{match.group(2)}", "") if match else ""
@@ -129,18 +131,18 @@ class Nvme(Tunable[Spec]):
             return msgspec.structs.replace(found, impossible=why, persisted=None)
         return found
 
-    def desire(self, facts: Facts, spec: Spec, readings: Mapping[Subject, Reading]) -> Mapping[Subject, Setting]:
+    def desire(self, facts: Facts, spec: Spec, readings: Mapping[Subject, Reading]) -> Mapping[Subject, SettingValue]:
         """The values of the spec."""
         return {subject: getattr(spec, subject.rpartition("/")[2]) for subject in readings if subject != "host"}
 
-    def refuse(self, facts: Facts, subject: Subject, desired: Setting) -> str | None:
+    def refuse(self, facts: Facts, subject: Subject, desired: SettingValue) -> str | None:
         """A scheduler that this kernel has not loaded."""
         if not subject.endswith("/scheduler"):
             return None
         known = offered(facts.host.files.read_or(self._path(facts, subject), ""))
         return None if desired in known else f"the kernel offers {', '.join(known)}, not {desired}"
 
-    def write(self, facts: Facts, subject: Subject, value: Setting) -> None:
+    def write(self, facts: Facts, subject: Subject, value: SettingValue) -> None:
         """Write the running value; in a tree the file shows the choice as the kernel would."""
         path = self._path(facts, subject)
         text = str(value)
@@ -148,7 +150,7 @@ class Nvme(Tunable[Spec]):
             text = with_chosen(facts.host.files.read(path), text)
         facts.host.files.write(path, f"{text}\n")
 
-    def entries(self, subject: Subject, value: Setting) -> Entries:
+    def entries(self, subject: Subject, value: SettingValue) -> Entries:
         """One udev rule."""
         return entry_of(_entry(subject), value)
 

@@ -7,17 +7,7 @@ from typing import Literal
 
 import msgspec
 
-from tuneagent.contracts.values import (
-    About,
-    Absent,
-    Observation,
-    Reading,
-    Setting,
-    Severity,
-    Subject,
-    Unreadable,
-    Value,
-)
+from tuneagent.contracts.values import About, Absent, Observation, Reading, Severity, Subject, Unreadable, Value
 from tuneagent.facts.one_pass import Facts
 from tuneagent.persist.drop_in import Entries
 from tuneagent.persist.udev import UdevRules, entry_of, key, reading
@@ -38,7 +28,7 @@ def _path(subject: Subject) -> str:
     return f"sys/bus/pci/devices/{subject.removeprefix('pci:').removesuffix('/power')}/power/control"
 
 
-class PciPower(Tunable[Spec]):
+class PciPower(Tunable[Spec, str]):
     """Run-time power management of PCI devices."""
 
     name = "pciPower"
@@ -72,15 +62,15 @@ class PciPower(Tunable[Spec]):
             live = Unreadable(f"/{path}: {str(live.value)[:40]!r} is neither on nor auto")
         return reading(facts, path, live, _entry(subject), str)
 
-    def desire(self, facts: Facts, spec: Spec, readings: Mapping[Subject, Reading]) -> Mapping[Subject, Setting]:
+    def desire(self, facts: Facts, spec: Spec, readings: Mapping[Subject, Reading]) -> Mapping[Subject, str]:
         """The same for every device."""
         return {subject: spec.control for subject in readings if subject != "host"}
 
-    def write(self, facts: Facts, subject: Subject, value: Setting) -> None:
+    def write(self, facts: Facts, subject: Subject, value: str) -> None:
         """Write the switch."""
         facts.host.files.write(_path(subject), f"{value}\n")
 
-    def entries(self, subject: Subject, value: Setting) -> Entries:
+    def entries(self, subject: Subject, value: str) -> Entries:
         """One udev rule."""
         return entry_of(_entry(subject), value)
 

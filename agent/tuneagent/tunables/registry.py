@@ -5,27 +5,26 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
 
 from tuneagent import tunables as package
 from tuneagent.contracts.tuning_profile import ProfileSpec
 from tuneagent.errors import ProfileInvalid, UsageError, nearest
 from tuneagent.profile_files.document import Profile, convert_spec, parse
 from tuneagent.profile_files.resolve import builtin, resolve
-from tuneagent.tunables.base import Tunable
+from tuneagent.tunables.base import AnyTunable
 
 # What all tunables share, beside them in the same room.
 _NOT_TUNABLES = ("base", "registry")
 
 
-class Registry(Mapping[str, Tunable[Any]]):
+class Registry(Mapping[str, AnyTunable]):
     """Every tunable by its name in a profile; a module is loaded when its tunable is asked for.
 
     A module is named as its tunable: `cpu_governor.py` defines `cpuGovernor`. The room is listed only where all of them
     are asked for.
     """
 
-    def __getitem__(self, name: str) -> Tunable[Any]:
+    def __getitem__(self, name: str) -> AnyTunable:
         # A document from someone else may have anything for a key.
         if not isinstance(name, str) or not name.isidentifier():
             raise KeyError(name)
@@ -33,7 +32,7 @@ class Registry(Mapping[str, Tunable[Any]]):
         if module in _NOT_TUNABLES:
             raise KeyError(name)
         try:
-            found: Tunable[Any] = importlib.import_module(f"{package.__name__}.{module}").TUNABLE
+            found: AnyTunable = importlib.import_module(f"{package.__name__}.{module}").TUNABLE
         except (ModuleNotFoundError, AttributeError) as error:
             if getattr(error, "name", None) not in (f"{package.__name__}.{module}", "TUNABLE"):
                 raise
@@ -62,16 +61,16 @@ def registry() -> Registry:
 
 
 def resolved(
-    profile: Profile, known: Mapping[str, Tunable[Any]], lookup: Callable[[str], Profile | None] = builtin
+    profile: Profile, known: Mapping[str, AnyTunable], lookup: Callable[[str], Profile | None] = builtin
 ) -> Profile:
     """Profile with everything it extends taken in, merged as each tunable says. Raises UsageError."""
     return resolve(profile, lambda name: name in known and known[name].merges, lookup)
 
 
-def specs_of(profile: Profile, known: Mapping[str, Tunable[Any]]) -> dict[str, Any]:
+def specs_of(profile: Profile, known: Mapping[str, AnyTunable]) -> dict[str, object]:
     """Typed spec of each tunable of a resolved profile. Raises ProfileInvalid with every fault."""
     faults: list[str] = []
-    specs: dict[str, Any] = {}
+    specs: dict[str, object] = {}
     for name, raw in profile.spec.tune.items():
         if name not in known:
             faults.append(f"spec.tune.{name}: unknown{nearest(name, tuple(known))}")
@@ -91,9 +90,9 @@ def specs_of(profile: Profile, known: Mapping[str, Tunable[Any]]) -> dict[str, A
 
 
 def checked(
-    document: Any,
+    document: object,
     source: str,
-    known: Mapping[str, Tunable[Any]],
+    known: Mapping[str, AnyTunable],
     lookup: Callable[[str], Profile | None] = builtin,
 ) -> tuple[Profile, Profile]:
     """Profile of a plain document as written and resolved, with every rule looked at.
@@ -125,7 +124,7 @@ def checked(
     return written, whole
 
 
-def ordered(registry: Mapping[str, Tunable[Any]]) -> list[str]:
+def ordered(registry: Mapping[str, AnyTunable]) -> list[str]:
     """Names such that each comes after those in its `after`; by name where that leaves a choice."""
     done: list[str] = []
     waiting = sorted(registry)

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from tuneagent.checks.containers import KUBELET_CONFIG, kubelet
-from tuneagent.checks.rows import has_kubelet
-from tuneagent.contracts.values import About, Absent, Disruption, Reading, Setting, Severity, Subject, Unreadable, Value
+from tuneagent.contracts.values import About, Absent, Disruption, Reading, Severity, Subject, Unreadable, Value
+from tuneagent.facts.kubelet import KUBELET_CONFIG, has_kubelet, kubelet_field
 from tuneagent.facts.one_pass import Facts
 from tuneagent.formats.cpulist import format_cpulist, parse_cpulist
 from tuneagent.topology import cpu_plan
@@ -20,13 +19,17 @@ from tuneagent.tunables.base import Tunable
 PLAN, KUBELET = "cpus:plan", "kubelet:reservedSystemCPUs"
 
 
+SettingValue = str | list[str]
+
+
 def plan_of(facts: Facts) -> CpuPlan | None:
     """The plan that the profile under way asks for; None where it asks for none."""
     spec = facts.specs.get("reservedCpus")
     if not isinstance(spec, Spec):
         return None
     smt = getattr(facts.specs.get("smt"), "enabled", None)
-    if facts.specs.get("kernelArguments", {}).get("nosmt"):
+    arguments = facts.specs.get("kernelArguments")
+    if isinstance(arguments, dict) and arguments.get("nosmt"):
         smt = False
     return facts.once(f"cpu plan {spec} {smt}", lambda: cpu_plan.make(facts.topology, spec, smt=smt))
 
@@ -49,7 +52,7 @@ def waiting(facts: Facts) -> str | None:
     return plan.waits if plan is not None else None
 
 
-class ReservedCpus(Tunable[Spec]):
+class ReservedCpus(Tunable[Spec, SettingValue]):
     """The CPU plan."""
 
     name = "reservedCpus"
@@ -93,18 +96,18 @@ class ReservedCpus(Tunable[Spec]):
         if subject == PLAN:
             return Reading(Value(list(plan.faults)), evidence=f"topology {plan.fingerprint}")
         reason = has_kubelet(facts)
-        live = Absent(reason) if reason else kubelet("reservedSystemCPUs", "")(facts)
+        live = Absent(reason) if reason else kubelet_field("reservedSystemCPUs", "")(facts)
         return Reading(live, evidence=f"/{KUBELET_CONFIG}")
 
-    def desire(self, facts: Facts, spec: Spec, readings: Mapping[Subject, Reading]) -> Mapping[Subject, Setting]:
+    def desire(self, facts: Facts, spec: Spec, readings: Mapping[Subject, Reading]) -> Mapping[Subject, SettingValue]:
         """No fault; and the plan's reserved CPUs for the kubelet."""
         plan = plan_of(facts)
-        desired: dict[Subject, Setting] = {PLAN: []}
+        desired: dict[Subject, SettingValue] = {PLAN: []}
         if plan is not None and not plan.faults:
             desired[KUBELET] = format_cpulist(plan.reserved)
         return desired
 
-    def matches(self, subject: Subject, observed: Setting, desired: Setting) -> bool:
+    def matches(self, subject: Subject, observed: SettingValue, desired: SettingValue) -> bool:
         """The same CPUs, however they are written."""
         if isinstance(desired, str):
             try:
@@ -113,7 +116,7 @@ class ReservedCpus(Tunable[Spec]):
                 return False
         return bool(observed == desired)
 
-    def refuse(self, facts: Facts, subject: Subject, desired: Setting) -> str | None:
+    def refuse(self, facts: Facts, subject: Subject, desired: SettingValue) -> str | None:
         """The plan's faults; the kubelet's configuration is left to people."""
         plan = plan_of(facts)
         if subject == PLAN:

@@ -11,7 +11,6 @@ from tuneagent.contracts.values import (
     Disruption,
     Lifetime,
     Reading,
-    Setting,
     Severity,
     Subject,
     Unreadable,
@@ -54,7 +53,10 @@ SERVICES = {
 _TIMEOUT_S = 30.0
 
 
-class Services(Tunable[Spec]):
+SettingValue = dict[str, bool]
+
+
+class Services(Tunable[Spec, SettingValue]):
     """Running and starting at boot are one setting: a unit is `running` if both hold, `stopped` if neither."""
 
     name = "services"
@@ -107,14 +109,14 @@ class Services(Tunable[Spec]):
         }
         return Reading(Value(live), evidence=evidence)
 
-    def desire(self, facts: Facts, spec: Spec, readings: Mapping[Subject, Reading]) -> Mapping[Subject, Setting]:
+    def desire(self, facts: Facts, spec: Spec, readings: Mapping[Subject, Reading]) -> Mapping[Subject, SettingValue]:
         """Both or neither."""
         return {
             f"unit:{_unit(name)}": {"active": state == "running", "enabled": state == "running"}
             for name, state in spec.items()
         }
 
-    def write(self, facts: Facts, subject: Subject, value: Setting) -> None:
+    def write(self, facts: Facts, subject: Subject, value: SettingValue) -> None:
         """Enable or disable, then start or stop."""
         unit = subject.removeprefix("unit:")
         for verb in ("enable" if value["enabled"] else "disable", "start" if value["active"] else "stop"):

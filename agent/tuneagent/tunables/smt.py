@@ -13,7 +13,6 @@ from tuneagent.contracts.values import (
     Disruption,
     Observation,
     Reading,
-    Setting,
     Severity,
     Subject,
     Unreadable,
@@ -34,7 +33,7 @@ class Spec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     enabled: bool
 
 
-class Smt(Tunable[Spec]):
+class Smt(Tunable[Spec, str]):
     """SMT siblings of every core."""
 
     name = "smt"
@@ -68,15 +67,15 @@ class Smt(Tunable[Spec]):
             seen = Unreadable(f"/{PATH}: {str(seen.value)[:40]!r} is no state of SMT")
         return reading(facts, PATH, seen, default=Value("on"))
 
-    def desire(self, facts: Facts, spec: Spec, readings: Mapping[Subject, Reading]) -> Mapping[Subject, Setting]:
+    def desire(self, facts: Facts, spec: Spec, readings: Mapping[Subject, Reading]) -> Mapping[Subject, str]:
         """`on` or `off`."""
         return {"smt:control": "on" if spec.enabled else "off"}
 
-    def write(self, facts: Facts, subject: Subject, value: Setting) -> None:
+    def write(self, facts: Facts, subject: Subject, value: str) -> None:
         """Write the switch: the kernel takes CPUs off or brings them back."""
         facts.host.files.write(PATH, f"{value}\n")
 
-    def entries(self, subject: Subject, value: Setting) -> Entries:
+    def entries(self, subject: Subject, value: str) -> Entries:
         """One `w` line."""
         return {PATH: str(value)}
 

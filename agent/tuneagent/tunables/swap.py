@@ -7,14 +7,12 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from tuneagent.checks.system import swap_devices
 from tuneagent.contracts.values import (
     About,
     Absent,
     Disruption,
     Observation,
     Reading,
-    Setting,
     Severity,
     Subject,
     Unreadable,
@@ -22,10 +20,15 @@ from tuneagent.contracts.values import (
 )
 from tuneagent.errors import ReadFailed
 from tuneagent.facts.one_pass import Facts
+from tuneagent.facts.swap_devices import swap_devices
 from tuneagent.tunables.base import Tunable
 
 # Taking swap away pulls its pages back: that can take minutes.
 _TIMEOUT_S = 600.0
+
+
+# Its priority; None: not in use.
+Priority = int | None
 
 
 class Spec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -34,7 +37,7 @@ class Spec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     enabled: bool
 
 
-class Swap(Tunable[Spec]):
+class Swap(Tunable[Spec, Priority]):
     """Swap devices and files in use."""
 
     name = "swap"
@@ -57,13 +60,15 @@ class Swap(Tunable[Spec]):
         """One for each device; `host` where there is none."""
         seen = swap_devices(facts)
         # `host` is always among them: a device that is out of use because of us is not one that the profile forgot.
-        return ["host", *(f"swap:{name}" for name in seen.value)] if isinstance(seen, Value) else ["host"]
+        return ["host", *(f"swap:{name}" for name in seen)] if isinstance(seen, list) else ["host"]
 
     def read(self, facts: Facts, subject: Subject) -> Reading:
         """Priority of the device, or null where it is not in use."""
         seen = swap_devices(facts)
-        live: Observation = seen
-        if isinstance(seen, Value):
+        live: Observation
+        if not isinstance(seen, list):
+            live = seen
+        else:
             live = Value(None) if subject == "host" else self._priority(facts, subject.removeprefix("swap:"))
         return Reading(live, evidence="/proc/swaps", persisted=_next_boot(facts, subject))
 
@@ -76,11 +81,11 @@ class Swap(Tunable[Spec]):
                 return Value(max(int(fields[4]), -1))
         return Value(None)
 
-    def desire(self, facts: Facts, spec: Spec, readings: Mapping[Subject, Reading]) -> Mapping[Subject, Setting]:
+    def desire(self, facts: Facts, spec: Spec, readings: Mapping[Subject, Reading]) -> Mapping[Subject, Priority]:
         """None in use."""
         return dict.fromkeys(readings)
 
-    def refuse(self, facts: Facts, subject: Subject, desired: Setting) -> str | None:
+    def refuse(self, facts: Facts, subject: Subject, desired: Priority) -> str | None:
         """Too little memory to take the pages back."""
         text = facts.host.files.read_or("proc/meminfo", "")
         sizes = {key: int(value) for key, value in re.findall(r"^(\w+):\s+(\d+)", text, re.MULTILINE)}
@@ -90,7 +95,7 @@ class Swap(Tunable[Spec]):
             return f"{used} KiB are in swap and only {available} KiB of memory are available"
         return None if facts.host.exec.available else "swapoff cannot be run on a tree of files"
 
-    def write(self, facts: Facts, subject: Subject, value: Setting) -> None:
+    def write(self, facts: Facts, subject: Subject, value: Priority) -> None:
         """swapoff; undo swaps on again with the priority that was."""
         name = subject.removeprefix("swap:")
         # A negative priority is the kernel's own choice and cannot be given.

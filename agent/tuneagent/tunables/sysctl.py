@@ -8,17 +8,7 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from tuneagent.contracts.report import Comparison
-from tuneagent.contracts.values import (
-    About,
-    Absent,
-    Observation,
-    Reading,
-    Setting,
-    Severity,
-    Subject,
-    Unreadable,
-    Value,
-)
+from tuneagent.contracts.values import About, Absent, Observation, Reading, Severity, Subject, Unreadable, Value
 from tuneagent.errors import PathMissing, ReadFailed, nearest
 from tuneagent.facts.one_pass import Facts
 from tuneagent.formats.lazy_regex import lazy_regex
@@ -72,6 +62,8 @@ class AtLeast(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 Spec = dict[str, int | str | AtLeast]
+# What is found, or wanted: a value, or of a lower limit `min` and what stands for no limit.
+KeyValue = int | str | dict[str, int]
 
 
 def normal(value: object) -> int | str:
@@ -117,7 +109,7 @@ def observe_key(facts: Facts, key: str) -> Observation:
     return Value(int(text) if re.match(r"-?\d{1,20}\Z", text) else text)
 
 
-class Sysctl(Tunable[Spec]):
+class Sysctl(Tunable[Spec, KeyValue]):
     """Kernel parameters under /proc/sys."""
 
     name = "sysctl"
@@ -187,40 +179,41 @@ class Sysctl(Tunable[Spec]):
             raw=_raw(facts, key, live),
         )
 
-    def desire(self, facts: Facts, spec: Spec, readings: Mapping[Subject, Reading]) -> Mapping[Subject, Setting]:
+    def desire(self, facts: Facts, spec: Spec, readings: Mapping[Subject, Reading]) -> Mapping[Subject, KeyValue]:
         """The value of the profile, or `{min: N}`, with `unlimited` where the key has a number for no limit."""
         return {
             f"key:{key}": _lower_limit(key, value.min) if isinstance(value, AtLeast) else normal(value)
             for key, value in spec.items()
         }
 
-    def matches(self, subject: Subject, observed: Setting, desired: Setting) -> bool:
+    def matches(self, subject: Subject, observed: KeyValue, desired: KeyValue) -> bool:
         """Equal, or not below a lower limit."""
         if isinstance(desired, dict):
             return isinstance(observed, int) and _rank(observed, desired) >= desired["min"]
         return bool(observed == desired)
 
-    def shown(self, subject: Subject, desired: Setting) -> Setting:
+    def shown(self, subject: Subject, desired: KeyValue) -> KeyValue:
         """Of a lower limit the limit."""
         return desired["min"] if isinstance(desired, dict) else desired
 
-    def comparison(self, subject: Subject, desired: Setting) -> Comparison:
+    def comparison(self, subject: Subject, desired: KeyValue) -> Comparison:
         """A lower limit, or the value."""
         return "atLeast" if isinstance(desired, dict) else "equal"
 
-    def value_for(self, subject: Subject, desired: Setting, found: Sequence[Setting]) -> Setting:
+    def value_for(self, subject: Subject, desired: KeyValue, found: Sequence[KeyValue | None]) -> KeyValue:
         """The value itself; for a lower limit the largest of it, what runs and what files set already."""
         if not isinstance(desired, dict):
             return desired
         known = [value for value in found if isinstance(value, int)]
         return max((desired["min"], *known), key=lambda value: _rank(value, desired))
 
-    def lowers(self, own: Setting, other: Setting, desired: Setting) -> bool:
+    def lowers(self, own: KeyValue, other: KeyValue | None, desired: KeyValue) -> bool:
         """Where a lower limit is wanted, a smaller number."""
-        both = isinstance(own, int) and isinstance(other, int) and isinstance(desired, dict)
-        return both and _rank(own, desired) < _rank(other, desired)
+        if not (isinstance(own, int) and isinstance(other, int) and isinstance(desired, dict)):
+            return False
+        return _rank(own, desired) < _rank(other, desired)
 
-    def refuse(self, facts: Facts, subject: Subject, desired: Setting) -> str | None:
+    def refuse(self, facts: Facts, subject: Subject, desired: KeyValue) -> str | None:
         """A lower limit for what is not one number here."""
         live = observe_key(facts, subject.removeprefix("key:"))
         if isinstance(desired, dict) and not (isinstance(live, Value) and isinstance(live.value, int)):
@@ -232,23 +225,23 @@ class Sysctl(Tunable[Spec]):
         key = subject.removeprefix("key:")
         return subject != key and key not in ELSEWHERE and ALLOWED.fullmatch(key) is not None
 
-    def write_back(self, facts: Facts, subject: Subject, value: Setting, raw: str | msgspec.UnsetType) -> None:
+    def write_back(self, facts: Facts, subject: Subject, value: KeyValue, raw: str | msgspec.UnsetType) -> None:
         """The very text that was there, with its tabs, where it still says that value."""
         if isinstance(raw, str) and normal(raw) == value:
             facts.host.files.write(_path(subject.removeprefix("key:")), raw)
         else:
             self.write(facts, subject, value)
 
-    def write(self, facts: Facts, subject: Subject, value: Setting) -> None:
+    def write(self, facts: Facts, subject: Subject, value: KeyValue) -> None:
         """Write the running value."""
         key = subject.removeprefix("key:")
         facts.host.files.write(_path(key), f"{value}\n")
 
-    def entries(self, subject: Subject, value: Setting) -> Entries:
+    def entries(self, subject: Subject, value: KeyValue) -> Entries:
         """One line of our sysctl.d file."""
         return {subject.removeprefix("key:"): str(value)}
 
-    def culprit(self, facts: Facts, subject: Subject, found: Setting) -> str | None:
+    def culprit(self, facts: Facts, subject: Subject, found: KeyValue) -> str | None:
         """A file that sets the value found, whether or not it wins at boot."""
         key = subject.removeprefix("key:")
         for setting in all_settings(facts.host).get(key, ()):
@@ -262,7 +255,7 @@ class Sysctl(Tunable[Spec]):
         return About(row.severity, row.why, (row.source,), dispute=row.dispute) if row else self.about
 
 
-def _lower_limit(key: str, least: int) -> Setting:
+def _lower_limit(key: str, least: int) -> KeyValue:
     return {"min": least, **({"unlimited": _UNLIMITED[key]} if key in _UNLIMITED else {})}
 
 

@@ -7,17 +7,7 @@ from typing import Literal
 
 import msgspec
 
-from tuneagent.contracts.values import (
-    About,
-    Dispute,
-    Observation,
-    Reading,
-    Setting,
-    Severity,
-    Subject,
-    Unreadable,
-    Value,
-)
+from tuneagent.contracts.values import About, Dispute, Observation, Reading, Severity, Subject, Unreadable, Value
 from tuneagent.facts.one_pass import Facts
 from tuneagent.formats.bracketed_choice import chosen, with_chosen
 from tuneagent.persist.drop_in import Entries
@@ -33,6 +23,9 @@ KHUGEPAGED = (
     ("alloc_sleep_milliseconds", "alloc_sleep_millisecs", 3_600_000),
     ("max_ptes_none", "max_ptes_none", 511),
 )
+
+
+SettingValue = int | str
 
 
 class Khugepaged(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
@@ -57,7 +50,7 @@ def _path(subject: Subject) -> str:
     return f"{BASE}/{subject.removeprefix('thp:')}"
 
 
-class TransparentHugepages(Tunable[Spec]):
+class TransparentHugepages(Tunable[Spec, SettingValue]):
     """Transparent huge pages."""
 
     name = "transparentHugepages"
@@ -93,8 +86,8 @@ class TransparentHugepages(Tunable[Spec]):
         return sorted(self._wanted(spec))
 
     @staticmethod
-    def _wanted(spec: Spec) -> dict[Subject, Setting]:
-        wanted: dict[Subject, Setting] = {}
+    def _wanted(spec: Spec) -> dict[Subject, SettingValue]:
+        wanted: dict[Subject, SettingValue] = {}
         if spec.enabled is not None:
             wanted["thp:enabled"] = spec.enabled
         if spec.defrag is not None:
@@ -111,11 +104,11 @@ class TransparentHugepages(Tunable[Spec]):
         convert = int if subject.startswith("thp:khugepaged/") else str
         return reading(facts, path, _live(facts, subject, path), convert)
 
-    def desire(self, facts: Facts, spec: Spec, readings: Mapping[Subject, Reading]) -> Mapping[Subject, Setting]:
+    def desire(self, facts: Facts, spec: Spec, readings: Mapping[Subject, Reading]) -> Mapping[Subject, SettingValue]:
         """The values of the spec."""
         return self._wanted(spec)
 
-    def write(self, facts: Facts, subject: Subject, value: Setting) -> None:
+    def write(self, facts: Facts, subject: Subject, value: SettingValue) -> None:
         """Write the running value; in a tree the file shows the choice as the kernel would."""
         path = _path(subject)
         if subject.startswith("thp:khugepaged/") or facts.host.files.is_kernel:
@@ -123,7 +116,7 @@ class TransparentHugepages(Tunable[Spec]):
             return
         facts.host.files.write(path, with_chosen(facts.host.files.read(path), str(value)) + "\n")
 
-    def entries(self, subject: Subject, value: Setting) -> Entries:
+    def entries(self, subject: Subject, value: SettingValue) -> Entries:
         """One `w` line."""
         return {_path(subject): str(value)}
 
@@ -135,7 +128,7 @@ def _live(facts: Facts, subject: Subject, path: str) -> Observation:
     if subject.startswith("thp:khugepaged/"):
         if not str(seen.value).isdigit():
             return Unreadable(f"/{path}: {seen.value!r} is not a number")
-        return Value(int(seen.value))
+        return Value(int(str(seen.value)))
     word = chosen(str(seen.value))
     return Value(word) if word else Unreadable(f"/{path}: no choice in brackets in {seen.value!r}")
 

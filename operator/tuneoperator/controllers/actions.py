@@ -6,7 +6,6 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from typing import Any
 
 import msgspec
 from tuneagent.contracts.kubernetes import Node, merge_patch
@@ -90,18 +89,18 @@ class Actions:
         moved = self._spec(tuning, grant=grant)
         return self._rollout(moved, attempts=moved.status.rollout.attempts + 1)
 
-    def _spec(self, tuning: NodeTuning, **change: Any) -> NodeTuning:
+    def _spec(self, tuning: NodeTuning, **change: object) -> NodeTuning:
         changed = merge_patch(tuning.spec, msgspec.structs.replace(tuning.spec, **change))
         return self._patch(tuning, "", {"spec": changed})
 
-    def _rollout(self, tuning: NodeTuning, **change: Any) -> NodeTuning:
+    def _rollout(self, tuning: NodeTuning, **change: object) -> NodeTuning:
         return self._rollout_status(tuning, msgspec.structs.replace(tuning.status.rollout, **change))
 
     def _rollout_status(self, tuning: NodeTuning, wanted: RolloutStatus) -> NodeTuning:
         changed = merge_patch(tuning.status.rollout, wanted)
         return self._patch(tuning, "status", {"status": {"rollout": changed}})
 
-    def _patch(self, tuning: NodeTuning, subresource: str, change: dict[str, Any]) -> NodeTuning:
+    def _patch(self, tuning: NodeTuning, subresource: str, change: dict[str, object]) -> NodeTuning:
         name = tuning.metadata.name
         body = {"metadata": {"resourceVersion": tuning.metadata.resource_version}, **change}
         try:
@@ -148,13 +147,13 @@ class Actions:
 
     def _evict(self, node: str, disruption: str) -> None:
         for pod in self.cluster.pods_in_the_way(node, disruption):
-            meta = pod["metadata"]
+            meta = pod.metadata
             body = {
                 "apiVersion": "policy/v1",
                 "kind": "Eviction",
-                "metadata": {"name": meta["name"], "namespace": meta["namespace"]},
+                "metadata": {"name": meta.name, "namespace": meta.namespace},
             }
-            path = f"/api/v1/namespaces/{meta['namespace']}/pods/{meta['name']}/eviction"
+            path = f"/api/v1/namespaces/{meta.namespace}/pods/{meta.name}/eviction"
             try:
                 self.cluster.api.call("POST", path, body)
             except ApiFailed as error:

@@ -6,7 +6,6 @@ import json
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import msgspec
 from tuneagent.contracts.tuning_profile import API_VERSION, KIND, RolloutSpec, TuningProfile
@@ -72,7 +71,7 @@ class Acceptance:
         return Accepted(profile, written.spec.rollout, f"{name}-{profile.revision}", candidate)
 
 
-def _document(found: TuningProfile) -> dict[str, Any]:
+def _document(found: TuningProfile) -> dict[str, object]:
     return {
         "apiVersion": API_VERSION,
         "kind": KIND,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from tuneagent.contracts.tuning_policy import PolicySpec, TuningPolicy
-from tuneagent.profile_files.document import parse_fields
+from tuneagent.profile_files.document import built, parse_fields
 
 
 @dataclass(frozen=True)
@@ -34,4 +34,4 @@ def policy_of(found: TuningPolicy | None) -> Policy:
     fields = parse_fields(found.spec, PolicySpec, "spec", faults)
     if faults:
         return Policy(PolicySpec(max_unavailable=0), tuple(faults))
-    return Policy(PolicySpec(**fields))
+    return Policy(built(PolicySpec, fields))

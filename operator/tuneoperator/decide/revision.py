@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 
 import msgspec
 from tuneagent.contracts.tuning_profile import API_VERSION, KIND
@@ -12,9 +11,9 @@ from tuneagent.profile_files.document import Profile
 LIMIT_BYTES = 256 * 1024
 
 
-def profile_document(profile: Profile) -> dict[str, Any]:
+def profile_document(profile: Profile) -> dict[str, object]:
     """The resolved profile as a document that `parse` takes: what decides a node's settings, no more."""
     spec = {"tune": profile.spec.tune, "accept": profile.spec.accept, "drift": profile.spec.drift}
     document = {"apiVersion": API_VERSION, "kind": KIND, "metadata": {"name": profile.name}, "spec": spec}
-    plain: dict[str, Any] = json.loads(msgspec.json.encode(document))
+    plain: dict[str, object] = json.loads(msgspec.json.encode(document))
     return plain

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from typing import Any
 
-from tuneagent.contracts.kubernetes import Node
+from tuneagent.contracts.kubernetes import Node, WorkloadPod
 from tuneagent.contracts.node_tuning import NodeTuning
 from tuneagent.contracts.tuning_profile import RolloutSpec
 
@@ -109,40 +108,36 @@ def node_state(tuning: NodeTuning, node: Node | None, target: str, around: Aroun
     )
 
 
-def holds_gpu(pod: Mapping[str, Any]) -> bool:
+def holds_gpu(pod: WorkloadPod) -> bool:
     """Whether a pod that still runs holds a GPU, by resource or by claim."""
     if is_over(pod):
         return False
-    spec = pod.get("spec", {})
-    if spec.get("resourceClaims"):
+    if pod.spec.resource_claims:
         return True
-    for container in (*(spec.get("containers") or ()), *(spec.get("initContainers") or ())):
-        resources = container.get("resources", {})
-        for kind in ("limits", "requests"):
-            if any(str(name).startswith(("nvidia.com/", "amd.com/gpu")) for name in resources.get(kind) or {}):
-                return True
-    return False
+    containers = (*pod.spec.containers, *pod.spec.init_containers)
+    names = {name for one in containers for name in (*one.resources.limits, *one.resources.requests)}
+    return any(name.startswith(("nvidia.com/", "amd.com/gpu")) for name in names)
 
 
-def is_over(pod: Mapping[str, Any]) -> bool:
+def is_over(pod: WorkloadPod) -> bool:
     """Whether a pod has ended for good."""
-    return pod.get("status", {}).get("phase") in ("Succeeded", "Failed")
+    return pod.status.phase in ("Succeeded", "Failed")
 
 
-def is_killed_by_reboot(pod: Mapping[str, Any]) -> bool:
+def is_killed_by_reboot(pod: WorkloadPod) -> bool:
     """Whether a reboot, or a restart of the kubelet that goes wrong, would take the pod's work away.
 
     Pods of DaemonSets and mirrors of static pods belong to the node; the operator's own lose nothing.
     """
-    meta = pod.get("metadata", {})
-    if meta.get("namespace") == NAMESPACE and (meta.get("labels") or {}).get("app") == "tuneagent-operator":
+    meta = pod.metadata
+    if meta.namespace == NAMESPACE and meta.labels.get("app") == "tuneagent-operator":
         return False
-    owners = {owner.get("kind") for owner in meta.get("ownerReferences") or ()}
-    mirror = "kubernetes.io/config.mirror" in (meta.get("annotations") or {})
+    owners = {owner.kind for owner in meta.owner_references}
+    mirror = "kubernetes.io/config.mirror" in meta.annotations
     return not is_over(pod) and "DaemonSet" not in owners and not mirror
 
 
-def stands_in_the_way(pod: Mapping[str, Any], disruption: str) -> bool:
+def stands_in_the_way(pod: WorkloadPod, disruption: str) -> bool:
     """Whether a pod must be gone before a change of this class."""
     return holds_gpu(pod) if disruption in ("gpu", "service") else is_killed_by_reboot(pod)
 

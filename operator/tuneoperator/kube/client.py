@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from typing import Any
 from urllib.parse import urlencode
 
 import kubernetes
@@ -44,28 +43,37 @@ class Api:
         token = token or self._configuration.get_api_key_with_prefix("BearerToken")
         return {"Accept": "application/json", **({"Authorization": token} if token else {})}
 
-    def _request(self, method: str, path: str, timeout: urllib3.Timeout, stream: bool, **more: Any) -> Any:
-        headers = {**self._headers(), **more.pop("headers", {})}
+    def _request(
+        self,
+        method: str,
+        path: str,
+        timeout: urllib3.Timeout,
+        *,
+        stream: bool = False,
+        body: bytes | None = None,
+        content_type: str | None = None,
+    ) -> urllib3.BaseHTTPResponse:
+        headers = {**self._headers(), **({"Content-Type": content_type} if content_type else {})}
         url = self._configuration.host.rstrip("/") + path
         try:
-            return self._pool.request(
-                method, url, headers=headers, timeout=timeout, preload_content=not stream, retries=False, **more
+            answer: urllib3.BaseHTTPResponse = self._pool.request(
+                method, url, headers=headers, body=body, timeout=timeout, preload_content=not stream, retries=False
             )
+            return answer
         except (urllib3.exceptions.HTTPError, OSError) as error:
             raise ApiFailed(0, str(error)) from None
 
-    def call(self, method: str, path: str, body: Any = None, content_type: str = "application/json") -> bytes:
+    def call(self, method: str, path: str, body: object = None, content_type: str = "application/json") -> bytes:
         """One request. Raises ApiFailed."""
-        more: dict[str, Any] = {}
-        if body is not None:
-            more = {"body": json.dumps(body).encode(), "headers": {"Content-Type": content_type}}
-        answer = self._request(method, path, urllib3.Timeout(total=TIMEOUT_S), False, **more)
-        if answer.status >= 300:
-            raise ApiFailed(answer.status, _message(answer.data))
+        given = None if body is None else json.dumps(body).encode()
+        kind = None if body is None else content_type
+        answer = self._request(method, path, urllib3.Timeout(total=TIMEOUT_S), body=given, content_type=kind)
         data: bytes = answer.data
+        if answer.status >= 300:
+            raise ApiFailed(answer.status, _message(data))
         return data
 
-    def patch(self, path: str, body: Any) -> bytes:
+    def patch(self, path: str, body: object) -> bytes:
         """Merge patch."""
         return self.call("PATCH", path, body, "application/merge-patch+json")
 
@@ -73,7 +81,7 @@ class Api:
         """Lines of a watch, each one event."""
         text = urlencode({**query, "watch": "1", "allowWatchBookmarks": "true", "timeoutSeconds": str(timeout_s)})
         timeout = urllib3.Timeout(connect=TIMEOUT_S, read=timeout_s + 15)
-        answer = self._request("GET", f"{path}?{text}", timeout, True)
+        answer = self._request("GET", f"{path}?{text}", timeout, stream=True)
         try:
             if answer.status >= 300:
                 raise ApiFailed(answer.status, _message(answer.read(65536)))

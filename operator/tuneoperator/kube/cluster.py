@@ -8,7 +8,16 @@ from datetime import datetime, timezone
 from typing import Any
 
 import msgspec
-from tuneagent.contracts.kubernetes import AgentPod, Condition, ConfigMap, Node, StampedCondition, merge_patch
+from tuneagent.contracts.kubernetes import (
+    AgentPod,
+    Condition,
+    ConfigMap,
+    Node,
+    StampedCondition,
+    WorkloadPod,
+    WorkloadPods,
+    merge_patch,
+)
 from tuneagent.contracts.node_tuning import NodeTuning
 from tuneagent.contracts.tuning_policy import PolicyStatus, TuningPolicy
 from tuneagent.contracts.tuning_profile import ProfileStatus, TuningProfile
@@ -121,10 +130,10 @@ class Cluster:
                 self.ledgers.drop(ledger.NAME)
             raise
 
-    def pods_in_the_way(self, node: str, disruption: str) -> list[dict[str, Any]]:
+    def pods_in_the_way(self, node: str, disruption: str) -> list[WorkloadPod]:
         """Pods on a node that must be gone before a change of this class."""
         raw = self.api.call("GET", f"/api/v1/pods?fieldSelector=spec.nodeName%3D{node}")
-        pods: list[dict[str, Any]] = json.loads(raw)["items"]
+        pods = msgspec.json.decode(raw, type=WorkloadPods).items
         return [pod for pod in pods if stands_in_the_way(pod, disruption)]
 
     def ensure_revision(self, profile: Profile, name: str) -> None:

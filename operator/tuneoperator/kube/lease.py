@@ -10,7 +10,9 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from typing import Any
+
+import msgspec
+from tuneagent.contracts.kubernetes import Lease, LeaseSpec
 
 from tuneoperator.kube.client import Api, ApiFailed
 
@@ -72,9 +74,9 @@ class Elector:
         path = f"{self._folder}/tuneagent-operator"
         try:
             lease = json.loads(self._api.call("GET", path))
-            if _spec(lease).get("holderIdentity") == self._identity:
+            if _read(lease).holder_identity == self._identity:
                 self._api.call("PUT", path, {**lease, "spec": {**_spec(lease), "holderIdentity": ""}})
-        except (ApiFailed, ValueError) as error:
+        except (ApiFailed, msgspec.ValidationError, ValueError) as error:
             log.warning("lease not released", extra={"fields": {"error": str(error)}})
 
     def _once(self) -> None:
@@ -87,8 +89,8 @@ class Elector:
                 raise
             self._write("POST", self._folder, self._lease(None), started)
             return
-        holder = _spec(lease).get("holderIdentity") or ""
-        version = lease["metadata"]["resourceVersion"]
+        holder = _read(lease).holder_identity or ""
+        version = msgspec.convert(lease, Lease).metadata.resource_version
         if holder not in ("", self._identity):
             # Whatever we thought until now, someone else has it.
             self._renewed = -1e9
@@ -97,7 +99,7 @@ class Elector:
         if may_take(self._seen, self._identity, started):
             self._write("PUT", path, self._lease(lease), started)
 
-    def _write(self, method: str, path: str, body: dict[str, Any], started: float) -> None:
+    def _write(self, method: str, path: str, body: dict[str, object], started: float) -> None:
         try:
             answer = json.loads(self._api.call(method, path, body))
         except ApiFailed as error:
@@ -107,20 +109,25 @@ class Elector:
         self._seen = Seen(self._identity, answer["metadata"]["resourceVersion"], started)
         self._renewed = started
 
-    def _lease(self, present: dict[str, Any] | None) -> dict[str, Any]:
+    def _lease(self, present: dict[str, object] | None) -> dict[str, object]:
         now = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
         spec = {"holderIdentity": self._identity, "leaseDurationSeconds": int(DURATION_S), "renewTime": now}
         if present is None:
-            meta: dict[str, Any] = {"name": "tuneagent-operator"}
+            meta: dict[str, object] = {"name": "tuneagent-operator"}
             return {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": meta,
                     "spec": {**spec, "acquireTime": now, "leaseTransitions": 0}}  # fmt: skip
-        before = _spec(present)
-        taken = before.get("holderIdentity") != self._identity
-        transitions = (before.get("leaseTransitions") or 0) + taken
-        acquired = now if taken else before.get("acquireTime") or now
-        return {**present, "spec": {**before, **spec, "acquireTime": acquired, "leaseTransitions": transitions}}
+        before = _read(present)
+        taken = before.holder_identity != self._identity
+        transitions = (before.lease_transitions or 0) + taken
+        acquired = now if taken else before.acquire_time or now
+        return {**present, "spec": {**_spec(present), **spec, "acquireTime": acquired, "leaseTransitions": transitions}}
 
 
-def _spec(lease: dict[str, Any]) -> dict[str, Any]:
-    """The spec of a Lease; one made by hand may have none."""
-    return lease.get("spec") or {}
+def _spec(lease: dict[str, object]) -> dict[str, object]:
+    """The spec of a Lease as it stands, so that nothing of it is lost; one made by hand may have none."""
+    spec = lease.get("spec")
+    return spec if isinstance(spec, dict) else {}
+
+
+def _read(lease: dict[str, object]) -> LeaseSpec:
+    return msgspec.convert(lease, Lease).spec or LeaseSpec()

@@ -39,6 +39,20 @@ def compute_layout(slices: int, computes: Sequence[int]) -> str | None:
     return "+".join(f"{one}c" if one else "?c" for one in sorted(computes))
 
 
+class Placed(msgspec.Struct, frozen=True):
+    """A GPU instance that is wanted: its profile, and the memory slice where it starts."""
+
+    profile: str
+    start: int
+
+
+class MigLayout(msgspec.Struct, frozen=True):
+    """A card's mode, and the instances on it."""
+
+    enabled: bool
+    instances: tuple[Placed, ...] = ()
+
+
 class MigProfile(msgspec.Struct, frozen=True):
     """A GPU instance profile as the card offers it. `id` is what create calls take, not the profile index."""
 

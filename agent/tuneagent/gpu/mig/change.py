@@ -6,12 +6,11 @@ import contextlib
 import ctypes
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import pynvml
 
-from tuneagent.gpu.mig.board import MigProfile, compute_layout
-from tuneagent.gpu.mig.read import computes_of, instances_of, mig_profiles, pids_by_instance
+from tuneagent.gpu.mig.board import MigLayout, MigProfile, compute_layout
+from tuneagent.gpu.mig.read import Handle, computes_of, instances_of, mig_profiles, pids_by_instance
 
 
 class NvmlWriteFailed(Exception):
@@ -21,18 +20,18 @@ class NvmlWriteFailed(Exception):
 Place = tuple[str, int]
 
 
-def apply_mig(handle: Any, layout: dict[str, Any]) -> None:
+def apply_mig(handle: Handle, layout: MigLayout) -> None:
     """Mode and instances as wanted; on a failure back to what was there, and then what is there now is said."""
     before = _Mig.read(handle)
-    wanted = {(item["profile"], item["start"]) for item in layout.get("instances", ())}
+    wanted = {(one.profile, one.start) for one in layout.instances}
     try:
-        _bring_to(handle, bool(layout["enabled"]), wanted)
+        _bring_to(handle, layout.enabled, wanted)
     except (pynvml.NVMLError, NvmlWriteFailed) as error:
         problem = _go_back(handle, before)
         raise NvmlWriteFailed(f"{error}; {problem}{_told(handle, before)}") from None
 
 
-def _bring_to(handle: Any, enabled: bool, wanted: set[Place]) -> None:
+def _bring_to(handle: Handle, enabled: bool, wanted: set[Place]) -> None:
     current, _ = pynvml.nvmlDeviceGetMigMode(handle)
     if current:
         _change_instances(handle, wanted if enabled else set())
@@ -50,7 +49,7 @@ class _Mig:
     instances: Mapping[Place, str | None]
 
     @classmethod
-    def read(cls, handle: Any) -> _Mig:
+    def read(cls, handle: Handle) -> _Mig:
         """As the card says it now."""
         current, _ = pynvml.nvmlDeviceGetMigMode(handle)
         if not current:
@@ -69,11 +68,11 @@ class _Mig:
         return f"MIG is on with {', '.join(parts) or 'no instance'}"
 
 
-def _computes(instance: Any, slices: int) -> str | None:
+def _computes(instance: Handle, slices: int) -> str | None:
     return compute_layout(slices, [one.slices for _, one in computes_of(instance)])
 
 
-def _told(handle: Any, before: _Mig) -> str:
+def _told(handle: Handle, before: _Mig) -> str:
     """What is there after a failure, read from the card again."""
     try:
         now = _Mig.read(handle)
@@ -82,7 +81,7 @@ def _told(handle: Any, before: _Mig) -> str:
     return f"now {now}" if now == before else f"now {now}; it was: {before}"
 
 
-def _go_back(handle: Any, before: _Mig) -> str:
+def _go_back(handle: Handle, before: _Mig) -> str:
     """Make what is missing of a state, take away what is not of it. What fails on the way, as a sentence begins."""
     problems: list[str] = []
 
@@ -105,7 +104,7 @@ def _go_back(handle: Any, before: _Mig) -> str:
     return f"going back failed: {'; '.join(dict.fromkeys(problems))}; " if problems else ""
 
 
-def _restore_instances(handle: Any, before: _Mig, attempt: Callable[[Callable[[], None]], None]) -> None:
+def _restore_instances(handle: Handle, before: _Mig, attempt: Callable[[Callable[[], None]], None]) -> None:
     profiles = {profile.name: profile for profile in mig_profiles(handle)}
     placed = _placed(handle, list(profiles.values()))
     for key in [key for key in placed if key not in before.instances]:
@@ -118,7 +117,7 @@ def _restore_instances(handle: Any, before: _Mig, attempt: Callable[[Callable[[]
             attempt(lambda profile=profile, key=key: _create_compute(placed[key], profile))  # type: ignore[misc]
 
 
-def _set_mode(handle: Any, enabled: bool) -> None:
+def _set_mode(handle: Handle, enabled: bool) -> None:
     status = pynvml.nvmlDeviceSetMigMode(handle, int(enabled))
     if status != pynvml.NVML_SUCCESS:
         # The call itself succeeds; only this status tells that the mode waits for a reset or is held.
@@ -130,13 +129,13 @@ def _set_mode(handle: Any, enabled: bool) -> None:
         raise NvmlWriteFailed("MIG mode is pending: the GPU must be reset, which tuneagent does not do")
 
 
-def _cancel_mode(handle: Any, enabled: bool) -> None:
+def _cancel_mode(handle: Handle, enabled: bool) -> None:
     """Take a mode back that only waits: else a reset for another reason would bring it about."""
     with contextlib.suppress(pynvml.NVMLError):
         pynvml.nvmlDeviceSetMigMode(handle, int(not enabled))
 
 
-def _change_instances(handle: Any, wanted: set[Place]) -> None:
+def _change_instances(handle: Handle, wanted: set[Place]) -> None:
     """Destroy what is not wanted, make what is missing. Everything that could stand in the way is looked at first."""
     profiles = {profile.name: profile for profile in mig_profiles(handle)}
     present = _placed(handle, list(profiles.values()))
@@ -161,7 +160,7 @@ def _change_instances(handle: Any, wanted: set[Place]) -> None:
         _create_compute(present[key], profiles[key[0]])
 
 
-def _placed(handle: Any, profiles: list[MigProfile]) -> dict[Place, Any]:
+def _placed(handle: Handle, profiles: list[MigProfile]) -> dict[Place, Handle]:
     return {
         (profile.name, pynvml.nvmlGpuInstanceGetInfo(instance).placement.start): instance
         for profile in profiles
@@ -169,13 +168,13 @@ def _placed(handle: Any, profiles: list[MigProfile]) -> dict[Place, Any]:
     }
 
 
-def _create(handle: Any, profile: MigProfile, start: int) -> None:
+def _create(handle: Handle, profile: MigProfile, start: int) -> None:
     place = pynvml.c_nvmlGpuInstancePlacement_t(start, profile.size)
     instance = pynvml.nvmlDeviceCreateGpuInstanceWithPlacement(handle, profile.id, ctypes.byref(place))
     _create_compute(instance, profile)
 
 
-def _create_compute(instance: Any, profile: MigProfile) -> None:
+def _create_compute(instance: Handle, profile: MigProfile) -> None:
     """The compute instance profile with as many slices as the GPU instance takes all of it."""
     for index in range(pynvml.NVML_COMPUTE_INSTANCE_PROFILE_COUNT):
         try:
@@ -188,7 +187,7 @@ def _create_compute(instance: Any, profile: MigProfile) -> None:
     raise NvmlWriteFailed(f"{profile.name}: the driver offers no compute instance of {profile.slices} slices")
 
 
-def _destroy(instance: Any, profile: MigProfile) -> None:
+def _destroy(instance: Handle, profile: MigProfile) -> None:
     """A GPU instance with the one compute instance that has all of it. Any other is someone's own and is left alone."""
     computes = _computes(instance, profile.slices)
     if computes not in (None, "none"):

@@ -9,17 +9,19 @@ import pynvml
 
 from tuneagent.gpu.mig.board import ComputeInstance, GpuInstance, Mig, MigProfile
 
+# A GPU or an instance of one, as pynvml hands it out: a pointer of ctypes without a type of its own.
+Handle = Any
 _INSTANCE_LIMIT = 16
 
 
-def mig_of(handle: Any) -> Mig:
+def mig_of(handle: Handle) -> Mig:
     current, pending = pynvml.nvmlDeviceGetMigMode(handle)
     profiles = mig_profiles(handle)
     instances = _instances(handle, profiles) if current else ()
     return Mig(bool(current), bool(pending), tuple(profiles), instances)
 
 
-def mig_profiles(handle: Any) -> list[MigProfile]:
+def mig_profiles(handle: Handle) -> list[MigProfile]:
     found = []
     # The driver may know profiles beyond the binding's count; asking past the end is refused, not harmful.
     for index in range(max(pynvml.NVML_GPU_INSTANCE_PROFILE_COUNT, 32)):
@@ -49,14 +51,14 @@ def mig_profiles(handle: Any) -> list[MigProfile]:
     return found
 
 
-def instances_of(handle: Any, profile: MigProfile) -> list[Any]:
+def instances_of(handle: Handle, profile: MigProfile) -> list[Handle]:
     array = (pynvml.c_nvmlGpuInstance_t * _INSTANCE_LIMIT)()
     count = ctypes.c_uint(_INSTANCE_LIMIT)
     pynvml.nvmlDeviceGetGpuInstances(handle, profile.id, array, ctypes.byref(count))
     return list(array)[: count.value]
 
 
-def computes_of(instance: Any) -> list[tuple[Any, ComputeInstance]]:
+def computes_of(instance: Handle) -> list[tuple[Handle, ComputeInstance]]:
     found = []
     for index in range(pynvml.NVML_COMPUTE_INSTANCE_PROFILE_COUNT):
         try:
@@ -72,7 +74,7 @@ def computes_of(instance: Any) -> list[tuple[Any, ComputeInstance]]:
     return found
 
 
-def _instances(handle: Any, profiles: list[MigProfile]) -> tuple[GpuInstance, ...]:
+def _instances(handle: Handle, profiles: list[MigProfile]) -> tuple[GpuInstance, ...]:
     pids = pids_by_instance(handle)
     found = []
     for profile in profiles:
@@ -92,7 +94,7 @@ def _instances(handle: Any, profiles: list[MigProfile]) -> tuple[GpuInstance, ..
     return tuple(sorted(found, key=lambda instance: (instance.start, instance.id)))
 
 
-def pids_by_instance(handle: Any) -> dict[int, set[int]]:
+def pids_by_instance(handle: Handle) -> dict[int, set[int]]:
     found: dict[int, set[int]] = {}
     for process in pynvml.nvmlDeviceGetComputeRunningProcesses_v3(handle):
         found.setdefault(getattr(process, "gpuInstanceId", 0xFFFFFFFF), set()).add(process.pid)
