@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import importlib.resources
+import json
 import re
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import msgspec
+from tuneagent.contracts.report import Report
 from tuneagent.contracts.tuning_profile import ProfileSpec
 from tuneagent.engine.host_tuner import STATE_FOLDER, HostTuner
 from tuneagent.errors import CommandFailed, WriteFailed
@@ -20,6 +24,13 @@ from tuneagent.host.state_folder import StateFolder
 from tuneagent.profile_files.document import Profile
 
 FIXTURES = Path(__file__).parent / "fixtures"
+
+
+def assert_keeps_to_its_schema(report: Report) -> None:
+    """A report is what its schema says, the type of each tunable's values too."""
+    folder = importlib.resources.files("tuneagent.contracts")
+    schema = json.loads((folder / "schemas" / "report.schema.json").read_text())
+    jsonschema.validate(json.loads(msgspec.json.encode(report)), schema)
 
 
 def write_tree(root: Path, files: dict[str, str], folders: Sequence[str] = ()) -> None:

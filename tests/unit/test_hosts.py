@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from support import FIXTURES
+from support import FIXTURES, assert_keeps_to_its_schema
 from tuneagent.commands.settings import load_profile
 from tuneagent.contracts.report import Report
 from tuneagent.engine.host_tuner import STATE_FOLDER, HostTuner
@@ -44,6 +44,7 @@ def _verdicts(report: Report) -> dict[tuple[str, str], str]:
 def test_findings_expected_from_raw_lines(path: Path, tmp_path: Path) -> None:
     expected = yaml.safe_load(path.read_text())
     report = _audit(path.parent / "capture.tar.gz", tmp_path, expected["profile"])
+    assert_keeps_to_its_schema(report)
     wanted = {(one["tunable"], one["subject"]): one["verdict"] for one in expected["findings"]}
     assert _verdicts(report) == wanted
     files = Files(str(tmp_path / "root"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import operator
 import subprocess
 import sys
@@ -39,6 +40,18 @@ def test_the_daemon_loads_neither_the_terminal_nor_the_kubernetes_client() -> No
 def test_no_module_shares_a_name_with_the_standard_library() -> None:
     names = {path.stem for folder in ("agent", "operator") for path in (ROOT / folder).rglob("*.py")}
     assert names & set(sys.stdlib_module_names) <= {"__init__", "__main__"}, names & set(sys.stdlib_module_names)
+
+
+def test_what_has_no_type_is_rare() -> None:
+    places = {
+        path.relative_to(ROOT): sum(
+            isinstance(node, ast.Name) and node.id == "Any" for node in ast.walk(ast.parse(path.read_text()))
+        )
+        for folder in ("agent", "operator")
+        for path in (ROOT / folder).rglob("*.py")
+    }
+    assert sum(places.values()) <= 30, {path: count for path, count in places.items() if count}
+    assert not [path for path, count in places.items() if count and {"contracts", "engine", "decide"} & {*path.parts}]
 
 
 def test_every_module_is_of_one_size() -> None:

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 import yaml
 from cases import CASES, load, name_of, session_of_case
-from support import read_tree
+from support import assert_keeps_to_its_schema, read_tree
 from tuneagent.contracts.report import Verdict
 from tuneagent.contracts.values import Disruption
 from tuneagent.tunables.registry import registry
@@ -24,6 +24,7 @@ def test_findings_and_plan(path: Path, tmp_path: Path) -> None:
     case = load(path)
     session = session_of_case(case, path, tmp_path)
     plan, judged = (seen := session.observe()).plan, seen.assessments
+    assert_keeps_to_its_schema(seen.report)
     found = {item.finding.subject: msgspec.to_builtins(item.finding) for item in judged}
     for wanted in case["findings"]:
         finding = found[wanted["subject"]]

@@ -16,7 +16,7 @@ _GPU = lazy_regex(r"gpu:GPU-[^/]+|gpu:MIG-[^/]+")
 _PROCESS = lazy_regex(r"pid:\d+@\d+@[0-9a-f-]*")
 
 
-class Difference(msgspec.Struct, frozen=True, kw_only=True):
+class Difference(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """One setting that the two do not share. `only` says which of the two has it alone."""
 
     tunable: str

@@ -27,6 +27,8 @@ class Tunable(Generic[S, V]):
     name: ClassVar[str]
     group: ClassVar[str]
     spec_type: ClassVar[object]
+    # The JSON type of what a report says of a setting; a table of rows with a type each says nothing.
+    value_type: ClassVar[object] = object
     about: ClassVar[About]
     disruption: ClassVar[Disruption] = Disruption.LIVE
     lifetime: ClassVar[Lifetime] = Lifetime.BOOT

@@ -33,6 +33,7 @@ class CgroupSlices(Tunable[Spec, str]):
     name = "cgroupSlices"
     group = "cpu"
     spec_type = Spec
+    value_type = str
     merges = True
     prefix = "unit:"
     about = About(

@@ -33,6 +33,7 @@ class CpuEnergyBias(Tunable[Spec, int]):
     name = "cpuEnergyBias"
     group = "cpu"
     spec_type = Spec
+    value_type = int
     subject_pattern = r"cpu:[0-9]+"
     about = About(
         Severity.LOW,

@@ -41,6 +41,7 @@ class CpuFrequency(Tunable[Spec, SettingValue]):
     name = "cpuFrequency"
     group = "cpu"
     spec_type = Spec
+    value_type = SettingValue
     subject_pattern = r"cpu:[0-9]+/[A-Za-z]+|boost:host"
     about = About(
         Severity.MEDIUM,

@@ -35,6 +35,7 @@ class CpuGovernor(Tunable[Spec, str]):
     name = "cpuGovernor"
     group = "cpu"
     spec_type = Spec
+    value_type = str
     subject_pattern = r"cpu:[0-9]+"
     about = About(
         Severity.MEDIUM,

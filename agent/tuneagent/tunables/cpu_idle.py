@@ -51,6 +51,7 @@ class CpuIdle(Tunable[Spec, int]):
     name = "cpuIdle"
     group = "cpu"
     spec_type = Spec
+    value_type = int
     subject_pattern = r"cpu:[0-9]+/idle:[0-9]+-[^\s/]+"
     about = About(
         Severity.HIGH,

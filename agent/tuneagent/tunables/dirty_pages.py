@@ -52,6 +52,7 @@ class DirtyPages(Tunable[Spec, SettingValue]):
     name = "dirtyPages"
     group = "memory"
     spec_type = Spec
+    value_type = SettingValue
     subject_pattern = r"key:vm\.dirty(_background)?"
     about = About(
         Severity.MEDIUM,

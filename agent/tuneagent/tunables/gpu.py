@@ -61,6 +61,7 @@ class Gpu(Tunable[Spec, SettingValue]):
     name = "gpu"
     group = "gpu settings"
     spec_type = Spec
+    value_type = SettingValue
     subject_pattern = r"gpu:GPU-[0-9a-f-]+/[A-Za-z]+"
     about = About(
         Severity.MEDIUM,

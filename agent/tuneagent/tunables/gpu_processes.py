@@ -55,6 +55,7 @@ class GpuProcesses(Tunable[Spec, Placement]):
     name = "gpuProcesses"
     group = "numa"
     spec_type = Spec
+    value_type = list[str] | dict[str, float]
     subject_pattern = r"pid:[0-9]+@[0-9]+@[0-9a-f-]*(/memory)?"
     about = About(
         Severity.MEDIUM,

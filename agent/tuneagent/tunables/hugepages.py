@@ -52,6 +52,7 @@ class Hugepages(Tunable[Spec, int]):
     name = "hugepages"
     group = "hugepages"
     spec_type = Spec
+    value_type = int
     subject_pattern = r"node:[0-9]+/hugepages-[0-9]+kB"
     about = About(
         Severity.HIGH,

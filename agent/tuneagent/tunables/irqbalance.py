@@ -41,6 +41,7 @@ class Irqbalance(Tunable[Spec, str]):
     name = "irqbalance"
     group = "irq"
     spec_type = Spec
+    value_type = str
     subject_pattern = r"irqbalance:banned"
     about = About(
         Severity.MEDIUM,

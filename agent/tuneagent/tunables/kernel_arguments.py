@@ -49,6 +49,7 @@ class KernelArguments(Tunable[Spec, SettingValue]):
     name = "kernelArguments"
     group = "kernel arguments"
     spec_type = Spec
+    value_type = SettingValue
     merges = True
     prefix = "arg:"
     about = About(

@@ -135,6 +135,7 @@ class KernelFiles(Tunable[msgspec.Struct, SettingValue]):
     name = "kernelFiles"
     group = "kernel"
     spec_type = Spec
+    value_type = SettingValue
     prefix = "file:"
     rows = tuple(ROWS)
     about = About(Severity.LOW, "a kernel setting that the profile sets")

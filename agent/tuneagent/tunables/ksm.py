@@ -27,6 +27,7 @@ class Ksm(Tunable[Spec, int]):
     name = "ksm"
     group = "memory"
     spec_type = Spec
+    value_type = int
     subject_pattern = r"ksm:run"
     about = About(
         Severity.MEDIUM,

@@ -52,6 +52,7 @@ class Limits(Tunable[Spec, str]):
     name = "limits"
     group = "services/time/limits"
     spec_type = Spec
+    value_type = str
     prefix = "limit:"
     subject_pattern = r"limit:[a-z]+"
     about = About(

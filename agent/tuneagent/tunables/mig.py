@@ -51,6 +51,7 @@ class Mig(Tunable[Spec, Partition]):
     name = "mig"
     group = "mig"
     spec_type = Spec
+    value_type = dict[str, object]
     subject_pattern = r"gpu:GPU-[0-9a-f-]+"
     about = About(
         Severity.HIGH,

@@ -45,6 +45,7 @@ class ModuleOptions(Tunable[Spec, str]):
     name = "moduleOptions"
     group = "gpu driver"
     spec_type = Spec
+    value_type = str
     merges = True
     prefix = "option:"
     about = About(

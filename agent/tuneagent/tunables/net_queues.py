@@ -34,6 +34,7 @@ class NetQueues(Tunable[Spec, str]):
     name = "netQueues"
     group = "network"
     spec_type = Spec
+    value_type = str
     subject_pattern = r"pci:[0-9a-f:.]+/(rx|tx)-[0-9]+"
     about = About(
         Severity.LOW,

@@ -56,6 +56,7 @@ class Nvme(Tunable[Spec, SettingValue]):
     name = "nvme"
     group = "storage"
     spec_type = Spec
+    value_type = SettingValue
     subject_pattern = r"nvme:[0-9a-f:.]+/ns[0-9]+/\w+"
     about = About(
         Severity.MEDIUM,

@@ -34,6 +34,7 @@ class PciPower(Tunable[Spec, str]):
     name = "pciPower"
     group = "pcie/iommu"
     spec_type = Spec
+    value_type = str
     subject_pattern = r"pci:[0-9a-f:.]+/power"
     about = About(
         Severity.MEDIUM,

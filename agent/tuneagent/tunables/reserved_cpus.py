@@ -58,6 +58,7 @@ class ReservedCpus(Tunable[Spec, SettingValue]):
     name = "reservedCpus"
     group = "cpu"
     spec_type = Spec
+    value_type = SettingValue
     subject_pattern = r"(?!)"
     about = About(
         Severity.MEDIUM,

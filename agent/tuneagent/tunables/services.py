@@ -62,6 +62,7 @@ class Services(Tunable[Spec, SettingValue]):
     name = "services"
     group = "services"
     spec_type = Spec
+    value_type = SettingValue
     merges = True
     prefix = "unit:"
     about = About(

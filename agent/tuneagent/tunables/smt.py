@@ -39,6 +39,7 @@ class Smt(Tunable[Spec, str]):
     name = "smt"
     group = "cpu"
     spec_type = Spec
+    value_type = str
     subject_pattern = r"smt:control"
     about = About(
         Severity.MEDIUM,

@@ -43,6 +43,7 @@ class Swap(Tunable[Spec, Priority]):
     name = "swap"
     group = "memory"
     spec_type = Spec
+    value_type = Priority
     subject_pattern = r"swap:.+"
     about = About(
         Severity.HIGH,
@@ -70,7 +71,7 @@ class Swap(Tunable[Spec, Priority]):
             live = seen
         else:
             live = Value(None) if subject == "host" else self._priority(facts, subject.removeprefix("swap:"))
-        return Reading(live, evidence="/proc/swaps", persisted=_next_boot(facts, subject))
+        return Reading(live, evidence="/proc/swaps, /etc/fstab", persisted=_next_boot(facts))
 
     @staticmethod
     def _priority(facts: Facts, name: str) -> Observation:
@@ -103,16 +104,15 @@ class Swap(Tunable[Spec, Priority]):
         facts.order(argv, _TIMEOUT_S)
 
 
-def _next_boot(facts: Facts, subject: Subject) -> Observation:
-    """The line of /etc/fstab that swaps on at the next boot."""
+def _next_boot(facts: Facts) -> Observation:
+    """The highest priority that /etc/fstab gives to swap at the next boot: -1 where it leaves that to the kernel."""
     try:
         lines = [line.split() for line in facts.host.files.read_or("etc/fstab", "").splitlines()]
     except ReadFailed as error:
         return Unreadable(str(error))
-    found = [
-        fields[0] for fields in lines if len(fields) >= 3 and fields[2] == "swap" and not fields[0].startswith("#")
-    ]
-    return Value(f"fstab: {', '.join(found)}") if found else Absent("no swap in /etc/fstab")
+    found = [line for line in lines if len(line) >= 3 and line[2] == "swap" and not line[0].startswith("#")]
+    given = [re.search(r"(?:^|,)pri=(\d{1,5})(?:,|$)", line[3] if len(line) > 3 else "") for line in found]
+    return Value(max(int(one.group(1)) if one else -1 for one in given)) if found else Absent("no swap in /etc/fstab")
 
 
 TUNABLE = Swap()

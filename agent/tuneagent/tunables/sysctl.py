@@ -115,6 +115,7 @@ class Sysctl(Tunable[Spec, KeyValue]):
     name = "sysctl"
     group = "kernel"
     spec_type = Spec
+    value_type = int | str
     merges = True
     prefix = "key:"
     rows = tuple(ROWS)

@@ -56,6 +56,7 @@ class TransparentHugepages(Tunable[Spec, SettingValue]):
     name = "transparentHugepages"
     group = "hugepages"
     spec_type = Spec
+    value_type = SettingValue
     prefix = "thp:"
     subject_pattern = r"thp:(enabled|defrag|khugepaged/\w+)"
     about = About(
