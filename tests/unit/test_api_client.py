@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import copy
 import http.client
 import json
 import os
@@ -55,7 +56,8 @@ class Connection:
     def getresponse(self) -> Answer:
         if isinstance(self.answer, Exception):
             raise self.answer
-        return self.answer
+        # Reading uses an answer up.
+        return copy.copy(self.answer)
 
     def close(self) -> None:
         self.is_closed = True

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from support import FIXTURES, tree, write_tree
+from support import FIXTURES, PlayedPrograms, session_of, tree, write_tree
 from tuneagent.errors import PathMissing, ReadFailed
 from tuneagent.facts.one_pass import Facts
 from tuneagent.host.files import Files
@@ -45,3 +45,17 @@ def test_every_way_to_boot_has_cases() -> None:
     assert {name_of(one) for one in loaders()} == {path.parent.name for path in CASES}
     ranks = [one.rank for one in loaders()]
     assert len(set(ranks)) == len(ranks)
+
+
+def test_grubby_is_not_asked_where_it_could_not_give_back(tmp_path: Path) -> None:
+    write_tree(tmp_path, {
+        "proc/cmdline": "root=/dev/sda1\n",
+        "usr/sbin/grubby": "",
+        "boot/loader/entries/a-1.conf": "linux /v\noptions root=/dev/sda1 iommu=off\n",
+        "boot/loader/entries/a-2.conf": "linux /v\noptions root=/dev/sda1 iommu=pt\n",
+    }, ["etc"])  # fmt: skip
+    tune = {"kernelArguments": {"iommu": "soft", "hugepages": 8}}
+    plan = session_of(tree(Files(str(tmp_path)), PlayedPrograms(tmp_path)), tune).observe().plan
+    reasons = {item.subject: item.reason for item in plan.refused}
+    assert "boot entries differ" in reasons["arg:iommu"] and "order" in reasons["arg:hugepages"]
+    assert not plan.changes and set(reasons) == {"arg:iommu", "arg:hugepages"}

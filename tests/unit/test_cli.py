@@ -161,7 +161,9 @@ def test_profile_show_says_where_settings_come_from() -> None:
 
 def test_explain_and_topology(root: Path) -> None:
     assert "dirtyPages" in call("explain").stdout
-    assert "undo" not in call("explain", "mig").stderr
+    shown = call("explain", "mig")
+    assert shown.exit_code == 0 and not shown.stderr
+    assert "disruption  gpu" in shown.stdout and "fields      enabled, layout, gpus" in shown.stdout
     assert call("explain", "migs").exit_code == 2
     assert json.loads(call("--root", str(root), "topology", "-o", "json").stdout)["cpus_online"] is None
 

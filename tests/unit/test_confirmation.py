@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from support import session_of, tree, write_tree
+from tuneagent.contracts.values import Disruption
 from tuneagent.engine.host_tuner import Confirm, HostTuner
 from tuneagent.errors import CommandFailed, UsageError
 from tuneagent.host.commands import Completed
@@ -144,3 +145,27 @@ def test_a_note_that_makes_no_sense_is_an_error_and_writes_nothing(tuner: HostTu
     with pytest.raises(Exception, match=r"confirm\.json"):
         at(tuner, 99.0).revert_unconfirmed()
     assert value(tuner) == "10"
+
+
+def _with_swappiness(root: Path) -> HostTuner:
+    write_tree(root, {"proc/sys/vm/swappiness": "60\n", "proc/sys/vm/stat_interval": "1\n"}, ["etc/sysctl.d"])
+    return session_of(tree(Files(str(root))), {"sysctl": {"vm.swappiness": 10}})
+
+
+def test_a_second_unconfirmed_apply_keeps_the_first_ones_keys_and_deadline(tmp_path: Path) -> None:
+    armed: list[float] = []
+    _with_swappiness(tmp_path).apply(confirm=Confirm(60, armed.append))
+    both = {"sysctl": {"vm.swappiness": 10, "vm.stat_interval": 10}}
+    session = session_of(tree(Files(str(tmp_path))), both)
+    session.apply(confirm=Confirm(3600, armed.append))
+    pending = session.pending()
+    assert pending is not None and len(pending.keys) == 2
+    assert armed == [pending.deadline, pending.deadline]
+
+
+def test_what_was_withheld_and_an_empty_plan_await_no_confirmation(tmp_path: Path) -> None:
+    write_tree(tmp_path, {"sys/devices/system/cpu/smt/control": "on\n"}, ["etc/tmpfiles.d"])
+    armed: list[float] = []
+    session = session_of(tree(Files(str(tmp_path))), {"smt": {"enabled": False}})
+    session.apply(confirm=Confirm(60, armed.append), limit=Disruption.LIVE)
+    assert session.pending() is None and armed == []

@@ -143,8 +143,12 @@ def test_a_profile_that_no_longer_asks_does_not_claim_to_move_back(tmp_path: Pat
     job_session(tmp_path, job, MIGRATE).apply()
     without = job_session(tmp_path, job, {"cpus": "local"})
     assert not without.observe().plan.changes
+    assert [change.tunable for change in job_session(tmp_path, job, {}).observe().plan.changes] == []
     job.started = 2000
-    assert not without.apply().outcomes or all(one.result == "verified" for one in without.apply().outcomes)
+    outcomes = without.apply().outcomes
+    assert [(one.subject, one.result, one.reason) for one in outcomes] == [(MEMORY, "ended", "no longer there")]
+    assert not without.journal.applied()
+    assert len(job.moves) == 1
 
 
 @pytest.mark.parametrize("action", ["report", "pin"])

@@ -273,3 +273,29 @@ def test_at_least_110_settings_and_checks_in_every_group() -> None:
     assert wanted <= groups
     total = len(checks.ROWS) + len(gpu_health.ROWS) + len(kernel_files.ROWS) + len(SYSCTL_ROWS)
     assert total - len(SYSCTL_ROWS) >= 110
+
+
+def test_an_idle_link_speed_is_never_judged() -> None:
+    # A GPU that idles lowers its link's speed, never its width.
+    rows = [name.lower() for name in (*checks.ROWS, *gpu_health.ROWS)]
+    assert "pciewidth" in rows
+    assert not [name for name in rows if "pci" in name and ("speed" in name or "gen" in name)]
+
+
+def test_numa_node_minus_one_in_a_virtual_machine_is_no_fault(tmp_path: Path) -> None:
+    files = machines.build({"nodes": 2, "gpus": [0]})
+    files["proc/cpuinfo"] = "flags\t\t: fpu hypervisor lm\n"
+    files[f"{machines.PCI}/0000:1b:00.0/numa_node"] = "-1\n"
+    write_tree(tmp_path, files)
+    findings = session_of(tree(Files(str(tmp_path))), {"checks": {"numaGpuNode": True}}).observe().report.findings
+    assert findings[0].verdict.value == "unsupported"
+
+
+def test_dma_buf_counts_where_peermem_is_missing(tmp_path: Path) -> None:
+    files: dict[str, Any] = machines.build({"gpus": [0]})
+    files["sys/class/infiniband/mlx5_0/node_type"] = "1: CA\n"
+    files["proc/driver/nvidia/version"] = "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  580.1\n"
+    files["proc/sys/kernel/osrelease"] = "6.8.0\n"
+    write_tree(tmp_path, files)
+    findings = session_of(tree(Files(str(tmp_path))), {"checks": {"gpuDirectRdma": True}}).observe().report.findings
+    assert findings[0].observed == ["DMA-BUF"] and findings[0].verdict.value == "converged"

@@ -9,7 +9,7 @@ import pytest
 from support import Dies, FailingFiles, PlayedPrograms, read_tree, session_of, tree, write_tree
 from tuneagent.contracts.report import Verdict
 from tuneagent.contracts.values import Disruption
-from tuneagent.errors import JournalError, Locked, PlanMoved, UsageError
+from tuneagent.errors import JournalError, Locked, PlanMoved, UsageError, WriteFailed
 from tuneagent.host.commands import Completed
 from tuneagent.host.files import Files
 
@@ -283,3 +283,30 @@ def test_a_boot_value_that_we_cannot_change_is_not_persisted(root: Path) -> None
     plan, judged = (seen := session.observe()).plan, seen.assessments
     assert [item.finding.verdict for item in judged] == [Verdict.NOT_PERSISTED]
     assert not plan.changes
+
+
+CPU = "sys/devices/system/cpu/cpu0/cpufreq"
+
+
+class SelfChoosing(Files):
+    """A driver that takes no other preference while its governor is performance."""
+
+    def write(self, path: str, text: str) -> None:
+        other = path.endswith("energy_performance_preference") and text.strip() != "performance"
+        if other and self.read(f"{CPU}/scaling_governor") == "performance":
+            raise WriteFailed(f"{path}: EBUSY Device or resource busy")
+        super().write(path, text)
+
+
+def test_a_preference_goes_back_after_its_governor(tmp_path: Path) -> None:
+    write_tree(tmp_path, {
+        "sys/devices/system/cpu/online": "0\n",
+        f"{CPU}/scaling_governor": "powersave\n",
+        f"{CPU}/energy_performance_preference": "balance_performance\n",
+    }, ["etc/tmpfiles.d"])  # fmt: skip
+    tune = {"cpuGovernor": {"governor": "performance"}, "cpuFrequency": {"energyPreference": "performance"}}
+    session = session_of(tree(SelfChoosing(str(tmp_path))), tune)
+    assert {outcome.result for outcome in session.apply().outcomes} == {"verified"}
+    assert all(result.is_settled for result in session.undo())
+    assert (tmp_path / CPU / "energy_performance_preference").read_text() == "balance_performance\n"
+    assert not (tmp_path / "etc/tmpfiles.d/00-00-tuneagent.conf").exists()

@@ -9,7 +9,10 @@ from tuneagent.contracts.values import Setting, Subject
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of one change: `verified`, `failed`, `withheld` or `skipped`."""
+    """What became of one change: `verified`, `failed`, `withheld`, `skipped` or `ended`.
+
+    `skipped` was not begun; `ended` needed no write, since what had been changed is not there any more.
+    """
 
     tunable: str
     subject: Subject

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from tuneagent.contracts.journal import Record, Step, SubjectRecord
-from tuneagent.contracts.outcome import Outcome
+from tuneagent.contracts.outcome import Outcome, Undone
 from tuneagent.contracts.plan import Change, Plan
 from tuneagent.contracts.report import ProfileName
 from tuneagent.contracts.values import Disruption, Lifetime, Reading, Setting, Subject, Value
@@ -58,7 +58,7 @@ def apply(
     context: Context,
     *,
     allowed: Callable[[Change], bool] = is_live,
-    undo_applied: Callable[[Key], str | None] | None = None,
+    undo_applied: Callable[[Key], Undone] | None = None,
     stop: Callable[[], bool] = lambda: False,
 ) -> tuple[list[Outcome], Verified]:
     """Write a plan, tunable by tunable: journal, write, read back; what fails goes back to what it was.
@@ -106,9 +106,13 @@ def _outcome(change: Change, result: str, reason: str = "") -> Outcome:
     return Outcome(tunable=change.tunable, subject=change.subject, result=result, reason=reason)
 
 
-def _outcome_of_undo(change: Change, undo_applied: Callable[[Key], str | None]) -> Outcome:
-    problem = undo_applied((change.tunable, change.subject))
-    return _outcome(change, "failed" if problem else "verified", problem or "back to its baseline")
+def _outcome_of_undo(change: Change, undo_applied: Callable[[Key], Undone]) -> Outcome:
+    done = undo_applied((change.tunable, change.subject))
+    if not done.is_settled:
+        return _outcome(change, "failed", done.reason or done.result)
+    if done.result == "undone":
+        return _outcome(change, "verified", done.reason or "back to its baseline")
+    return _outcome(change, "ended", done.reason)
 
 
 def _prepared(run: _Run, tunable: AnyTunable, changes: Sequence[Change]) -> Record | Exception:

@@ -175,12 +175,12 @@ class HostTuner:
             kept = foreign_results(journal) if keys is None else []
             return [item for item in recovered if (item.tunable, item.subject) not in told] + results + kept
 
-    def _undo_one(self, journal: Journal, key: Key) -> str | None:
+    def _undo_one(self, journal: Journal, key: Key) -> Undone:
         from tuneagent.engine.undo import undo
 
         results = undo(self.host, journal, self.registry, {key})
-        problems = [result.reason or result.result for result in results if not result.is_settled]
-        return "; ".join(problems) or None
+        nothing = Undone(tunable=key[0], subject=key[1], result="ended", reason="not in the journal any more")
+        return results[0] if results else nothing
 
     def _refuse_other_profile(self, journal: Journal, *, over_other: bool) -> None:
         others = sorted({setting.profile for setting in journal.applied().values()} - {self.profile.name})
