@@ -6,9 +6,7 @@ What is missing changes nothing: without an object, a revision or an API server 
 from __future__ import annotations
 
 import contextlib
-import queue
 import threading
-import time
 
 import msgspec
 
@@ -30,6 +28,7 @@ from tuneagent.node.grants import Grants
 from tuneagent.node.last_good import LastGood
 from tuneagent.node.log import log, set_up_logging
 from tuneagent.node.metrics import Metrics
+from tuneagent.node.object_watch import ObjectWatch
 from tuneagent.node.passes import Pass, log_failure, next_wait_s, open_findings, run_pass
 from tuneagent.node.reboot import reboot_host
 from tuneagent.node.status import (
@@ -52,7 +51,6 @@ NODE_TUNINGS = f"{GROUP}/nodetunings"
 POLICY = f"{GROUP}/tuningpolicies/default"
 NAMESPACE = "tuneagent-system"
 EVENTS_PER_PASS = 10
-WATCH_S = 240
 
 
 class NodeAgent:
@@ -64,11 +62,10 @@ class NodeAgent:
         self.metrics = metrics
         self.stop = stop
         self.interval_s = interval_s
-        self.died = False
         # The host was told to reboot: whatever a pass finds meanwhile, the answer comes from the next boot.
         self.is_rebooting = False
         self.api = KubeApi(credentials())
-        self.wake: queue.Queue[str] = queue.Queue(maxsize=1)
+        self.watch = ObjectWatch(self.api, NODE_TUNINGS, node, stop)
         self.last_good = LastGood(tuner.state)
         self.grants = Grants(tuner.state, self._take)
         # What this pass has written of `taken`, which the copy of the object does not show.
@@ -77,7 +74,7 @@ class NodeAgent:
     def serve(self) -> None:
         """Until the stop event."""
         self.tuner.state.replace(GOVERNED, f"{self.node}\n".encode())
-        threading.Thread(target=self._keep_watching, name="watch", daemon=True).start()
+        self.watch.start()
         failures = 0
         while not self.stop.is_set():
             try:
@@ -88,43 +85,8 @@ class NodeAgent:
                 self.metrics.failed()
                 log_failure(error)
             self.metrics.beat()
-            self._sleep(next_wait_s(self.interval_s, failures))
+            self.watch.sleep(next_wait_s(self.interval_s, failures))
         log.info("stopped; everything stays as it is")
-
-    def _sleep(self, wait_s: float) -> None:
-        deadline = time.monotonic() + wait_s
-        while not self.stop.is_set() and (left := deadline - time.monotonic()) > 0:
-            with contextlib.suppress(queue.Empty):
-                self.wake.get(timeout=min(left, 1.0))
-                return
-
-    def _keep_watching(self) -> None:
-        """Watch until the stop event. Where that ends by itself the agent ends too, and is started anew."""
-        try:
-            self._watch()
-        except BaseException:
-            log.exception("the watch has ended")
-        if not self.stop.is_set():
-            self.died = True
-            self.stop.set()
-
-    def _watch(self) -> None:
-        """Wake the loop at each change of our object; the loop itself reads."""
-        version = "0"
-        while not self.stop.is_set():
-            try:
-                for event in self.api.watch(NODE_TUNINGS, self.node, version, WATCH_S):
-                    version = event.object.metadata.resource_version or version
-                    if event.type != "BOOKMARK":
-                        self._nudge()
-            except (ApiFailed, KeyError, TypeError, ValueError) as error:
-                version = "0"
-                after = error.retry_after_s if isinstance(error, ApiFailed) else None
-                self.stop.wait(after or next_wait_s(2.0, 1))
-
-    def _nudge(self) -> None:
-        with contextlib.suppress(queue.Full):
-            self.wake.put_nowait("changed")
 
     def once(self) -> None:
         """Read what is wanted, do it, report it."""
@@ -357,4 +319,4 @@ def serve_cluster(tuner: HostTuner, node: str, interval_s: int, metrics_address:
     with daemon_stop_event() as stop, tuner.state.locked(DAEMON_LOCK):
         agent = NodeAgent(tuner, node, metrics, stop, interval_s)
         agent.serve()
-    return 1 if agent.died else 0
+    return 1 if agent.watch.died else 0
