@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 
 
 def main() -> None:
     """Run the command line. Ctrl-C while it still loads ends it as Ctrl-C does."""
+    # A command ends before cycles could add up, and looking for them takes a tenth of its time. A daemon turns it on.
+    gc.disable()
     try:
         from tuneagent.commands.main import main as run
 

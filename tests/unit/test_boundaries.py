@@ -268,7 +268,7 @@ def test_a_daemon_on_a_host_writes_nothing_unless_the_profile_says_so(tmp_path: 
         # Told before the first write, with what is there and what will be.
         profile.write_text(f"{HEAD}spec: {{drift: repair, tune: {{sysctl: {{vm.swappiness: 10}}}}}}\n")
         daemon.wait_for(lambda: swappiness(root) == "10")
-        daemon.wait_for(lambda: daemon.says('"message": "change"'))
+        daemon.wait_for(lambda: daemon.says('"message":"change"'))
     lines = [one for one in daemon.lines() if one["message"] in ("about to write", "change")]
     assert lines[0]["message"] == "about to write"
     assert [(one["subject"], one["found"], one["wanted"]) for one in lines[0]["changes"]] == [

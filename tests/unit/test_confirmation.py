@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import pytest
 from support import session_of, tree, write_tree
 from tuneagent.contracts.values import Disruption
@@ -54,7 +54,7 @@ def tuner(tmp_path: Path, systemd: Systemd) -> HostTuner:
 def at(tuner: HostTuner, seconds: float) -> HostTuner:
     """The same host so many seconds later."""
     now = tuner.host.now() + seconds
-    return replace(tuner, host=replace(tuner.host, now=lambda: now))
+    return msgspec.structs.replace(tuner, host=msgspec.structs.replace(tuner.host, now=lambda: now))
 
 
 def value(tuner: HostTuner, path: str = SWAPPINESS) -> str:

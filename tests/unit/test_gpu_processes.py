@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +67,7 @@ def job_session(root: Path, job: Job, spec: dict[str, Any]) -> HostTuner:
     files["proc/sys/kernel/random/boot_id"] = BOOT + "\n"
     write_tree(root, files)
     session = session_of(tree(Files(str(root))), {"gpuProcesses": spec})
-    return replace(session, host=replace(session.host, processes=job))
+    return msgspec.structs.replace(session, host=msgspec.structs.replace(session.host, processes=job))
 
 
 MIGRATE = {"cpus": "local", "memory": "prefer-local", "action": "migrate"}

@@ -6,6 +6,7 @@ import collections
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from large_tree import FILES, THP, TUNE
 from memory_node import Node, Server
@@ -61,7 +62,7 @@ def not_verify(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def again(facts: Facts) -> Facts:
         given = facts._given
-        return Facts(type(given)(**{**vars(given), "files": Files(given.files.root)}), facts.specs)
+        return Facts(msgspec.structs.replace(given, files=Files(given.files.root)), facts.specs)
 
     monkeypatch.setattr(Facts, "again", again)
 

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from support import Dies, FailingFiles, PlayedPrograms, read_tree, session_of, tree, write_tree
+import yaml
+from support import FIXTURES, Dies, FailingFiles, PlayedPrograms, read_tree, session_of, tree, write_tree
 from tuneagent.contracts.report import Verdict
 from tuneagent.contracts.values import Disruption
 from tuneagent.errors import JournalError, Locked, PlanMoved, UsageError, WriteFailed
@@ -310,3 +311,12 @@ def test_a_preference_goes_back_after_its_governor(tmp_path: Path) -> None:
     assert all(result.is_settled for result in session.undo())
     assert (tmp_path / CPU / "energy_performance_preference").read_text() == "balance_performance\n"
     assert not (tmp_path / "etc/tmpfiles.d/00-00-tuneagent.conf").exists()
+
+
+@pytest.mark.parametrize("path", sorted((FIXTURES / "journals").glob("*.yaml")), ids=lambda path: path.stem)
+def test_what_an_earlier_version_applied_is_undone(path: Path, tmp_path: Path) -> None:
+    kept = yaml.safe_load(path.read_text())
+    write_tree(tmp_path, kept["after"])
+    results = session_of(tree(Files(str(tmp_path))), {}).undo()
+    assert {one.result for one in results} == {"undone"} and len(results) == 30
+    assert read_tree(tmp_path) == {name: content.encode() for name, content in kept["before"].items()}

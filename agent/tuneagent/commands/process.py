@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 
 import click
@@ -57,6 +58,8 @@ def daemon(settings: Settings, file: str | None, node: str | None, interval: int
     if (file is None) == (node is None):
         raise UsageError("give either -f FILE or --node NAME")
     tuner = settings.tuner(None, None, writing=True, is_strict=False)
+    # Off for commands that end at once; see __main__.
+    gc.enable()
     if file is not None:
         from tuneagent.node.standalone import serve_file
 

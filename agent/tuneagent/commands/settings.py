@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from dataclasses import dataclass, field, replace
 
 import msgspec
 
@@ -24,8 +23,7 @@ PROFILE_LIMIT_BYTES = 1024 * 1024
 REPORT_LIMIT_BYTES = 256 * 1024 * 1024
 
 
-@dataclass
-class Settings:
+class Settings(msgspec.Struct):
     """Global options."""
 
     root: str | None = None
@@ -33,7 +31,7 @@ class Settings:
     state_dir: str | None = None
     host_root: str | None = None
     host_pid: int = 1
-    stack: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
+    stack: contextlib.ExitStack = msgspec.field(default_factory=contextlib.ExitStack)
 
     def host(self, *, writing: bool = False) -> Host:
         """The host that the options mean."""
@@ -66,14 +64,14 @@ class Settings:
     def report_of(self, place: str, file: str | None, name: str | None) -> Report:
         """Report of a machine named on the command line: `live`, a folder, a capture, or a report of ours."""
         if place == "live":
-            return replace(self, root=None, capture=None).tuner(file, name).observe().report
+            return msgspec.structs.replace(self, root=None, capture=None).tuner(file, name).observe().report
         if paths.is_folder(place):
-            return replace(self, root=place, capture=None).tuner(file, name).observe().report
+            return msgspec.structs.replace(self, root=place, capture=None).tuner(file, name).observe().report
         if not paths.is_file(place):
             raise UsageError(f"{place}: neither `live`, a folder, a capture nor a report")
         data = paths.read_whole(place, REPORT_LIMIT_BYTES)
         if data[:2] == b"\x1f\x8b":
-            return replace(self, root=None, capture=place).tuner(file, name).observe().report
+            return msgspec.structs.replace(self, root=None, capture=place).tuner(file, name).observe().report
         try:
             report = msgspec.json.decode(data, type=Report)
         except msgspec.MsgspecError as error:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+
+import msgspec
 
 from tuneagent.contracts.journal import Record, Step, SubjectRecord
 from tuneagent.contracts.outcome import Outcome, Undone
@@ -21,8 +22,7 @@ from tuneagent.gpu.snapshot import GpuSnapshot
 from tuneagent.tunables.base import AnyTunable
 
 
-@dataclass(frozen=True)
-class Context:
+class Context(msgspec.Struct, frozen=True):
     """What goes into every journal record of one run."""
 
     host_now: Callable[[], float]
@@ -143,15 +143,14 @@ def _subject_record(tunable: AnyTunable, change: Change, own: Mapping[str, str])
     )
 
 
-@dataclass
-class _Run:
+class _Run(msgspec.Struct):
     """One run of a plan: what goes into its records, and what came of it."""
 
     facts: Facts
     plan: str
     journal: Journal
     context: Context
-    verified: Verified = field(default_factory=dict)
+    verified: Verified = msgspec.field(default_factory=dict)
     no_journal: str = ""
 
     def record(

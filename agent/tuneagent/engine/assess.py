@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
 from datetime import date
 
 import msgspec
@@ -17,8 +16,7 @@ from tuneagent.errors import nearest, reason_of
 from tuneagent.tunables.base import AnyTunable
 
 
-@dataclass(frozen=True, kw_only=True)
-class Assessment:
+class Assessment(msgspec.Struct, frozen=True, kw_only=True):
     """A finding, and what a plan would have to write for it."""
 
     finding: Finding
@@ -29,15 +27,14 @@ class Assessment:
     refusal: str | None = None
     # Who uses it now: a change that an emptied node could make.
     busy: str | None = None
-    prior: Prior = field(default_factory=Prior)
+    prior: Prior = msgspec.field(default_factory=Prior)
     # The file that persists it on this host, where that is not the drop-in's usual one.
     mechanism: str | None = None
     # What the next boot would set without our own file.
     others: Setting = None
 
 
-@dataclass(frozen=True)
-class _Persistence:
+class _Persistence(msgspec.Struct, frozen=True):
     """The next boot: whether it is as wanted, whether a file of ours could make it so, and what it is."""
 
     is_right: bool
@@ -77,10 +74,10 @@ def classify(one: Observed, subject: Subject, reading: Reading) -> Assessment:
         return only(Verdict.CONVERGED, "")
     if reading.owner is not None:
         conflict = only(Verdict.CONFLICT, f"{reading.owner} sets this too and would win")
-        return replace(conflict, refusal=f"owned by {reading.owner}")
+        return msgspec.structs.replace(conflict, refusal=f"owned by {reading.owner}")
     wait = one.waits.get(subject)
     if wait is not None and not is_right_now:
-        return replace(only(Verdict.PENDING, wait), refusal=wait)
+        return msgspec.structs.replace(only(Verdict.PENDING, wait), refusal=wait)
     found = Assessment(
         finding=base,
         desired=wanted,
@@ -97,7 +94,7 @@ def classify(one: Observed, subject: Subject, reading: Reading) -> Assessment:
     blocked = found.refusal or one.busy.get(subject)
     advice = f"cannot be changed now: {blocked}" if blocked else base.advice
     drifted = _said(found, Verdict.DRIFTED, advice)
-    return replace(drifted, needs_live=tunable.live_writable, busy=one.busy.get(subject))
+    return msgspec.structs.replace(drifted, needs_live=tunable.live_writable, busy=one.busy.get(subject))
 
 
 def _not_comparable(one: Observed, subject: Subject, reading: Reading) -> tuple[Verdict, str] | None:
@@ -143,7 +140,9 @@ def _finding(one: Observed, subject: Subject, reading: Reading) -> Finding:
 
 
 def _said(found: Assessment, verdict: Verdict, advice: str) -> Assessment:
-    return replace(found, finding=msgspec.structs.replace(found.finding, verdict=verdict, advice=advice))
+    return msgspec.structs.replace(
+        found, finding=msgspec.structs.replace(found.finding, verdict=verdict, advice=advice)
+    )
 
 
 def _next_boot(tunable: AnyTunable, subject: Subject, reading: Reading, live: Value, wanted: Setting) -> _Persistence:

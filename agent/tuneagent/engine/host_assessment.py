@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from datetime import date
 from functools import cached_property
+
+import msgspec
 
 from tuneagent import __version__
 from tuneagent.contracts.plan import Plan
@@ -24,8 +25,7 @@ from tuneagent.profile_files.document import Profile
 from tuneagent.tunables.base import AnyTunable
 
 
-@dataclass(frozen=True)
-class HostAssessment:
+class HostAssessment(msgspec.Struct, frozen=True, dict=True):
     """A host compared with a profile, and what the journal says of it at that moment."""
 
     facts: Facts
@@ -122,7 +122,7 @@ class HostAssessment:
                 subjects = {**dict.fromkeys(waiting), **subjects}
             known = {subject: reading for subject, reading in subjects.items() if subject in one.readings}
             observed.append(observe_again(facts, one, known) if known else one)
-        return replace(self, facts=facts, observed=tuple(observed))
+        return msgspec.structs.replace(self, facts=facts, observed=tuple(observed))
 
     def finding(self, key: Key) -> Finding | None:
         """The finding of one setting."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import functools
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timezone
 
 import msgspec
@@ -33,16 +32,14 @@ GOVERNED = "governed-by-cluster"
 CONFIRM = "confirm.json"
 
 
-@dataclass(frozen=True)
-class Confirm:
+class Confirm(msgspec.Struct, frozen=True):
     """That an apply goes back unless it is confirmed in time. `arm` sees that something will do it at the deadline."""
 
     within_s: float
     arm: Callable[[float], None]
 
 
-@dataclass(frozen=True)
-class ApplyResult:
+class ApplyResult(msgspec.Struct, frozen=True):
     """What an apply did: the host before it, the plan, what became of each change, and the host after it."""
 
     before: HostAssessment
@@ -59,14 +56,13 @@ class ApplyResult:
         )
 
 
-@dataclass(frozen=True)
-class HostTuner:
+class HostTuner(msgspec.Struct, frozen=True, dict=True):
     """A host with its state folder and, where one is needed, a resolved profile."""
 
     host: Host
     state: StateFolder
     profile: Profile
-    registry: Mapping[str, AnyTunable] = field(default_factory=all_tunables)
+    registry: Mapping[str, AnyTunable] = msgspec.field(default_factory=all_tunables)
     # Whether a name of hardware that is not here is wrong use. One profile serves many nodes of a cluster, and a daemon
     # outlives a card: there it is told as gone.
     is_strict: bool = False
@@ -80,7 +76,7 @@ class HostTuner:
 
     def with_profile(self, profile: Profile) -> HostTuner:
         """The same host and journal under another profile."""
-        return replace(self, profile=profile, shared_journal=self.journal)
+        return msgspec.structs.replace(self, profile=profile, shared_journal=self.journal)
 
     def specs(self) -> dict[str, object]:
         """Typed specs of the profile. Raises ProfileInvalid."""

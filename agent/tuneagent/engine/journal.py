@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+
+import msgspec
 
 from tuneagent.contracts.journal import Record
 from tuneagent.engine.applied_settings import AppliedSetting, Key, compact, fold_one
@@ -27,14 +28,13 @@ REASON_BYTES = 512
 STEPS = 3
 
 
-@dataclass
-class _Parsed:
+class _Parsed(msgspec.Struct):
     """The file as it was parsed last, and kept up to date with our own appends."""
 
     stamp: Stamp | None
     decoded: Decoded
-    applied: dict[Key, AppliedSetting] = field(default_factory=dict)
-    earlier: dict[Key, AppliedSetting | None] = field(default_factory=dict)
+    applied: dict[Key, AppliedSetting] = msgspec.field(default_factory=dict)
+    earlier: dict[Key, AppliedSetting | None] = msgspec.field(default_factory=dict)
 
 
 class Journal:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+
+import msgspec
 
 from tuneagent.contracts.values import Reading, Setting, Subject, Unreadable, Value
 from tuneagent.errors import UsageError, reason_of
@@ -12,17 +13,16 @@ from tuneagent.tunables.base import AnyTunable
 from tuneagent.tunables.registry import ordered
 
 
-@dataclass(frozen=True)
-class Observed:
+class Observed(msgspec.Struct, frozen=True):
     """One tunable on one host: what is there, what is wanted, what cannot be changed now."""
 
     tunable: AnyTunable
     readings: Mapping[Subject, Reading]
     desired: Mapping[Subject, Setting]
     # Why a change cannot be made on this host at all; why only another change makes it possible; who uses it now.
-    refusals: Mapping[Subject, str] = field(default_factory=dict)
-    waits: Mapping[Subject, str] = field(default_factory=dict)
-    busy: Mapping[Subject, str] = field(default_factory=dict)
+    refusals: Mapping[Subject, str] = msgspec.field(default_factory=dict)
+    waits: Mapping[Subject, str] = msgspec.field(default_factory=dict)
+    busy: Mapping[Subject, str] = msgspec.field(default_factory=dict)
 
 
 def observe(facts: Facts, registry: Mapping[str, AnyTunable]) -> list[Observed]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from typing import TypeVar, cast
+
+import msgspec
 
 from tuneagent.facts.files_once import FilesOnce
 from tuneagent.gpu.ask import read_gpus
@@ -26,7 +27,7 @@ class Facts:
     def __init__(self, host: Host, specs: Mapping[str, object] | None = None) -> None:
         self._files = FilesOnce(host.files)
         self._given = host
-        self.host = replace(host, files=self._files)
+        self.host = msgspec.structs.replace(host, files=self._files)
         self.specs: Mapping[str, object] = specs or {}
         self._once: dict[str, object] = {}
 

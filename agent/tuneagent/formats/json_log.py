@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import sys
+
+import msgspec
 
 
 class JsonLines(logging.Formatter):
@@ -14,7 +15,7 @@ class JsonLines(logging.Formatter):
         line = {"time": round(record.created, 3), "level": record.levelname.lower(), "message": record.getMessage()}
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)
-        return json.dumps({**line, **getattr(record, "fields", {})}, default=str)
+        return msgspec.json.encode({**line, **getattr(record, "fields", {})}, enc_hook=str).decode()
 
 
 def log_as_json(log: logging.Logger) -> None:

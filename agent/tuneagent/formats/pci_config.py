@@ -5,7 +5,7 @@ Offsets and bits: include/uapi/linux/pci_regs.h. Without root only the first 64 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 _STATUS, _CAPABILITY_LIST, _CAPABILITIES = 0x06, 0x10, 0x34
 _PCI_EXPRESS, _ACCESS_CONTROL = 0x10, 0x000D
@@ -14,8 +14,7 @@ _EXTENDED = 0x100
 _LIMIT = 96
 
 
-@dataclass(frozen=True)
-class DeviceControl:
+class DeviceControl(msgspec.Struct, frozen=True):
     """Device Control register: sizes in bytes."""
 
     max_payload: int

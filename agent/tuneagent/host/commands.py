@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Protocol
+
+import msgspec
 
 from tuneagent.errors import CommandFailed, NoSystemd
 
@@ -15,8 +16,7 @@ OUTPUT_LIMIT_BYTES = 1024 * 1024
 _KEPT_ENVIRONMENT = ("PATH", "HOME", "DBUS_SYSTEM_BUS_ADDRESS")
 
 
-@dataclass(frozen=True)
-class Completed:
+class Completed(msgspec.Struct, frozen=True):
     """What a program answered."""
 
     code: int
@@ -68,8 +68,7 @@ class LocalExec:
         return run_bounded(argv, timeout_s)
 
 
-@dataclass(frozen=True)
-class NamespaceExec:
+class NamespaceExec(msgspec.Struct, frozen=True):
     """The mount, uts, ipc, net and pid namespaces of `pid`: the host as seen from a pod with hostPID."""
 
     pid: int = 1

@@ -12,6 +12,7 @@ from tuneagent.errors import ReadFailed, WriteFailed
 # No file that a tuner reads is larger; what is, is not what it says it is.
 READ_LIMIT_BYTES = 4 * 1024 * 1024
 SUFFIX = ".tuneagent"
+_FOLDER = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 SAFE = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 # How a link answers O_NOFOLLOW, and with O_DIRECTORY added.
 IS_LINK = (errno.ELOOP, errno.ENOTDIR)
@@ -31,12 +32,16 @@ def shown(path: str) -> str:
     return "/" + path.lstrip("/")
 
 
-def opened_folder(name: str, folder: int | None, stack: contextlib.ExitStack) -> int:
-    """Descriptor of a folder, until `stack` closes. Raises OSError, one of IS_LINK for a link."""
-    flags = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-    descriptor = os.open(name, flags, dir_fd=folder)
-    stack.callback(os.close, descriptor)
+def opened_folder(name: str, folder: int | None, opened: list[int]) -> int:
+    """Descriptor of a folder, noted in `opened`. Raises OSError, one of IS_LINK for a link."""
+    opened.append(descriptor := os.open(name, _FOLDER, dir_fd=folder))
     return descriptor
+
+
+def close_all(opened: list[int]) -> None:
+    """Close what `opened_folder` noted."""
+    for descriptor in opened:
+        os.close(descriptor)
 
 
 def link_target(folder: int, name: str) -> str | None:
@@ -158,14 +163,15 @@ def _copy_attributes(source: int, target: int) -> None:
 
 def make_with_folders(above: int, last: str, steps: list[str], data: bytes, mode: int | None) -> None:
     """Folders and the file in the last of them, made under another name and renamed whole."""
-    with contextlib.ExitStack() as stack:
-        parent = opened_folder(last, above, stack)
+    opened: list[int] = []
+    try:
+        parent = opened_folder(last, above, opened)
         temporary = _temporary(steps[0])
         try:
             place, name = parent, temporary
             for below in steps[1:]:
                 os.mkdir(name, 0o755, dir_fd=place)
-                place = opened_folder(name, place, stack)
+                place = opened_folder(name, place, opened)
                 os.chmod(".", _FOLDER_MODE, dir_fd=place)
                 name = below
             _write_new(name, place, data, mode, None)
@@ -176,6 +182,8 @@ def make_with_folders(above: int, last: str, steps: list[str], data: bytes, mode
                 _remove_all(parent, temporary)
             raise
         _flush_folder(parent)
+    finally:
+        close_all(opened)
 
 
 def create_at(folder: int, name: str, data: bytes) -> None:

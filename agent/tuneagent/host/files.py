@@ -15,7 +15,6 @@ from typing import TypeVar
 
 from tuneagent.errors import Locked, PathMissing, ReadFailed, WriteFailed
 from tuneagent.host.descriptors import (
-    IS_LINK,
     SAFE,
     SUFFIX,
     append_at,
@@ -26,7 +25,6 @@ from tuneagent.host.descriptors import (
     make_folder_at,
     make_with_folders,
     open_own,
-    opened_folder,
     reason_of_os_error,
     remove_at,
     remove_tree_at,
@@ -35,15 +33,11 @@ from tuneagent.host.descriptors import (
     status_of,
     sweep_at,
 )
+from tuneagent.host.rooted import reached, steps
 
 T = TypeVar("T")
 LIST_LIMIT = 65536
-LINK_LIMIT = 40
 _MISSING = (errno.ENOENT, errno.ENOTDIR)
-
-
-def _steps(path: str) -> list[str]:
-    return [part for part in path.split("/") if part not in ("", ".")]
 
 
 def _read_failed(path: str, error: OSError) -> Exception:
@@ -73,52 +67,12 @@ class Files:
         return self.root == "/" or os.path.ismount(os.path.join(self.root, "proc"))
 
     def _at(self, path: str, use: Callable[[int, str], T], *, follow_last: bool = True) -> T:
-        """What `use` makes of the folder that holds `path` and of its last name, every link resolved inside the root.
-
-        `use` never follows a link: it fails with ELOOP at one, which is then followed here. A path that is a folder by
-        its form (the root, or one that ends in `..`) has the name `.`. Raises OSError and ReadFailed.
-        """
-        with contextlib.ExitStack() as stack:
-            return self._walk(path, use, stack, follow_last=follow_last)[0]
-
-    def _walk(
-        self, path: str, use: Callable[[int, str], T], stack: contextlib.ExitStack, *, follow_last: bool
-    ) -> tuple[T, list[str]]:
-        if "\0" in path:
-            raise ReadFailed(f"{path!r}: path holds a NUL")
-        pending = _steps(path)[::-1]
-        if self.root != "/" and ".." in pending:
-            raise ReadFailed(f"{path!r}: path leaves its root")
-        folders, names, links = [opened_folder(self.root, None, stack)], list[str](), 0
-        while pending:
-            name = pending.pop()
-            if name == "..":
-                # At the root itself `..` stays there, as in a chroot.
-                folders, names = (folders[:-1], names[:-1]) if names else (folders, names)
-                continue
-            try:
-                if not pending:
-                    return use(folders[-1], name), [*names, name]
-                folders.append(opened_folder(name, folders[-1], stack))
-                names.append(name)
-                continue
-            except OSError as error:
-                target = link_target(folders[-1], name) if follow_last or pending else None
-                if target is None or error.errno not in IS_LINK:
-                    raise
-            links += 1
-            if links > LINK_LIMIT:
-                raise ReadFailed(f"{shown(path)}: more than {LINK_LIMIT} symbolic links (a loop)")
-            if target.startswith("/"):
-                folders, names = folders[:1], []
-            pending += _steps(target)[::-1]
-        return use(folders[-1], "."), names
+        return reached(self.root, path, use, follow_last=follow_last)[0]
 
     def resolved(self, path: str) -> str:
         """The path from the root, `/` first, with every link resolved. Raises PathMissing, ReadFailed."""
         try:
-            with contextlib.ExitStack() as stack:
-                return "/" + "/".join(self._walk(path, status_of, stack, follow_last=True)[1])
+            return "/" + "/".join(reached(self.root, path, status_of)[1])
         except OSError as error:
             raise _read_failed(path, error) from None
 
@@ -261,9 +215,9 @@ class Files:
 
     def remove_with_folder(self, path: str, top: str) -> None:
         """Delete a file, and the folders from `top` down to it where nothing else is in them. Both go at once."""
-        steps = _steps(path)[len(_steps(top)) - 1 :]
-        if any(self.names(top if not below else f"{top}/{'/'.join(steps[1 : below + 1])}") != [steps[below + 1]]
-               for below in range(len(steps) - 1)):  # fmt: skip
+        below_top = steps(path)[len(steps(top)) - 1 :]
+        if any(self.names(top if not below else f"{top}/{'/'.join(below_top[1 : below + 1])}") != [below_top[below + 1]]
+               for below in range(len(below_top) - 1)):  # fmt: skip
             self.remove(path)
             return
         try:
@@ -298,7 +252,7 @@ class Files:
         except OSError as error:
             raise _write_failed("", error) from None
         done = ""
-        for part in _steps(path):
+        for part in steps(path):
             done = f"{done}/{part}"
             try:
                 self._at(done, lambda folder, name: make_folder_at(folder, name, mode))

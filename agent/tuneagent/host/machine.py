@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+
+import msgspec
 
 from tuneagent.contracts.values import Absent, Observation, Unreadable, Value
 from tuneagent.errors import CommandFailed, PathMissing, ReadFailed, WriteFailed
@@ -15,8 +16,7 @@ from tuneagent.host.processes import LocalProcesses, NoProcesses, Processes, nam
 from tuneagent.host.recording import RecordedExec
 
 
-@dataclass(frozen=True)
-class Host:
+class Host(msgspec.Struct, frozen=True):
     """One machine, or the picture of one. `source` is `live`, `tree` or `capture`."""
 
     files: Files
@@ -26,11 +26,11 @@ class Host:
     host_pid: int = 1
     now: Callable[[], float] = time.time
     # Path -> error text of files that a capture could not read on its machine.
-    unreadable: dict[str, str] = field(default_factory=dict)
+    unreadable: dict[str, str] = msgspec.field(default_factory=dict)
     # Files that a capture's machine did not have.
     absent: frozenset[str] = frozenset()
     # What a capture's machine knew of its own namespaces.
-    namespaces: dict[str, bool | None] = field(default_factory=dict)
+    namespaces: dict[str, bool | None] = msgspec.field(default_factory=dict)
 
     def observe(self, path: str) -> Observation:
         """One kernel file as an observation: a missing file is Absent, a failed read is Unreadable."""

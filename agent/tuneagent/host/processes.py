@@ -6,8 +6,9 @@ import contextlib
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Protocol
+
+import msgspec
 
 from tuneagent.errors import ReadFailed, WriteFailed
 
@@ -21,8 +22,7 @@ _SET_MEMPOLICY = {"x86_64": 238, "aarch64": 237, "ppc64le": 261, "riscv64": 237}
 _FIRST_NAMESPACE = {"ipc": 0xEFFFFFFF, "pid": 0xEFFFFFFC, "net": 0xEFFFFFF9}
 
 
-@dataclass(frozen=True)
-class ProcessInfo:
+class ProcessInfo(msgspec.Struct, frozen=True):
     """One process. `started` is the start time in clock ticks since boot (field 22 of /proc/PID/stat)."""
 
     pid: int

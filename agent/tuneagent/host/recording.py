@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 
 from tuneagent.errors import CommandFailed, NoSystemd, PathMissing, ReadFailed
@@ -95,7 +94,7 @@ class RecordingExec:
 
     def run(self, argv: Sequence[str], timeout_s: float = 20.0) -> Completed:
         """Run and keep. A program that could not be run is kept as such."""
-        key = json.dumps(list(argv))
+        key = _key(argv)
         try:
             done = self._inner.run(argv, timeout_s)
         except CommandFailed as error:
@@ -103,6 +102,13 @@ class RecordingExec:
             raise
         self.answers[key] = done
         return done
+
+
+def _key(argv: Sequence[str]) -> str:
+    # Only a capture needs it. Its keys are spelt as Python's json spells them.
+    import json
+
+    return json.dumps(list(argv))
 
 
 class RecordedExec:
@@ -118,7 +124,7 @@ class RecordedExec:
     def run(self, argv: Sequence[str], timeout_s: float = 20.0) -> Completed:
         """The answer that was kept."""
         del timeout_s
-        done = self._answers.get(json.dumps(list(argv)))
+        done = self._answers.get(_key(argv))
         if done is None:
             raise CommandFailed(f"{argv[0]}: no answer of it is in this capture")
         if done.code < 0:

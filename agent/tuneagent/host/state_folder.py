@@ -7,18 +7,18 @@ import errno
 import os
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass
+
+import msgspec
 
 from tuneagent.errors import PathMissing, ReadFailed, StateFolderUnsafe, WriteFailed
-from tuneagent.host.descriptors import open_own, opened_folder, reason_of_os_error, shown
+from tuneagent.host.descriptors import close_all, open_own, opened_folder, reason_of_os_error, shown
 from tuneagent.host.files import Files
 
 # Identity of a file's content: inode, length, time of the last change in ns.
 Stamp = tuple[int, int, int]
 
 
-@dataclass(frozen=True)
-class StateFolder:
+class StateFolder(msgspec.Struct, frozen=True):
     """`folder` under `files`. Names are those of files in it.
 
     Whoever can write the folder can make root's undo write what they like. So it must belong to root, or to the user
@@ -132,8 +132,10 @@ class StateFolder:
 
     @contextlib.contextmanager
     def _opened(self, name: str) -> Iterator[int]:
-        with contextlib.ExitStack() as stack:
-            folder = opened_folder(self.files.machine_path(self.files.resolved(self.folder)), None, stack)
-            descriptor = open_own(f"{self.folder}/{name}", folder, name)
-            stack.callback(os.close, descriptor)
+        opened: list[int] = []
+        try:
+            folder = opened_folder(self.files.machine_path(self.files.resolved(self.folder)), None, opened)
+            opened.append(descriptor := open_own(f"{self.folder}/{name}", folder, name))
             yield descriptor
+        finally:
+            close_all(opened)

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
+
+import msgspec
 
 from tuneagent.errors import PathMissing, UsageError
 from tuneagent.facts.conditions import metal
@@ -29,8 +30,7 @@ _GOVERNORS = ("performance", "powersave", "schedutil", "ondemand", "conservative
 _CONTROLS = ("type", "enabled", "replace", "priority", "devices", "uname_regex", "cpuinfo_regex", "drop")
 
 
-@dataclass(frozen=True)
-class Line:
+class Line(msgspec.Struct, frozen=True):
     """One option as it stands in a file."""
 
     file: str
@@ -44,12 +44,11 @@ class Line:
         return f"{self.key}={self.value}"
 
 
-@dataclass
-class Section:
+class Section(msgspec.Struct):
     """One section with the plug-in that it configures."""
 
     name: str
-    lines: dict[str, Line] = field(default_factory=dict)
+    lines: dict[str, Line] = msgspec.field(default_factory=dict)
 
     @property
     def kind(self) -> str:
@@ -67,16 +66,14 @@ class Section:
 Tune = dict[str, dict[str, object]]
 
 
-@dataclass(frozen=True)
-class Left:
+class Left(msgspec.Struct, frozen=True):
     """A line without a counterpart, and why."""
 
     line: Line
     reason: str
 
 
-@dataclass
-class Imported:
+class Imported(msgspec.Struct):
     """What came of a profile: `tune` of a TuningProfile, and what was left."""
 
     name: str

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+import msgspec
 
 from tuneagent.errors import UsageError
 from tuneagent.gpu.snapshot import GpuDevice, GpuFacts, GpuSnapshot
 from tuneagent.topology.picture import Topology
 
 
-@dataclass(frozen=True)
-class Binding:
+class Binding(msgspec.Struct, frozen=True):
     """Where a command may run: CPUs, and the NUMA nodes of its memory (empty: left alone)."""
 
     cpus: frozenset[int]
@@ -31,8 +31,7 @@ RANK_VARIABLES: tuple[tuple[str, tuple[str, ...]], ...] = (
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 
 
-@dataclass(frozen=True)
-class Rank:
+class Rank(msgspec.Struct, frozen=True):
     """This process among those that a launcher started on the node. One of one where no launcher says anything."""
 
     number: int = 0

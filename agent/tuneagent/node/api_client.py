@@ -13,7 +13,6 @@ import json
 import ssl
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import dataclass
 from urllib.parse import quote, urlsplit
 
 import msgspec
@@ -39,8 +38,7 @@ class ApiFailed(TuneError):
         super().__init__(f"API server: {status or 'unreachable'}: {message}")
 
 
-@dataclass(frozen=True)
-class Credentials:
+class Credentials(msgspec.Struct, frozen=True):
     """Where the API server is, and the credentials to use. TLS is always verified."""
 
     host: str

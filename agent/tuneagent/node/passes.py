@@ -7,7 +7,8 @@ import random
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+
+import msgspec
 
 from tuneagent.contracts.outcome import Outcome
 from tuneagent.contracts.plan import Change
@@ -34,8 +35,7 @@ def live_only(found: HostAssessment) -> Disruption:
     return Disruption.LIVE
 
 
-@dataclass(frozen=True)
-class Pass:
+class Pass(msgspec.Struct, frozen=True):
     """What one pass found, before anything was written, and did."""
 
     before: HostAssessment

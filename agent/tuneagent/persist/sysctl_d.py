@@ -5,8 +5,9 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from fnmatch import fnmatchcase
+
+import msgspec
 
 from tuneagent.errors import PathMissing, ReadFailed
 from tuneagent.facts.one_pass import Facts
@@ -24,8 +25,7 @@ _LINE = lazy_regex(r"-?\s*([^\s=]+)\s*=\s*(.*?)\s*\Z")
 _EXCLUSION = lazy_regex(r"-\s*([^\s=]+)\s*\Z")
 
 
-@dataclass(frozen=True)
-class BootSetting:
+class BootSetting(msgspec.Struct, frozen=True):
     """What a file says of a key."""
 
     value: str

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import fnmatch
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+
+import msgspec
 
 from tuneagent.contracts.values import Absent, Observation, Reading, Setting, Unreadable, Value
 from tuneagent.errors import PathMissing, ReadFailed
@@ -18,8 +19,7 @@ FOLDERS = ("etc/tmpfiles.d", "run/tmpfiles.d", "usr/local/lib/tmpfiles.d", "usr/
 OWN_NAME = "00-00-tuneagent.conf"
 
 
-@dataclass(frozen=True)
-class Line:
+class Line(msgspec.Struct, frozen=True):
     """One `w` line: a path, which may be a glob, the text written there, and the file that says so."""
 
     path: str

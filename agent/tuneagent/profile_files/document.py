@@ -118,21 +118,20 @@ def _located(path: str, error: msgspec.ValidationError) -> str:
 
 def convert_spec(raw: object, kind: object, path: str, faults: list[str]) -> object:
     """Typed spec of one tunable, or None with its faults added."""
-    before = len(faults)
+    if not isinstance(raw, dict):
+        faults.append(f"{path}: expected a mapping, got {raw!r}")
+        return None
+    try:
+        return msgspec.convert(raw, kind)
+    except msgspec.ValidationError:
+        # Something is wrong: each field, or each row of a table, is asked for its own fault.
+        before = len(faults)
     if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
-        if not isinstance(raw, dict):
-            faults.append(f"{path}: expected a mapping, got {raw!r}")
-            return None
         found = parse_fields(raw, kind, path, faults)
         return built(kind, found) if len(faults) == before else None
-    if isinstance(raw, dict):
-        # A table of rows: each row by itself.
-        converted: dict[str, object] = {}
-        for key, value in raw.items():
-            try:
-                converted.update(msgspec.convert({key: value}, kind))
-            except msgspec.ValidationError as error:
-                faults.append(f"{path}.{key}: {str(error).partition(' - at')[0]}")
-        return converted if len(faults) == before else None
-    faults.append(f"{path}: expected a mapping, got {raw!r}")
+    for key, value in raw.items():
+        try:
+            msgspec.convert({key: value}, kind)
+        except msgspec.ValidationError as error:
+            faults.append(f"{path}.{key}: {str(error).partition(' - at')[0]}")
     return None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -48,7 +47,7 @@ def shown(value: Setting) -> str:
     """A setting in a few characters."""
     if value is None:
         return "-"
-    text = value if isinstance(value, str) else json.dumps(value, separators=(",", ":"), default=str)
+    text = value if isinstance(value, str) else msgspec.json.encode(value, enc_hook=str).decode()
     return clean(text)
 
 

@@ -9,7 +9,6 @@ import functools
 import io
 import tarfile
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, replace
 
 import msgspec
 
@@ -31,8 +30,7 @@ from tuneagent.topology.read import read_topology
 from tuneagent.tunables.base import AnyTunable
 
 
-@dataclass(frozen=True)
-class Views:
+class Views(msgspec.Struct, frozen=True):
     """How each part is written for people; the views belong to a room above this one."""
 
     report: Callable[[Report], str]
@@ -71,7 +69,7 @@ def bundle(
             parts["capture.tar.gz"] = take(tuner.host, profiles, registry, identifiers=identifiers, hide=hide)
             Files(folder).create("capture.tar.gz", parts["capture.tar.gz"])
             unpacked = unpack(f"{folder}/capture.tar.gz", f"{folder}/tree")
-            copy = replace(tuner, host=unpacked, profile=profile, is_strict=False)
+            copy = msgspec.structs.replace(tuner, host=unpacked, profile=profile, is_strict=False)
             found = functools.cache(copy.observe)
         except Exception as error:
             parts["capture.txt"] = f"failed: {hide.sentence(reason_of(error))}".encode()

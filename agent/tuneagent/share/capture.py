@@ -16,7 +16,7 @@ import msgspec
 
 from tuneagent import __version__
 from tuneagent.engine.observe import observe
-from tuneagent.errors import ReadFailed
+from tuneagent.errors import PathMissing, ReadFailed
 from tuneagent.facts.one_pass import Facts
 from tuneagent.formats.lazy_regex import lazy_regex
 from tuneagent.gpu.ask import RECORDED_PATH, read_gpus, record
@@ -154,6 +154,8 @@ def unpack(path: str, folder: str) -> Host:
         raise ReadFailed(f"{path}: no sound capture: {error}") from None
     try:
         manifest = msgspec.json.decode(target.read("manifest.json"), type=Manifest)
+    except PathMissing:
+        raise ReadFailed(f"{path}: no sound capture: it holds no manifest.json") from None
     except msgspec.MsgspecError as error:
         raise ReadFailed(f"{path}: manifest.json: {error}") from None
     if manifest.format != FORMAT:

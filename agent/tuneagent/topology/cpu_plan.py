@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import msgspec
 
@@ -28,8 +27,7 @@ class Spec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="came
     topology: str | None = None
 
 
-@dataclass(frozen=True)
-class CpuPlan:
+class CpuPlan(msgspec.Struct, frozen=True):
     """CPUs for the system and CPUs for jobs, as lists; `faults` say why the plan is refused."""
 
     reserved: frozenset[int]

@@ -130,7 +130,7 @@ class Sysctl(Tunable[Spec, KeyValue]):
         for key, value in spec.items():
             if key in ELSEWHERE:
                 faults.append(f".{key}: belongs to the tunable {ELSEWHERE[key]!r}, which handles it with its pair")
-            elif not ALLOWED.fullmatch(key):
+            elif not (key in ROWS or ALLOWED.fullmatch(key)):
                 faults.append(f".{key}: not a key that a profile may set{nearest(key, tuple(ROWS))}")
             given = value.min if isinstance(value, AtLeast) else normal(value)
             highest = ROWS[key].highest if key in ROWS else None
@@ -224,7 +224,7 @@ class Sysctl(Tunable[Spec, KeyValue]):
     def could_name(self, subject: Subject) -> bool:
         """Keys of the allow-list."""
         key = subject.removeprefix("key:")
-        return subject != key and key not in ELSEWHERE and ALLOWED.fullmatch(key) is not None
+        return subject != key and key not in ELSEWHERE and (key in ROWS or ALLOWED.fullmatch(key) is not None)
 
     def write_back(self, facts: Facts, subject: Subject, value: KeyValue, raw: str | msgspec.UnsetType) -> None:
         """The very text that was there, with its tabs, where it still says that value."""

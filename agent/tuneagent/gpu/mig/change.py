@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 import ctypes
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
+import msgspec
 import pynvml
 
 from tuneagent.gpu.mig.board import MigLayout, MigProfile, compute_layout
@@ -41,8 +41,7 @@ def _bring_to(handle: Handle, enabled: bool, wanted: set[Place]) -> None:
             _change_instances(handle, wanted)
 
 
-@dataclass(frozen=True)
-class _Mig:
+class _Mig(msgspec.Struct, frozen=True):
     """Mode, and the compute layout of each instance (None: one compute instance that has all of it)."""
 
     enabled: bool

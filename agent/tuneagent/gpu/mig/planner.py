@@ -7,7 +7,8 @@ A layout is legal if placements do not overlap and the compute slices stay withi
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from tuneagent.gpu.mig.board import MigProfile
 
@@ -15,8 +16,7 @@ Placed = tuple[str, int]
 SEARCH_LIMIT = 200_000
 
 
-@dataclass(frozen=True)
-class Wanted:
+class Wanted(msgspec.Struct, frozen=True):
     """Instances of one profile: a count, or the exact starts."""
 
     profile: str

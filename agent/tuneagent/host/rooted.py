@@ -1,0 +1,65 @@
+"""The way from a root to a name, one open folder after the other: the one place where links are followed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from tuneagent.errors import ReadFailed
+from tuneagent.host.descriptors import IS_LINK, close_all, link_target, opened_folder, shown
+
+T = TypeVar("T")
+LINK_LIMIT = 40
+
+
+def steps(path: str) -> list[str]:
+    """The names of a path."""
+    return [part for part in path.split("/") if part not in ("", ".")]
+
+
+def reached(root: str, path: str, use: Callable[[int, str], T], *, follow_last: bool = True) -> tuple[T, list[str]]:
+    """What `use` makes of the folder that holds `path` and of its last name, every link resolved inside the root.
+
+    `use` never follows a link: it fails with ELOOP at one, which is then followed here. A path that is a folder by
+    its form (the root, or one that ends in `..`) has the name `.`. Also the names from the root to it, without links.
+    Raises OSError and ReadFailed.
+    """
+    opened: list[int] = []
+    try:
+        return _walk(root, path, use, opened, follow_last=follow_last)
+    finally:
+        close_all(opened)
+
+
+def _walk(
+    root: str, path: str, use: Callable[[int, str], T], opened: list[int], *, follow_last: bool
+) -> tuple[T, list[str]]:
+    if "\0" in path:
+        raise ReadFailed(f"{path!r}: path holds a NUL")
+    pending = steps(path)[::-1]
+    if root != "/" and ".." in pending:
+        raise ReadFailed(f"{path!r}: path leaves its root")
+    folders, names, links = [opened_folder(root, None, opened)], list[str](), 0
+    while pending:
+        name = pending.pop()
+        if name == "..":
+            # At the root itself `..` stays there, as in a chroot.
+            folders, names = (folders[:-1], names[:-1]) if names else (folders, names)
+            continue
+        try:
+            if not pending:
+                return use(folders[-1], name), [*names, name]
+            folders.append(opened_folder(name, folders[-1], opened))
+            names.append(name)
+            continue
+        except OSError as error:
+            target = link_target(folders[-1], name) if follow_last or pending else None
+            if target is None or error.errno not in IS_LINK:
+                raise
+        links += 1
+        if links > LINK_LIMIT:
+            raise ReadFailed(f"{shown(path)}: more than {LINK_LIMIT} symbolic links (a loop)")
+        if target.startswith("/"):
+            folders, names = folders[:1], []
+        pending += steps(target)[::-1]
+    return use(folders[-1], "."), names
