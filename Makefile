@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: audit test check generate bench soak fuzz wheelhouse clean
+.PHONY: audit test check generate bench soak faults mutants fuzz wheelhouse clean
 
 audit: $(STAMP)
 	@$(BIN)/tuneagent audit; code=$$?; [ $$code -eq 3 ] || [ $$code -eq 4 ] || exit $$code
@@ -35,6 +35,14 @@ bench: $(STAMP)
 soak: $(STAMP)
 	TUNEAGENT_SOAK=1 $(BIN)/pytest -n auto -s tests/unit/test_properties.py tests/unit/test_rollout.py tests/unit/test_faults.py
 
+# Apply and undo killed before and after every call that changes a file. `make faults PAIRS=--pairs` kills recovery too.
+faults: $(STAMP)
+	$(BIN)/python tests/faults/kills.py $(PAIRS)
+
+# The code changed one place at a time: does the unit tier notice? An hour and more on two cores.
+mutants: $(STAMP)
+	$(BIN)/python tests/mutants/mutants.py $(NAMES)
+
 # Every parser of a host's files against random input, SECONDS long.
 SECONDS ?= 60
 fuzz: $(STAMP)
@@ -52,4 +60,4 @@ wheelhouse: $(STAMP)
 	@$(BIN)/pip download $(WHEELS) --dest wheelhouse/operator --requirement requirements/operator.lock
 
 clean:
-	rm -rf $(VENV) wheelhouse dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) wheelhouse dist build-out .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

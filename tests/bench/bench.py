@@ -1,6 +1,7 @@
 """Figures beside a peer, alternated in one run: `make bench`. Nothing here is a test.
 
-audit against `tuned-adm verify`, apply against TuneD's start-to-applied, both daemons idle, API writes of an agent.
+audit against `tuned-adm verify`, apply against TuneD's start-to-applied, both daemons idle, start, audit and apply
+against an earlier commit, API writes of an agent.
 Needs root, Debian's `tuned` and `dbus`; the last part also the binaries of the cluster tier. All settings are put back.
 """
 
@@ -27,6 +28,8 @@ HERE = Path(__file__).parent
 sys.path += [str(HERE.parent), str(HERE.parent / "cluster")]
 TUNEAGENT = str(Path(sys.executable).parent / "tuneagent")
 PEER = "tuneagent-bench"
+# The commit that start, audit and apply are held against.
+EARLIER = "0ea4915"
 PAIRS = int(os.environ.get("BENCH_PAIRS", "15"))
 APPLIES = int(os.environ.get("BENCH_APPLIES", "5"))
 IDLE_S = float(os.environ.get("BENCH_IDLE_S", "60"))
@@ -179,6 +182,53 @@ def bench_apply(environment: dict[str, str], profile: str, folder: Path) -> None
         stop(peer)
     row("apply | tuned-adm profile", ours, theirs, "s")
     row("apply | start to applied", ours, started, "s")
+
+
+def bench_earlier(profile: str, folder: Path) -> None:
+    """Start, audit and apply of this tree against those of an earlier commit, in turn, each with the other's packages."""
+    earlier = folder / "earlier"
+    made = subprocess.run(
+        ["git", "worktree", "add", "--quiet", "--detach", str(earlier), EARLIER],
+        cwd=HERE,
+        capture_output=True,
+        check=False,
+    )
+    if made.returncode != 0:
+        print(f"no figures beside {EARLIER}: this is no clone that holds it")
+        return
+    try:
+        _beside(profile, folder, str(earlier / "agent"))
+    finally:
+        subprocess.run(["git", "worktree", "remove", "--force", str(earlier)], cwd=HERE, check=True)
+
+
+def _beside(profile: str, folder: Path, earlier: str) -> None:
+    code = "import sys; sys.argv[0] = 'tuneagent'; from tuneagent.__main__ import main; main()"
+    settings = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
+    environments = [
+        {**settings, "PYTHONPATH": path, "PYTHONPYCACHEPREFIX": str(folder / f"pycache-{number}")}
+        for number, path in enumerate((str(HERE.parents[1] / "agent"), earlier))
+    ]
+    state = ["--state-dir", str(folder / "earlier-state")]
+    commands = {
+        "--version": (["--version"], []),
+        "audit of training": ([*state, "audit", "-p", "training"], []),
+        "apply of thirty": ([*state, "apply", "--yes", "-f", profile], [*state, "undo"]),
+    }
+    print(f"{'':<28} {'tuneagent':>9} {EARLIER:>9}      ratio")
+    for name, (argv, after) in commands.items():
+        taken: tuple[list[Cost], list[Cost]] = ([], [])
+        for _ in range(PAIRS + 1):
+            for costs, environment in zip(taken, environments, strict=True):
+                costs.append(measure([sys.executable, "-c", code, *argv], environment))
+                if after:
+                    undone = [sys.executable, "-c", code, *after]
+                    subprocess.run(undone, env=environment, check=True, stdout=subprocess.DEVNULL)
+                    shutil.rmtree(folder / "earlier-state", ignore_errors=True)
+        # The first of each writes its bytecode.
+        ours, theirs = taken[0][1:], taken[1][1:]
+        row(f"{name}: wall", [one.wall_s for one in ours], [one.wall_s for one in theirs], "s")
+        row(f"{name}: CPU", [one.cpu_s for one in ours], [one.cpu_s for one in theirs], "s")
 
 
 def bench_journal(folder: Path) -> None:
@@ -361,6 +411,7 @@ def main() -> int:
             with peer_bus(folder) as environment:
                 for part in parts:
                     part(environment, str(profile), folder)
+        bench_earlier(str(profile), folder)
         bench_journal(folder)
         bench_growth(folder)
         if shutil.which("go"):

@@ -67,7 +67,6 @@ _BY_HAND = (
     ("usr/bin/talosctl", "machine.install.extraKernelArgs in the machine's configuration: {words}"),
     ("etc/kernel/cmdline", "add {words} to /etc/kernel/cmdline, then `kernel-install add-all`"),
     ("boot/loader/entries", "add {words} to the line `options` of each file in /boot/loader/entries"),
-    ("boot/extlinux/extlinux.conf", "add {words} to APPEND in /boot/extlinux/extlinux.conf"),
 )
 
 
