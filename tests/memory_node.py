@@ -47,6 +47,8 @@ class Server:
         self.patches: list[dict[str, Any]] = []
         self.before_patch: Any = lambda: None
         self.is_away = False
+        self.events: list[tuple[str, Any]] = []
+        self.refuses_events = False
 
     def get(self, path: str) -> Any:
         if self.is_away:
@@ -65,8 +67,12 @@ class Server:
         merge(self.tuning, {"status": body["status"]})
         return json.loads(json.dumps(self.tuning))
 
-    def call(self, *_: Any) -> None:
-        """Events are taken."""
+    def call(self, method: str, path: str, body: Any) -> None:
+        """Events are taken, unless they are refused."""
+        assert method == "POST"
+        if self.refuses_events:
+            raise ApiFailed(403, "no events")
+        self.events.append((path, body))
 
     def spec(self, **change: Any) -> None:
         """What the operator writes."""

@@ -180,3 +180,136 @@ def test_without_a_pod_and_without_a_kubeconfig_it_is_said(monkeypatch: pytest.M
         monkeypatch.delenv(name, raising=False)
     with pytest.raises(UsageError, match="--node"):
         api_client.credentials()
+
+
+def test_a_pod_uses_its_service_account(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    looked: list[str] = []
+    contexts: list[str | None] = []
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.0.0.1")
+    monkeypatch.setenv("KUBERNETES_SERVICE_PORT", "443")
+    monkeypatch.setenv("KUBECONFIG", kubeconfig(tmp_path, token="abc"))
+    monkeypatch.setattr(api_client.paths, "exists", lambda path: looked.append(path) or True)
+    real = ssl.create_default_context
+    monkeypatch.setattr(ssl, "create_default_context", lambda cafile=None: contexts.append(cafile) or real())
+    found = api_client.credentials()
+    folder = "/var/run/secrets/kubernetes.io/serviceaccount"
+    assert (found.host, found.port, found.token_file) == ("10.0.0.1", 443, f"{folder[1:]}/token")
+    assert looked == [f"{folder}/token"] and contexts == [f"{folder}/ca.crt"]
+    # Without a token in the pod, or outside one, the kubeconfig.
+    monkeypatch.setattr(api_client.paths, "exists", lambda _: False)
+    assert api_client.credentials().token == "abc"
+    monkeypatch.setattr(api_client.paths, "exists", lambda _: True)
+    monkeypatch.delenv("KUBERNETES_SERVICE_PORT")
+    assert api_client.credentials().token == "abc"
+
+
+def test_the_token_of_a_pod_is_read_anew(tmp_path: Path) -> None:
+    path = tmp_path / "token"
+    found = Credentials("h", 443, ssl.create_default_context(), token_file=str(path), token="not this one")
+    for token in ("first", "second"):
+        path.write_text(token)
+        assert found.headers() == {"Authorization": f"Bearer {token}"}
+    assert Credentials("h", 443, ssl.create_default_context()).headers() == {}
+
+
+def test_a_server_without_a_port_and_with_a_certificate_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[str | None] = []
+    real = ssl.create_default_context
+    monkeypatch.setattr(ssl, "create_default_context", lambda cafile=None: seen.append(cafile) or real())
+    path = kubeconfig(tmp_path, token="abc")
+    document = yaml.safe_load(Path(path).read_text())
+    document["clusters"][0]["cluster"] = {"server": "https://api.example", "certificate-authority": "/etc/ca.crt"}
+    Path(path).write_text(yaml.safe_dump(document))
+    found = from_kubeconfig(path)
+    assert (found.host, found.port, seen) == ("api.example", 443, ["/etc/ca.crt"])
+
+
+def test_one_half_of_a_client_certificate_is_none(tmp_path: Path) -> None:
+    assert from_kubeconfig(kubeconfig(tmp_path, **{"client-certificate": "/nosuch"})).token is None
+    with pytest.raises(UsageError, match="KUBECONFIG"):
+        from_kubeconfig(kubeconfig(tmp_path, **{"client-certificate": "/nosuch", "client-key": "/nosuch"}))
+
+
+def test_calls_say_what_they_send_and_take(served: Any) -> None:
+    api, connection = served(Answer(201, b"{}"))
+    api.call("POST", "/x", {"a": 1})
+    assert connection.sent == (
+        "POST",
+        "/x",
+        b'{"a": 1}',
+        {"Accept": "application/json", "Authorization": "Bearer t0ken", "Content-Type": "application/json"},
+    )
+    api, connection = served(Answer(200, b"{}"))
+    api.call("GET", "/x")
+    assert connection.sent[2] is None and "Content-Type" not in connection.sent[3]
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "headers", "told", "after"),
+    [
+        (299, b"{}", {}, None, None),
+        (300, b"{}", {}, "API server: 300: ", None),
+        (429, b'{"message": "slow down"}', {"Retry-After": "2"}, "API server: 429: slow down", 2.0),
+        (429, b"{}", {"Retry-After": "Fri, 01 Jan 2027 00:00:00 GMT"}, "API server: 429: ", None),
+        (500, b"x" * 999, {}, f"API server: 500: {'x' * 200}", None),
+        (500, b'{"message": "%s"}' % (b"y" * 999), {}, f"API server: 500: {'y' * 500}", None),
+        (500, b"[]", {}, "API server: 500: []", None),
+        (502, b"\xff", {}, "API server: 502: \ufffd", None),
+    ],
+)
+def test_a_refusal_is_told(served: Any, status: int, body: bytes, headers: Any, told: str | None, after: Any) -> None:
+    api, _ = served(Answer(status, body, headers))
+    if told is None:
+        assert api.call("GET", "/x") == {}
+        return
+    with pytest.raises(ApiFailed) as failed:
+        api.call("GET", "/x")
+    assert str(failed.value) == told and (failed.value.status, failed.value.retry_after_s) == (status, after)
+
+
+def test_an_answer_may_be_as_large_as_the_limit(served: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(api_client, "BODY_LIMIT_BYTES", 8)
+    assert served(Answer(200, b'{"a": 1}'))[0].call("GET", "/x") == {"a": 1}
+    with pytest.raises(ApiFailed, match=r"answer to /x is larger than 8 bytes"):
+        served(Answer(200, b'{"a": 12}'))[0].call("GET", "/x")
+    with pytest.raises(ApiFailed, match=r"answer to /x is no JSON object"):
+        served(Answer(200, b"[1]"))[0].call("GET", "/x")
+
+
+def test_a_watch_asks_for_its_object_alone(served: Any) -> None:
+    api, connection = served(Answer(200, b""))
+    assert list(api.watch("/nodetunings", "n/1", "7", 240)) == []
+    method, path, body, headers = connection.sent
+    assert (method, body, headers) == ("GET", None, {"Authorization": "Bearer t0ken"})
+    assert path == (
+        "/nodetunings?watch=1&allowWatchBookmarks=true&timeoutSeconds=240&fieldSelector=metadata.name%3Dn/1&resourceVersion=7"
+    )
+    assert connection.is_closed
+
+
+def test_a_watch_that_is_refused_says_why(served: Any) -> None:
+    with pytest.raises(ApiFailed) as failed:
+        list(served(Answer(403, b'{"message": "no"}'))[0].watch("/x", "n", "5", 9))
+    assert str(failed.value) == "API server: 403: no"
+    with pytest.raises(ApiFailed) as failed:
+        list(served(Answer(200, b'{"type": "ERROR", "object": {}}\n'))[0].watch("/x", "n", "5", 9))
+    assert str(failed.value) == "API server: unreachable: watch error"
+
+
+def test_connections_have_a_time_limit_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[tuple[str, int, float, object]] = []
+
+    class Made(Connection):
+        def __init__(self, host: str, port: int, timeout: float, context: object) -> None:
+            made.append((host, port, timeout, context))
+            super().__init__(Answer(200, b"{}"))
+
+    monkeypatch.setattr(http.client, "HTTPSConnection", Made)
+    context = ssl.create_default_context()
+    api = KubeApi(Credentials("h", 6443, context))
+    api.call("GET", "/x")
+    with pytest.raises(ApiFailed):
+        list(api.watch("/x", "n", "5", 240))
+    assert made == [("h", 6443, api_client.TIMEOUT_S, context), ("h", 6443, 255, context)]

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
 import pytest
 from memory_api import merge
 from memory_node import FILES, LIVE, REBOOT, SMT, SMT_PATH, Node, Server
+from tuneagent import __version__
+from tuneagent.errors import WriteFailed
+from tuneagent.host.files import Files
+from tuneagent.node import cluster_agent as node_agent
 
 
 @pytest.fixture
@@ -213,3 +218,166 @@ def test_a_plan_that_has_shrunk_since_it_was_proposed_is_covered_by_its_grant(no
     (node.root / SMT_PATH).write_text("off\n")
     node.agent.once()
     assert node.programs.reboots == 1 and node.server.node["taken"] is not None
+
+
+def drifted(node: Node, value: str = "33") -> None:
+    """The value that the profile wants was there, and someone changed it."""
+    node.server.name(LIVE)
+    node.agent.once()
+    (node.root / "proc/sys/vm/swappiness").write_text(f"{value}\n")
+
+
+def test_drift_that_is_repaired_is_an_event(node: Node) -> None:
+    node.server.name(LIVE)
+    node.agent.once()
+    assert node.server.events == []
+    drifted(node)
+    node.agent.once()
+    ((path, event),) = node.server.events
+    assert path == "/api/v1/namespaces/default/events" and event["reason"] == "DriftRepaired"
+    assert event["message"].startswith("sysctl key:vm.swappiness: wanted 10, found 33; changed by hand")
+    assert event["involvedObject"]["name"] == "n1"
+    node.agent.once()
+    assert len(node.server.events) == 1
+
+
+def test_a_repair_that_fails_is_an_event_with_its_reason(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    drifted(node)
+
+    def refuse(self: Files, path: str, text: str) -> None:
+        raise WriteFailed(f"{path}: EPERM")
+
+    monkeypatch.setattr(Files, "write", refuse)
+    node.agent.once()
+    ((_, event),) = node.server.events
+    assert event["reason"] == "RepairFailed" and "EPERM" in event["message"].rpartition("; ")[2]
+    assert node.server.node["error"].startswith("key:vm.swappiness: ") and node.server.node["notAsWanted"] == 1
+
+
+def test_events_are_counted_and_limited(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(node_agent, "EVENTS_PER_PASS", 0)
+    drifted(node)
+    node.agent.once()
+    assert node.server.events == [] and node.read("proc/sys/vm/swappiness") == "10"
+
+
+def test_an_event_that_is_refused_changes_nothing(node: Node) -> None:
+    drifted(node)
+    node.server.refuses_events = True
+    node.agent.once()
+    assert node.read("proc/sys/vm/swappiness") == "10" and node.server.node["error"] == ""
+
+
+def test_writes_to_the_server_are_counted(node: Node) -> None:
+    wrote: list[str] = []
+    node.agent.metrics.wrote = wrote.append  # type: ignore[method-assign]
+    drifted(node)
+    node.agent.once()
+    assert wrote.count("event") == 1 and set(wrote) == {"event", "status"}
+    node.agent.once()
+    before = len(wrote)
+    node.agent.once()
+    assert len(wrote) == before, "nothing changed, nothing is written"
+
+
+def test_an_object_that_is_not_understood_changes_nothing(node: Node, caplog: pytest.LogCaptureFixture) -> None:
+    drifted(node)
+    node.server.tuning["spec"] = {"revision": 7}
+    patches = len(node.server.patches)
+    with caplog.at_level(logging.WARNING, logger="tuneagent"):
+        node.agent.once()
+    assert node.read("proc/sys/vm/swappiness") == "10", "the last good revision goes on"
+    assert len(node.server.patches) == patches
+    assert "NodeTuning not understood; the last good revision goes on" in [one.getMessage() for one in caplog.records]
+
+
+def test_without_a_server_it_says_so_and_goes_on(node: Node, caplog: pytest.LogCaptureFixture) -> None:
+    drifted(node)
+    node.server.is_away = True
+    with caplog.at_level(logging.WARNING, logger="tuneagent"):
+        node.agent.once()
+    (told,) = [one for one in caplog.records if "no API server" in one.getMessage()]
+    assert vars(told)["fields"] == {"error": "API server: unreachable: away"}
+
+
+def test_without_a_revision_there_is_nothing_to_follow(node: Node) -> None:
+    node.server.spec(desired="Profile", revision="")
+    node.agent.once()
+    told = node.server.node
+    assert told["error"] == "no revision yet" and told["refusal"] == "" and told["bootID"] == "b0"
+    assert (
+        told["version"] == __version__
+        and "sysctl" in told["tunables"]
+        and list(told["tunables"]) == sorted(told["tunables"])
+    )
+
+
+def test_a_revision_that_is_not_there_and_one_that_was_cut(node: Node) -> None:
+    node.server.spec(desired="Profile", revision="p-0123456789")
+    node.agent.once()
+    told = node.server.node
+    assert told["error"] == told["refusal"] == "revision p-0123456789: ControllerRevision p-0123456789 does not exist"
+    name = node.server.name(LIVE)
+    node.server.revisions[name]["data"]["spec"]["tune"] = {"sysctl": {"vm.swappiness": 11}}
+    node.agent.once()
+    assert "cut, or of a newer version" in node.server.node["refusal"] and node.read("proc/sys/vm/swappiness") == "60"
+
+
+def test_a_hold_on_the_host_is_a_pause(node: Node) -> None:
+    node.server.name(LIVE)
+    (node.root / "etc/tuneagent").mkdir()
+    (node.root / "etc/tuneagent/hold").write_text("")
+    node.agent.once()
+    assert node.read("proc/sys/vm/swappiness") == "60" and node.server.node["paused"] is True
+    (node.root / "etc/tuneagent/hold").unlink()
+    node.agent.once()
+    assert node.read("proc/sys/vm/swappiness") == "10" and node.server.node["paused"] is False
+
+
+def test_a_profile_that_only_reports_proposes_nothing(node: Node) -> None:
+    node.server.name(SMT, drift="report")
+    node.agent.once()
+    told = node.server.node
+    assert node.read("proc/sys/vm/swappiness") == "60" and told["summary"]["drifted"] == 2
+    assert told["proposal"] is None and told["notAsWanted"] == 0
+    assert [(one["subject"], one["found"], one["wanted"]) for one in told["findings"]] == [
+        ("smt:control", "on", "off"), ("key:vm.swappiness", "60", "10"),
+    ]  # fmt: skip
+
+
+def test_baseline_under_a_pause_undoes_nothing(node: Node) -> None:
+    node.server.name(LIVE)
+    node.agent.once()
+    node.server.policy = {"spec": {"pause": "all"}}
+    node.server.spec(desired="Baseline", revision="", grant=None)
+    node.agent.once()
+    assert node.read("proc/sys/vm/swappiness") == "10"
+    assert node.server.node["paused"] is True and node.server.node["baseline"] is False
+    node.server.policy = {"spec": {"pause": "rollouts"}}
+    node.agent.once()
+    assert node.read("proc/sys/vm/swappiness") == "60" and node.server.node["baseline"] is True
+
+
+def test_baseline_says_what_it_could_not_give_back(node: Node) -> None:
+    node.server.name(LIVE)
+    node.agent.once()
+    (node.root / "proc/sys/vm/swappiness").write_text("33\n")
+    node.server.spec(desired="Baseline", revision="", grant=None)
+    node.agent.once()
+    told = node.server.node
+    assert told["baseline"] is False and told["error"].startswith("key:vm.swappiness: wrote 10, found 33")
+
+
+def test_a_status_that_is_refused_is_written_again(node: Node, caplog: pytest.LogCaptureFixture) -> None:
+    node.server.name(LIVE)
+
+    def refuse() -> None:
+        raise node_agent.ApiFailed(500, "no")
+
+    node.server.before_patch = refuse
+    with caplog.at_level(logging.WARNING, logger="tuneagent"):
+        node.agent.once()
+    assert "status not written" in [one.getMessage() for one in caplog.records]
+    node.server.before_patch = lambda: None
+    node.agent.once()
+    assert node.server.node["revision"] and node.server.tuning["status"]["node"]["observedGeneration"] == 2
