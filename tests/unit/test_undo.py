@@ -10,6 +10,8 @@ import yaml
 from support import FIXTURES, Dies, FailingFiles, PlayedPrograms, read_tree, session_of, tree, write_tree
 from tuneagent.contracts.report import Verdict
 from tuneagent.contracts.values import Disruption
+from tuneagent.engine.host_tuner import HostTuner
+from tuneagent.engine.journal import Journal
 from tuneagent.errors import JournalError, Locked, PlanMoved, UsageError, WriteFailed
 from tuneagent.host.commands import Completed
 from tuneagent.host.files import Files
@@ -320,3 +322,114 @@ def test_what_an_earlier_version_applied_is_undone(path: Path, tmp_path: Path) -
     results = session_of(tree(Files(str(tmp_path))), {}).undo()
     assert {one.result for one in results} == {"undone"} and len(results) == 30
     assert read_tree(tmp_path) == {name: content.encode() for name, content in kept["before"].items()}
+
+
+def undone(session: HostTuner, **more: bool) -> dict[str, tuple[str, object, str]]:
+    return {item.subject: (item.result, item.value, item.reason) for item in session.undo(**more)}
+
+
+def test_each_end_has_its_words(root: Path) -> None:
+    session = session_of(tree(Files(str(root))), TUNE)
+    session.apply()
+    (root / "proc/sys/vm/swappiness").write_text("33\n")
+    assert undone(session) == {
+        "key:vm.stat_interval": ("undone", 1, ""),
+        "key:vm.swappiness": (
+            "conflict", 33,
+            "wrote 10, found 33: changed by someone else; --force writes anyway; our file no longer sets it",
+        ),
+    }  # fmt: skip
+    assert undone(session, force=True) == {"key:vm.swappiness": ("undone", 60, "")}
+    assert undone(session) == {}
+
+
+def test_what_is_gone_has_ended_or_came_with_the_boot_is_told(root: Path) -> None:
+    session = session_of(tree(Files(str(root))), TUNE)
+    session.apply()
+    (root / "proc/sys/vm/swappiness").unlink()
+    (root / "proc/sys/kernel/random/boot_id").write_text("b1\n")
+    assert undone(session) == {
+        "key:vm.swappiness": ("gone", None, "no longer there"),
+        "key:vm.stat_interval": ("undone", 1, "set again by our file at boot, now back to the value before it"),
+    }
+    assert not (root / "etc/sysctl.d/99-zz-tuneagent.conf").exists()
+
+
+def test_what_a_boot_has_ended_is_told(tmp_path: Path) -> None:
+    write_tree(
+        tmp_path,
+        {
+            "proc/sys/kernel/random/boot_id": "b0\n",
+            "sys/devices/system/cpu/online": "0-1\n",
+            "sys/devices/system/node/online": "0-1\n",
+            "sys/devices/system/node/node0/cpulist": "0\n",
+            "sys/devices/system/node/node1/cpulist": "1\n",
+            "sys/bus/pci/devices/0000:1b:00.0/class": "0x020000\n",
+            "sys/bus/pci/devices/0000:1b:00.0/numa_node": "0\n",
+            "sys/bus/pci/devices/0000:1b:00.0/local_cpulist": "0\n",
+            "sys/bus/pci/devices/0000:1b:00.0/msi_irqs/40": "msix\n",
+            "proc/irq/40/smp_affinity_list": "1\n",
+            "proc/interrupts": "   CPU0 CPU1\n 40: 1 2 PCI-MSIX-0000:1b:00.0 0-edge eth0-0\n",
+        },
+    )
+    session = session_of(tree(Files(str(tmp_path))), {"irqAffinity": {"network": "local"}})
+    assert [one.result for one in session.apply().outcomes] == ["verified"]
+    (tmp_path / "proc/sys/kernel/random/boot_id").write_text("b1\n")
+    assert list(undone(session).values()) == [("ended", None, "a reboot has ended it already")]
+    assert (tmp_path / "proc/irq/40/smp_affinity_list").read_text() != "1\n"
+
+
+def test_what_cannot_be_read_is_not_written_without_force(root: Path) -> None:
+    session = session_of(tree(Files(str(root))), TUNE)
+    session.apply()
+    own = root / "etc/sysctl.d/99-zz-tuneagent.conf"
+    host = tree(Files(str(root)), None, {"/proc/sys/vm/swappiness": "EACCES"})
+    blind = session_of(host, TUNE)
+    (root / "proc/sys/vm/swappiness").unlink()
+    (root / "proc/sys/vm/swappiness").mkdir()
+    result, value, reason = undone(blind)["key:vm.swappiness"]
+    assert (result, value) == ("failed", None) and reason.startswith(
+        "not read, so not written: /proc/sys/vm/swappiness"
+    )
+    assert "vm.swappiness = 10" in own.read_text()
+
+
+def test_a_line_of_ours_that_someone_changed_is_told(root: Path) -> None:
+    session = session_of(tree(Files(str(root))), TUNE)
+    session.apply()
+    own = root / "etc/sysctl.d/99-zz-tuneagent.conf"
+    own.write_text("vm.swappiness = 77\nvm.stat_interval = 10\n")
+    assert undone(session)["key:vm.swappiness"] == (
+        "conflict", None, "/etc/sysctl.d/99-zz-tuneagent.conf: vm.swappiness was '10' when written, now '77'",
+    )  # fmt: skip
+
+
+def test_what_a_profile_drops_goes_back_and_is_told(root: Path) -> None:
+    session_of(tree(Files(str(root))), TUNE).apply()
+    without = session_of(tree(Files(str(root))), {"sysctl": {"vm.stat_interval": 10}})
+    (outcome,) = without.apply().outcomes
+    assert (outcome.subject, outcome.result, outcome.reason) == (
+        "key:vm.swappiness",
+        "verified",
+        "back to its baseline",
+    )
+    session_of(tree(Files(str(root))), TUNE).apply()
+    (root / "proc/sys/vm/swappiness").write_text("33\n")
+    (outcome,) = without.apply().outcomes
+    assert outcome.result == "failed" and outcome.reason.startswith("wrote 10, found 33: changed by someone else")
+
+
+def test_an_undo_that_cannot_be_noted_says_what_is_true(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    session = session_of(tree(Files(str(root))), {"sysctl": {"vm.swappiness": 10}})
+    session.apply()
+
+    def full(self: Journal, record: object) -> None:
+        raise JournalError("journal: ENOSPC")
+
+    monkeypatch.setattr(Journal, "append", full)
+    assert undone(session) == {
+        "key:vm.swappiness": (
+            "failed", 60, "it is 60 now, but not noted: journal: ENOSPC; make room for the journal and run undo again",
+        ),
+    }  # fmt: skip
+    assert (root / "proc/sys/vm/swappiness").read_text() == "60\n"
