@@ -161,6 +161,9 @@ def test_a_state_folder_that_fills_up_says_what_was_changed_and_what_was_not(roo
 def test_what_a_death_between_write_and_rename_leaves_is_swept(tmp_path: Path) -> None:
     _make(tmp_path)
     before = read_tree(tmp_path)
+    session = session_of(tree(Files(str(tmp_path))), {"sysctl": {"vm.swappiness": 5}})
+    session.apply()
+    # Whatever writes our file notes first in the journal whose it is.
     write_tree(tmp_path, {"etc/sysctl.d/.99-zz-tuneagent.conf.tuneagent": "vm.swappiness = 5\n"})
-    session_of(tree(Files(str(tmp_path))), {"sysctl": {"vm.swappiness": 5}}).undo()
+    session.undo()
     assert read_tree(tmp_path) == before

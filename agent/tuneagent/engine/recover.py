@@ -22,8 +22,10 @@ def recover(host: Host, journal: Journal, registry: Mapping[str, AnyTunable]) ->
     A group that is all-or-nothing goes back as a whole unless all of it is new.
     """
     open_items = [setting for setting in journal.applied().values() if setting.step == "intended"]
-    drop_ins = [tunable.drop_in for tunable in registry.values() if tunable.drop_in is not None]
-    for path in {path for drop_in in drop_ins for path in drop_in.files}:
+    # What a death leaves half-written belongs to a setting that the journal names already.
+    named = {setting.tunable for setting in journal.applied().values()}
+    drop_ins = [registry[name].drop_in for name in sorted(named) if name in registry]
+    for path in {path for drop_in in drop_ins if drop_in is not None for path in drop_in.files}:
         with contextlib.suppress(WriteFailed, ReadFailed):
             host.files.sweep(path)
     if journal.applied() and not host.files.is_kernel:

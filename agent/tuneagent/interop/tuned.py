@@ -18,7 +18,7 @@ from tuneagent.formats.lazy_regex import lazy_regex
 from tuneagent.host.machine import Host
 from tuneagent.tunables.dirty_pages import PAIRS
 from tuneagent.tunables.kernel_files import ROWS, parse_value
-from tuneagent.tunables.sysctl import ALLOWED, ELSEWHERE
+from tuneagent.tunables.sysctl import ELSEWHERE, is_allowed
 
 FOLDERS = ("etc/tuned", "etc/tuned/profiles", "usr/lib/tuned", "usr/lib/tuned/profiles")
 INCLUDE_LIMIT = 16
@@ -207,7 +207,7 @@ def _sysctl(key: str, value: str, tune: Tune) -> str | None:
                 return _dirty(pair, member, value, tune)
     if key in ELSEWHERE:
         return f"belongs to the tunable {ELSEWHERE[key]}"
-    if not ALLOWED.fullmatch(key):
+    if not is_allowed(key):
         return "not a key that a profile may set"
     number = int(value) if re.match(r"-?\d{1,18}\Z", value) else None
     tune.setdefault("sysctl", {})[key] = {"min": number} if raise_only and number is not None else number or value

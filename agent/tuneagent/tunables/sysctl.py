@@ -17,21 +17,43 @@ from tuneagent.persist.sysctl_d import SysctlD, all_settings, at_boot, number, w
 from tuneagent.tunables.base import Tunable
 from tuneagent.tunables.tables.sysctl import ROWS
 
-# What a profile may name at all. Keys that run programs or disarm the kernel match none of these.
-ALLOWED = lazy_regex(
-    r"vm\.(swappiness|zone_reclaim_mode|max_map_count|min_free_kbytes|overcommit_(memory|ratio)|stat_interval"
-    r"|vfs_cache_pressure|watermark_(boost|scale)_factor|compaction_proactiveness|compact_unevictable_allowed"
-    r"|dirty_(expire|writeback)_centisecs|page-cluster|min_unmapped_ratio|min_slab_ratio|admin_reserve_kbytes"
-    r"|user_reserve_kbytes|hugetlb_shm_group|nr_overcommit_hugepages|laptop_mode|numa_stat)"
-    r"|kernel\.(numa_balancing|numa_balancing_promote_rate_limit_MBps|pid_max|threads-max|timer_migration"
-    r"|sched_(autogroup_enabled|rt_runtime_us|rt_period_us|cfs_bandwidth_slice_us|schedstats)|nmi_watchdog"
-    r"|watchdog|watchdog_thresh|hung_task_timeout_secs|shmmax|shmall|shmmni|msgmax|msgmnb|msgmni|sem)"
-    r"|fs\.(file-max|nr_open|aio-max-nr|inotify\.max_[a-z_]+)"
-    r"|net\.core\.(somaxconn|[rw]mem_(max|default)|optmem_max|netdev_(max_backlog|budget|budget_usecs)|busy_(poll|read)"
-    r"|default_qdisc|dev_weight|rps_sock_flow_entries)"
-    r"|net\.ipv4\.(tcp_[a-z0-9_]+|udp_[rw]?mem(_min)?|ip_local_port_range|neigh\.default\.gc_thresh[123]"
-    r"|conf\.(all|default)\.(arp_ignore|arp_announce|rp_filter))|net\.netfilter\.nf_conntrack_max"
+# What a profile may name at all. Keys that run programs or disarm the kernel are none of these.
+_NAMES = {
+    "vm": (
+        "swappiness", "zone_reclaim_mode", "max_map_count", "min_free_kbytes", "overcommit_memory", "overcommit_ratio",
+        "stat_interval", "vfs_cache_pressure", "watermark_boost_factor", "watermark_scale_factor",
+        "compaction_proactiveness", "compact_unevictable_allowed", "dirty_expire_centisecs",
+        "dirty_writeback_centisecs", "page-cluster", "min_unmapped_ratio", "min_slab_ratio", "admin_reserve_kbytes",
+        "user_reserve_kbytes", "hugetlb_shm_group", "nr_overcommit_hugepages", "laptop_mode", "numa_stat",
+    ),
+    "kernel": (
+        "numa_balancing", "numa_balancing_promote_rate_limit_MBps", "pid_max", "threads-max", "timer_migration",
+        "sched_autogroup_enabled", "sched_rt_runtime_us", "sched_rt_period_us", "sched_cfs_bandwidth_slice_us",
+        "sched_schedstats", "nmi_watchdog", "watchdog", "watchdog_thresh", "hung_task_timeout_secs", "shmmax", "shmall",
+        "shmmni", "msgmax", "msgmnb", "msgmni", "sem",
+    ),
+    "fs": ("file-max", "nr_open", "aio-max-nr"),
+    "net.core": (
+        "somaxconn", "rmem_max", "rmem_default", "wmem_max", "wmem_default", "optmem_max", "netdev_max_backlog",
+        "netdev_budget", "netdev_budget_usecs", "busy_poll", "busy_read", "default_qdisc", "dev_weight",
+        "rps_sock_flow_entries",
+    ),
+    "net.ipv4": ("ip_local_port_range", "udp_mem", "udp_rmem_min", "udp_wmem_min"),
+    "net.ipv4.neigh.default": ("gc_thresh1", "gc_thresh2", "gc_thresh3"),
+    "net.netfilter": ("nf_conntrack_max",),
+}  # fmt: skip
+_FAMILIES = lazy_regex(
+    r"fs\.inotify\.max_[a-z_]+|net\.ipv4\.tcp_[a-z0-9_]+"
+    r"|net\.ipv4\.conf\.(all|default)\.(arp_ignore|arp_announce|rp_filter)"
 )
+
+
+def is_allowed(key: str) -> bool:
+    """Whether a profile may name this key."""
+    prefix, _, name = key.rpartition(".")
+    return name in _NAMES.get(prefix, ()) or _FAMILIES.fullmatch(key) is not None
+
+
 ELSEWHERE = {
     "vm.dirty_ratio": "dirtyPages",
     "vm.dirty_bytes": "dirtyPages",
@@ -130,7 +152,7 @@ class Sysctl(Tunable[Spec, KeyValue]):
         for key, value in spec.items():
             if key in ELSEWHERE:
                 faults.append(f".{key}: belongs to the tunable {ELSEWHERE[key]!r}, which handles it with its pair")
-            elif not (key in ROWS or ALLOWED.fullmatch(key)):
+            elif not is_allowed(key):
                 faults.append(f".{key}: not a key that a profile may set{nearest(key, tuple(ROWS))}")
             given = value.min if isinstance(value, AtLeast) else normal(value)
             highest = ROWS[key].highest if key in ROWS else None
@@ -224,7 +246,7 @@ class Sysctl(Tunable[Spec, KeyValue]):
     def could_name(self, subject: Subject) -> bool:
         """Keys of the allow-list."""
         key = subject.removeprefix("key:")
-        return subject != key and key not in ELSEWHERE and (key in ROWS or ALLOWED.fullmatch(key) is not None)
+        return subject != key and key not in ELSEWHERE and is_allowed(key)
 
     def write_back(self, facts: Facts, subject: Subject, value: KeyValue, raw: str | msgspec.UnsetType) -> None:
         """The very text that was there, with its tabs, where it still says that value."""

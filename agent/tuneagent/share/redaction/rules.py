@@ -13,8 +13,7 @@ from tuneagent.share.redaction import documents, grammars
 from tuneagent.share.redaction.pseudonyms import Pseudonyms, blank
 from tuneagent.share.redaction.vocabulary import MODULES, NETWORK
 from tuneagent.tunables.kernel_arguments import ALLOWED as KERNEL_ARGUMENTS
-from tuneagent.tunables.sysctl import ALLOWED as SYSCTLS
-from tuneagent.tunables.sysctl import ELSEWHERE
+from tuneagent.tunables.sysctl import ELSEWHERE, is_allowed
 from tuneagent.tunables.tables.sysctl import ROWS
 
 Filter = Callable[[str], str]
@@ -37,11 +36,7 @@ def _is_argument(name: str) -> bool:
 def _is_sysctl(key: str) -> bool:
     first_slash, first_dot = key.find("/"), key.find(".")
     dotted = key.replace("/", ".") if first_slash >= 0 and (first_dot < 0 or first_slash < first_dot) else key
-    return (
-        dotted in ELSEWHERE
-        or bool(SYSCTLS.fullmatch(dotted))
-        or any(covers(dotted, one) for one in (*ROWS, *ELSEWHERE))
-    )
+    return dotted in ELSEWHERE or is_allowed(dotted) or any(covers(dotted, one) for one in (*ROWS, *ELSEWHERE))
 
 
 def _kernel_line(text: str) -> str:
