@@ -37,6 +37,47 @@ def test_the_daemon_loads_neither_the_terminal_nor_the_kubernetes_client() -> No
     assert done.stdout.strip() == "[]"
 
 
+def loaded_by(*argv: str) -> set[str]:
+    """Modules that a command has loaded when it ends."""
+    code = (
+        "import sys; from tuneagent.__main__ import main; sys.argv[0] = 'tuneagent'\n"
+        "try:\n    main()\nexcept SystemExit:\n    pass\n"
+        "print(*sorted(sys.modules), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, *argv], capture_output=True, text=True, check=True, cwd="/")
+    return set(done.stderr.split())
+
+
+def test_the_version_loads_nothing_that_looks_at_a_host() -> None:
+    own = {name for name in loaded_by("--version") if name.startswith("tuneagent")}
+    assert own == {
+        "tuneagent", "tuneagent.__main__", "tuneagent.commands", "tuneagent.commands.main", "tuneagent.errors",
+        "tuneagent.host", "tuneagent.host.paths",
+    }  # fmt: skip
+    assert "msgspec" not in loaded_by("--version")
+
+
+def test_an_audit_loads_only_what_its_profile_names(tmp_path: Path) -> None:
+    profile = tmp_path / "p.yaml"
+    profile.write_text(
+        "apiVersion: tuneagent.dev/v1alpha1\nkind: TuningProfile\nmetadata: {name: p}\n"
+        "spec: {tune: {sysctl: {vm.swappiness: 10}}}\n"
+    )
+    loaded = loaded_by("audit", "-f", str(profile))
+    tunables = {name for name in loaded if name.startswith("tuneagent.tunables.")}
+    assert tunables == {
+        f"tuneagent.tunables.{name}" for name in ("base", "registry", "sysctl", "tables", "tables.sysctl")
+    }
+    for unneeded in (
+        "rich", "dataclasses", "asyncio", "pynvml", "psutil", "prometheus_client", "kubernetes", "logging",
+        "tuneagent.checks", "tuneagent.node", "tuneagent.share", "tuneagent.interop", "tuneagent.jobs",
+        "tuneagent.engine.apply", "tuneagent.engine.undo", "tuneagent.engine.recover",
+    ):  # fmt: skip
+        assert unneeded not in loaded
+    # A built-in profile is kept as JSON too.
+    assert "yaml" in loaded and "yaml" not in loaded_by("audit", "-p", "generic")
+
+
 def test_no_module_shares_a_name_with_the_standard_library() -> None:
     names = {path.stem for folder in ("agent", "operator") for path in (ROOT / folder).rglob("*.py")}
     assert names & set(sys.stdlib_module_names) <= {"__init__", "__main__"}, names & set(sys.stdlib_module_names)

@@ -148,7 +148,7 @@ def topology(settings: Settings, output: str) -> None:
 @click.pass_obj
 def diff(settings: Settings, left: str, right: str, file: str | None, name: str | None, output: str) -> None:
     """Compare two machines: each a capture, a tree, a report (audit -o json), or `live`."""
-    from tuneagent.report.text import comparison_text
+    from tuneagent.report.comparison import comparison_text
     from tuneagent.share.comparison import compare
 
     reports = [settings.report_of(place, file, name) for place in (left, right)]

@@ -10,7 +10,6 @@ import msgspec
 from tuneagent.contracts.report import SCHEMA_REPORT, Report
 from tuneagent.engine.host_tuner import STATE_FOLDER, HostTuner
 from tuneagent.errors import TuneError, UsageError, nearest
-from tuneagent.formats.yaml_document import load_yaml
 from tuneagent.host import paths
 from tuneagent.host.files import Files
 from tuneagent.host.machine import Host, live_host, pod_host, tree_host
@@ -90,6 +89,8 @@ def load_profile(file: str | None, name: str | None) -> Profile:
         if found is None:
             raise UsageError(f"no built-in profile {name!r}{nearest(name or '', builtin_names())}")
         return resolved(found, registry())
+    from tuneagent.formats.yaml_document import load_yaml
+
     return resolved(parse(load_yaml(read_profile(file), file), file), registry())
 
 

@@ -18,6 +18,7 @@ class FilesOnce(Files):
 
     def __init__(self, inner: Files) -> None:
         self._inner = inner
+        self._reader = inner.for_a_pass()
         self.root = inner.root
         self._answers: dict[tuple[str, str], object] = {}
 
@@ -35,6 +36,7 @@ class FilesOnce(Files):
 
     def forget(self, path: str | None = None) -> None:
         """Read anew what may have changed: everything, or what a write of `path` can change."""
+        self._reader.forget_folders()
         name = (path or "").strip("/")
         is_kernel = name.startswith(_KERNEL)
         for key in list(self._answers):
@@ -45,27 +47,27 @@ class FilesOnce(Files):
 
     def read_bytes(self, path: str) -> bytes:
         """As Files."""
-        return self._once("content", path, self._inner.read_bytes)
+        return self._once("content", path, self._reader.read_bytes)
 
     def names(self, path: str) -> list[str]:
         """As Files."""
-        return list(self._once("names", path, self._inner.names))
+        return list(self._once("names", path, self._reader.names))
 
     def exists(self, path: str) -> bool:
         """As Files."""
-        return self._once("exists", path, self._inner.exists)
+        return self._once("exists", path, self._reader.exists)
 
     def is_dir(self, path: str) -> bool:
         """As Files."""
-        return self._once("is folder", path, self._inner.is_dir)
+        return self._once("is folder", path, self._reader.is_dir)
 
     def is_mask(self, path: str) -> bool:
         """As Files."""
-        return self._once("is mask", path, self._inner.is_mask)
+        return self._once("is mask", path, self._reader.is_mask)
 
     def resolved(self, path: str) -> str:
         """As Files."""
-        return self._once("resolved", path, self._inner.resolved)
+        return self._once("resolved", path, self._reader.resolved)
 
     def write(self, path: str, text: str) -> None:
         """As Files."""

@@ -6,6 +6,7 @@ Reads are bounded. A kernel file is written in place with one call; any other fi
 from __future__ import annotations
 
 import contextlib
+import copy
 import errno
 import fcntl
 import os
@@ -33,7 +34,7 @@ from tuneagent.host.descriptors import (
     status_of,
     sweep_at,
 )
-from tuneagent.host.rooted import reached, steps
+from tuneagent.host.rooted import OpenFolders, reached, steps
 
 T = TypeVar("T")
 LIST_LIMIT = 65536
@@ -66,8 +67,25 @@ class Files:
         """True where /proc/sys under the root is a kernel's own, not plain files of a tree."""
         return self.root == "/" or os.path.ismount(os.path.join(self.root, "proc"))
 
+    # Open folders of the pass that reads with these.
+    _known: OpenFolders | None = None
+
+    def for_a_pass(self) -> Files:
+        """The same files, read by one pass: it keeps folders open. What changes something goes the whole way."""
+        found = copy.copy(self)
+        found._known = OpenFolders()
+        return found
+
+    def forget_folders(self) -> None:
+        """Go the whole way again: something was written."""
+        if self._known is not None:
+            self._known.close()
+
     def _at(self, path: str, use: Callable[[int, str], T], *, follow_last: bool = True) -> T:
         return reached(self.root, path, use, follow_last=follow_last)[0]
+
+    def _look(self, path: str, use: Callable[[int, str], T], *, follow_last: bool = True) -> T:
+        return reached(self.root, path, use, follow_last=follow_last, known=self._known)[0]
 
     def resolved(self, path: str) -> str:
         """The path from the root, `/` first, with every link resolved. Raises PathMissing, ReadFailed."""
@@ -83,7 +101,7 @@ class Files:
     def read_bytes(self, path: str) -> bytes:
         """Whole content of a regular file of at most READ_LIMIT_BYTES."""
         try:
-            return self._at(path, lambda folder, name: content(path, folder, name))
+            return self._look(path, lambda folder, name: content(path, folder, name))
         except OSError as error:
             raise _read_failed(path, error) from None
 
@@ -105,7 +123,7 @@ class Files:
     def names(self, path: str) -> list[str]:
         """Sorted names in a folder; empty where it does not exist."""
         try:
-            found = self._at(path, listed)
+            found = self._look(path, listed)
         except OSError as error:
             if error.errno in _MISSING:
                 return []
@@ -117,7 +135,7 @@ class Files:
     def status(self, path: str) -> os.stat_result:
         """What the kernel says of the file or folder. Raises PathMissing, ReadFailed."""
         try:
-            return self._at(path, status_of)
+            return self._look(path, status_of)
         except OSError as error:
             raise _read_failed(path, error) from None
 
@@ -139,14 +157,14 @@ class Files:
     def is_link(self, path: str) -> bool:
         """Whether the path itself is a symbolic link."""
         try:
-            return self._at(path, link_target, follow_last=False) is not None
+            return self._look(path, link_target, follow_last=False) is not None
         except (OSError, ReadFailed):
             return False
 
     def is_mask(self, path: str) -> bool:
         """Whether the path is a link to /dev/null, the way to mask a file of that name."""
         try:
-            return self._at(path, link_target, follow_last=False) == "/dev/null"
+            return self._look(path, link_target, follow_last=False) == "/dev/null"
         except (OSError, ReadFailed):
             return False
 

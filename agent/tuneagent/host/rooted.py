@@ -10,6 +10,7 @@ from tuneagent.host.descriptors import IS_LINK, close_all, link_target, opened_f
 
 T = TypeVar("T")
 LINK_LIMIT = 40
+OPEN_LIMIT = 128
 
 
 def steps(path: str) -> list[str]:
@@ -17,7 +18,41 @@ def steps(path: str) -> list[str]:
     return [part for part in path.split("/") if part not in ("", ".")]
 
 
-def reached(root: str, path: str, use: Callable[[int, str], T], *, follow_last: bool = True) -> tuple[T, list[str]]:
+class OpenFolders:
+    """Folders that a pass has opened, by their names from the root, so that each is opened once. Closed when dropped.
+
+    A name stands for the very folder: each step to it was opened without following a link.
+    """
+
+    def __init__(self) -> None:
+        self._descriptors: dict[str, int] = {}
+
+    def find(self, names: list[str]) -> int | None:
+        """The folder of these names, if it is open."""
+        return self._descriptors.get("/".join(names))
+
+    def keep(self, names: list[str], opened: list[int]) -> None:
+        """Keep the last of `opened`, while there is room: a host has many folders and a process few descriptors."""
+        if len(self._descriptors) < OPEN_LIMIT:
+            self._descriptors["/".join(names)] = opened.pop()
+
+    def close(self) -> None:
+        """Forget all: something was written."""
+        close_all(list(self._descriptors.values()))
+        self._descriptors.clear()
+
+    def __del__(self) -> None:
+        self.close()
+
+
+def reached(
+    root: str,
+    path: str,
+    use: Callable[[int, str], T],
+    *,
+    follow_last: bool = True,
+    known: OpenFolders | None = None,
+) -> tuple[T, list[str]]:
     """What `use` makes of the folder that holds `path` and of its last name, every link resolved inside the root.
 
     `use` never follows a link: it fails with ELOOP at one, which is then followed here. A path that is a folder by
@@ -26,20 +61,27 @@ def reached(root: str, path: str, use: Callable[[int, str], T], *, follow_last: 
     """
     opened: list[int] = []
     try:
-        return _walk(root, path, use, opened, follow_last=follow_last)
+        return _walk(root, path, use, opened, known, follow_last=follow_last)
     finally:
         close_all(opened)
 
 
 def _walk(
-    root: str, path: str, use: Callable[[int, str], T], opened: list[int], *, follow_last: bool
+    root: str,
+    path: str,
+    use: Callable[[int, str], T],
+    opened: list[int],
+    known: OpenFolders | None,
+    *,
+    follow_last: bool,
 ) -> tuple[T, list[str]]:
     if "\0" in path:
         raise ReadFailed(f"{path!r}: path holds a NUL")
     pending = steps(path)[::-1]
     if root != "/" and ".." in pending:
         raise ReadFailed(f"{path!r}: path leaves its root")
-    folders, names, links = [opened_folder(root, None, opened)], list[str](), 0
+    names, links = list[str](), 0
+    folders = [_opened(root, None, names, opened, known)]
     while pending:
         name = pending.pop()
         if name == "..":
@@ -49,7 +91,7 @@ def _walk(
         try:
             if not pending:
                 return use(folders[-1], name), [*names, name]
-            folders.append(opened_folder(name, folders[-1], opened))
+            folders.append(_opened(name, folders[-1], [*names, name], opened, known))
             names.append(name)
             continue
         except OSError as error:
@@ -63,3 +105,14 @@ def _walk(
             folders, names = folders[:1], []
         pending += steps(target)[::-1]
     return use(folders[-1], "."), names
+
+
+def _opened(name: str, above: int | None, names: list[str], opened: list[int], known: OpenFolders | None) -> int:
+    """A folder that is open already, or is now. Raises OSError."""
+    if known is None:
+        return opened_folder(name, above, opened)
+    descriptor = known.find(names)
+    if descriptor is None:
+        descriptor = opened_folder(name, above, opened)
+        known.keep(names, opened)
+    return descriptor

@@ -15,7 +15,6 @@ from tuneagent.contracts.values import Setting
 from tuneagent.formats.lazy_regex import lazy_regex
 from tuneagent.host.terminal import has_colours, width
 from tuneagent.report.terminal import clean
-from tuneagent.share.comparison import Comparison
 
 # Worst first; `converged` is folded unless asked for.
 _ORDER = (
@@ -225,25 +224,3 @@ def undone_text(results: Sequence[Undone], columns: int | None = None) -> str:
         return "nothing to undo"
     rows = [[item.result, item.tunable, item.subject, shown(item.value), item.reason] for item in results]
     return table(("result", "tunable", "subject", "now", ""), rows, columns)
-
-
-def comparison_text(found: Comparison, columns: int | None = None) -> str:
-    """What differs, the more severe first."""
-    parts = [f"left   {clean(found.left)}", f"right  {clean(found.right)}"]
-    if found.differences:
-        rows = [
-            [
-                f"{one.tunable} {one.subject}",
-                _side(one.left, one.left_verdict),
-                _side(one.right, one.right_verdict),
-                one.why,
-            ]
-            for one in found.differences
-        ]
-        parts += ["", table(("setting", "left", "right", ""), rows, columns)]
-    parts += ["", f"{len(found.differences)} of {found.compared} settings differ"]
-    return "\n".join(parts)
-
-
-def _side(value: Setting, verdict: str | None) -> str:
-    return "not there" if verdict is None else f"{shown(value)} ({verdict})"
