@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 from support import session_of, tree, write_tree
+from tuneagent.contracts.kubernetes_writes import body
 from tuneagent.contracts.node_tuning import FINDINGS_LIMIT, MESSAGE_LIMIT, FindingSummary
 from tuneagent.contracts.outcome import Outcome
 from tuneagent.contracts.plan import Change, Prior, digest_of
@@ -116,7 +117,7 @@ def test_drift_is_told_with_who_may_have_made_it(tmp_path: Path) -> None:
 
 
 def test_an_event_is_one_that_the_api_server_takes(monkeypatch: pytest.MonkeyPatch) -> None:
-    event = event_of("n1", "DriftRepaired", "m" * (MESSAGE_LIMIT + 9))
+    event = body(event_of("n1", "DriftRepaired", "m" * (MESSAGE_LIMIT + 9)))
     stamp = event.pop("firstTimestamp")
     assert isinstance(stamp, str) and re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", stamp)
     assert event.pop("lastTimestamp") == stamp

@@ -111,6 +111,28 @@ class ProfileStatus(msgspec.Struct, frozen=True, rename="camel"):
     conditions: tuple[StampedCondition, ...] = ()
 
 
+class DocumentName(msgspec.Struct, frozen=True):
+    """Metadata of a profile as people write it."""
+
+    name: str
+
+
+class ProfileDocument(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
+    """A profile as a document, whole: what a file holds, and what a ControllerRevision keeps."""
+
+    api_version: str = API_VERSION
+    kind: str = KIND
+    metadata: DocumentName
+    spec: dict[str, object]
+
+
+def document_of(name: str, spec: dict[str, object]) -> dict[str, object]:
+    """The document of a profile, as plain data."""
+    document = ProfileDocument(metadata=DocumentName(name), spec=spec)
+    plain: dict[str, object] = msgspec.to_builtins(document)
+    return plain
+
+
 class TuningProfile(msgspec.Struct, frozen=True):
     """A TuningProfile in a cluster. Its spec is kept as it is, so that each fault can be named."""
 

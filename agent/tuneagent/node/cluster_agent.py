@@ -12,6 +12,7 @@ import msgspec
 
 from tuneagent import __version__
 from tuneagent.contracts.kubernetes import merge_patch
+from tuneagent.contracts.kubernetes_writes import Patch, Version, body
 from tuneagent.contracts.node_tuning import MESSAGE_LIMIT, NodeReport, OwnTuning, Taken
 from tuneagent.contracts.plan import Change, digest_of
 from tuneagent.contracts.report import Verdict
@@ -178,13 +179,11 @@ class NodeAgent:
             self.is_rebooting = True
 
     def _take(self, tuning: OwnTuning, mine: Taken) -> bool:
-        body = {
-            "metadata": {"resourceVersion": tuning.metadata.resource_version},
-            "status": {"node": {"taken": msgspec.to_builtins(mine)}},
-        }
+        version = Version(tuning.metadata.resource_version)
+        patch = Patch(metadata=version, status={"node": {"taken": msgspec.to_builtins(mine)}})
         self.metrics.wrote("status")
         try:
-            self.api.patch(f"{NODE_TUNINGS}/{self.node}/status", body)
+            self.api.patch(f"{NODE_TUNINGS}/{self.node}/status", body(patch))
         except ApiFailed as error:
             log.warning("grant not taken", extra={"fields": {"digest": mine.digest, "error": str(error)}})
             return False
@@ -287,7 +286,7 @@ class NodeAgent:
             return
         self.metrics.wrote("status")
         try:
-            self.api.patch(f"{NODE_TUNINGS}/{self.node}/status", {"status": {"node": changed}})
+            self.api.patch(f"{NODE_TUNINGS}/{self.node}/status", body(Patch(status={"node": changed})))
         except ApiFailed as error:
             log.warning("status not written", extra={"fields": {"error": str(error)}})
 
@@ -306,8 +305,8 @@ class NodeAgent:
             message = drift_message(finding, self.tuner.registry[finding.tunable], done.before.facts)
             self.metrics.wrote("event")
             with contextlib.suppress(ApiFailed):
-                body = event_of(self.node, reason, message + (f"; {outcome.reason}" if outcome.reason else ""))
-                self.api.call("POST", "/api/v1/namespaces/default/events", body)
+                event = event_of(self.node, reason, message + (f"; {outcome.reason}" if outcome.reason else ""))
+                self.api.call("POST", "/api/v1/namespaces/default/events", body(event))
 
 
 def serve_cluster(tuner: HostTuner, node: str, interval_s: int, metrics_address: str) -> int:

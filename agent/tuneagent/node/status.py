@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 
 import msgspec
 
+from tuneagent.contracts.kubernetes_writes import Event, EventMeta, EventSource, Involved
 from tuneagent.contracts.node_tuning import (
     FINDINGS_LIMIT,
     KIND,
@@ -139,21 +140,18 @@ def drift_message(finding: Finding, tunable: AnyTunable, facts: Facts) -> str:
     )
 
 
-def event_of(node: str, reason: str, message: str) -> dict[str, object]:
-    """A core/v1 Event about the NodeTuning."""
+def event_of(node: str, reason: str, message: str) -> Event:
+    """An Event about the NodeTuning."""
     stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    return {
-        "apiVersion": "v1",
-        "kind": "Event",
-        "metadata": {"generateName": f"{node}.", "namespace": "default"},
-        "involvedObject": {"apiVersion": API_VERSION, "kind": KIND, "name": node},
-        "reason": reason,
-        "message": message[:MESSAGE_LIMIT],
-        "type": "Warning",
-        "source": {"component": "tuneagent", "host": node},
-        "reportingComponent": "tuneagent.dev/agent",
-        "reportingInstance": node,
-        "firstTimestamp": stamp,
-        "lastTimestamp": stamp,
-        "count": 1,
-    }
+    return Event(
+        metadata=EventMeta(f"{node}."),
+        involved_object=Involved(API_VERSION, KIND, node),
+        reason=reason,
+        message=message[:MESSAGE_LIMIT],
+        type="Warning",
+        source=EventSource("tuneagent", node),
+        reporting_component="tuneagent.dev/agent",
+        reporting_instance=node,
+        first_timestamp=stamp,
+        last_timestamp=stamp,
+    )

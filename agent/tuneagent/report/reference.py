@@ -11,7 +11,7 @@ import msgspec
 import yaml
 
 from tuneagent.contracts.json_schema import json_schema
-from tuneagent.contracts.tuning_profile import API_VERSION, KIND, ProfileSpec
+from tuneagent.contracts.tuning_profile import ProfileSpec, document_of
 from tuneagent.contracts.values import About
 from tuneagent.host.terminal import width
 from tuneagent.interop.tuned import Imported
@@ -158,7 +158,9 @@ def profile_text(profile: Profile) -> str:
     default = msgspec.to_builtins(type(profile.spec)())
     kept = {key: value for key, value in spec.items() if value != default[key] or key == "tune"}
     tune = kept.pop("tune")
-    parts = [_yaml({"apiVersion": API_VERSION, "kind": KIND, "metadata": {"name": profile.name}})]
+    head = document_of(profile.name, {})
+    del head["spec"]
+    parts = [_yaml(head)]
     parts += ["spec:\n", textwrap.indent(_yaml(kept), "  ") if kept else "", "  tune:\n" if tune else "  tune: {}\n"]
     for tunable, spec in tune.items():
         parts += [f"    # from {profile.origins[tunable]}\n"] if tunable in profile.origins else []
@@ -173,12 +175,8 @@ def _yaml(document: object) -> str:
 
 def imported_text(imported: Imported) -> str:
     """A profile made from one of TuneD; what has no counterpart stands below as comments."""
-    head = {
-        "apiVersion": API_VERSION,
-        "kind": KIND,
-        "metadata": {"name": re.sub(r"[^a-z0-9.-]+", "-", imported.name.lower()).strip("-.")},
-        "spec": {"tune": imported.tune},
-    }
+    name = re.sub(r"[^a-z0-9.-]+", "-", imported.name.lower()).strip("-.")
+    head = document_of(name, {"tune": imported.tune})
     lines = [f"# Imported from the TuneD profile {imported.name}: {imported.summary}"]
     lines.append(yaml.safe_dump(head, sort_keys=False, default_flow_style=None, width=100).rstrip())
     for left in imported.left:

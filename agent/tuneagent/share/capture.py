@@ -14,7 +14,7 @@ from collections.abc import Mapping
 
 import msgspec
 
-from tuneagent import __version__
+from tuneagent.contracts.capture_manifest import FORMAT, Manifest
 from tuneagent.engine.observe import observe
 from tuneagent.errors import PathMissing, ReadFailed
 from tuneagent.facts.one_pass import Facts
@@ -32,7 +32,6 @@ from tuneagent.topology.read import read_topology
 from tuneagent.tunables.base import AnyTunable
 from tuneagent.tunables.registry import specs_of
 
-FORMAT = "tuneagent.dev/capture/v1"
 MEMBER_LIMIT = 50_000
 SIZE_LIMIT_BYTES = 256 * 1024 * 1024
 # Read besides what the tunables read, so that rows added later find something in older captures.
@@ -44,18 +43,6 @@ EXTRA_FILES = (
 )  # fmt: skip
 # Files that change between two reads of one machine, or that a read itself changes.
 _SKIPPED = lazy_regex(r"proc/sys/vm/(stat_refresh|compact_memory|drop_caches|mmap_rnd.*)\Z")
-
-
-class Manifest(msgspec.Struct, frozen=True, kw_only=True):
-    """What a capture says of itself."""
-
-    format: str = FORMAT
-    tool: str = __version__
-    identifiers: bool
-    namespaces: dict[str, bool | None]
-    unreadable: dict[str, str]
-    absent: tuple[str, ...]
-    commands: dict[str, tuple[int, str, str]]
 
 
 def take(

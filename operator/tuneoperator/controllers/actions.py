@@ -9,6 +9,16 @@ from datetime import datetime, timezone
 
 import msgspec
 from tuneagent.contracts.kubernetes import Node, merge_patch
+from tuneagent.contracts.kubernetes_writes import (
+    Eviction,
+    Named,
+    NodePatch,
+    NodePatchMeta,
+    NodePatchSpec,
+    Patch,
+    Version,
+    body,
+)
 from tuneagent.contracts.node_tuning import MESSAGE_LIMIT, Grant, NodeTuning, RolloutStatus
 
 from tuneoperator.decide.ledger import Place
@@ -91,21 +101,21 @@ class Actions:
 
     def _spec(self, tuning: NodeTuning, **change: object) -> NodeTuning:
         changed = merge_patch(tuning.spec, msgspec.structs.replace(tuning.spec, **change))
-        return self._patch(tuning, "", {"spec": changed})
+        return self._patch(tuning, "", Patch(spec=changed))
 
     def _rollout(self, tuning: NodeTuning, **change: object) -> NodeTuning:
         return self._rollout_status(tuning, msgspec.structs.replace(tuning.status.rollout, **change))
 
     def _rollout_status(self, tuning: NodeTuning, wanted: RolloutStatus) -> NodeTuning:
         changed = merge_patch(tuning.status.rollout, wanted)
-        return self._patch(tuning, "status", {"status": {"rollout": changed}})
+        return self._patch(tuning, "status", Patch(status={"rollout": changed}))
 
-    def _patch(self, tuning: NodeTuning, subresource: str, change: dict[str, object]) -> NodeTuning:
+    def _patch(self, tuning: NodeTuning, subresource: str, change: Patch) -> NodeTuning:
         name = tuning.metadata.name
-        body = {"metadata": {"resourceVersion": tuning.metadata.resource_version}, **change}
+        versioned = msgspec.structs.replace(change, metadata=Version(tuning.metadata.resource_version))
         try:
             return self.cluster.tunings.put(
-                self.cluster.api.patch(self.cluster.path("nodetunings", name, subresource), body)
+                self.cluster.api.patch(self.cluster.path("nodetunings", name, subresource), body(versioned))
             )
         except ApiFailed as error:
             if error.status == 404:
@@ -141,21 +151,17 @@ class Actions:
             decided.node = self._patch_node(node, {CORDON_ANNOTATION: None}, unschedulable=None)
 
     def _patch_node(self, node: Node, annotations: dict[str, str | None], *, unschedulable: bool | None) -> Node:
-        meta = {"annotations": annotations, "resourceVersion": node.metadata.resource_version}
-        body = {"metadata": meta, "spec": {"unschedulable": unschedulable}}
-        return self.cluster.nodes.put(self.cluster.api.patch(f"/api/v1/nodes/{node.metadata.name}", body))
+        meta = NodePatchMeta(annotations, node.metadata.resource_version)
+        patch = NodePatch(meta, NodePatchSpec(unschedulable))
+        return self.cluster.nodes.put(self.cluster.api.patch(f"/api/v1/nodes/{node.metadata.name}", body(patch)))
 
     def _evict(self, node: str, disruption: str) -> None:
         for pod in self.cluster.pods_in_the_way(node, disruption):
             meta = pod.metadata
-            body = {
-                "apiVersion": "policy/v1",
-                "kind": "Eviction",
-                "metadata": {"name": meta.name, "namespace": meta.namespace},
-            }
+            eviction = Eviction(metadata=Named(meta.name, meta.namespace))
             path = f"/api/v1/namespaces/{meta.namespace}/pods/{meta.name}/eviction"
             try:
-                self.cluster.api.call("POST", path, body)
+                self.cluster.api.call("POST", path, body(eviction))
             except ApiFailed as error:
                 # 429: a PodDisruptionBudget says not now; 404: gone already.
                 if error.status not in (404, 429):

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import msgspec
-from tuneagent.contracts.tuning_profile import API_VERSION, KIND, RolloutSpec, TuningProfile
+from tuneagent.contracts.tuning_profile import RolloutSpec, TuningProfile, document_of
 from tuneagent.errors import ProfileInvalid
 from tuneagent.profile_files.document import Profile, parse
 from tuneagent.profile_files.resolve import builtin
@@ -51,11 +51,17 @@ class Acceptance:
     def _judged(self, found: TuningProfile, all_profiles: Mapping[str, TuningProfile]) -> Accepted | tuple[str, ...]:
         def lookup(name: str) -> Profile | None:
             other = all_profiles.get(name)
-            return parse(_document(other), f"TuningProfile {name}") if other is not None else builtin(name)
+            return (
+                parse(document_of(other.metadata.name, other.spec), f"TuningProfile {name}")
+                if other is not None
+                else builtin(name)
+            )
 
         name = found.metadata.name
         try:
-            written, resolved = checked(_document(found), f"TuningProfile {name}", self._known, lookup)
+            written, resolved = checked(
+                document_of(found.metadata.name, found.spec), f"TuningProfile {name}", self._known, lookup
+            )
             # What the profile leaves to the place means repair in a cluster; agents are told so in each revision.
             spec = msgspec.structs.replace(resolved.spec, drift=resolved.spec.drift or "repair")
             profile = Profile(resolved.name, spec, resolved.origins)
@@ -69,12 +75,3 @@ class Acceptance:
             return (f"spec: {size} bytes with what it extends, at most {LIMIT_BYTES} fit",)
         candidate = Candidate(name, written.spec.node_selector, written.spec.priority, written.spec.all_nodes)
         return Accepted(profile, written.spec.rollout, f"{name}-{profile.revision}", candidate)
-
-
-def _document(found: TuningProfile) -> dict[str, object]:
-    return {
-        "apiVersion": API_VERSION,
-        "kind": KIND,
-        "metadata": {"name": found.metadata.name},
-        "spec": found.spec,
-    }

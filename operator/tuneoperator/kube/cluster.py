@@ -18,6 +18,7 @@ from tuneagent.contracts.kubernetes import (
     WorkloadPods,
     merge_patch,
 )
+from tuneagent.contracts.kubernetes_writes import ConfigMapPatch, Named, NewConfigMap, NewRevision, Version, body
 from tuneagent.contracts.node_tuning import NodeTuning
 from tuneagent.contracts.tuning_policy import PolicyStatus, TuningPolicy
 from tuneagent.contracts.tuning_profile import ProfileStatus, TuningProfile
@@ -119,12 +120,12 @@ class Cluster:
         folder = f"/api/v1/namespaces/{NAMESPACE}/configmaps"
         data = {ledger.KEY: ledger.encoded(places)}
         if found is None:
-            body = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": ledger.NAME}, "data": data}
-            self.ledgers.put(self.api.call("POST", folder, body))
+            new = NewConfigMap(metadata=Named(ledger.NAME), data=data)
+            self.ledgers.put(self.api.call("POST", folder, body(new)))
             return
-        body = {"metadata": {"resourceVersion": found.metadata.resource_version}, "data": data}
+        patch = ConfigMapPatch(Version(found.metadata.resource_version), data)
         try:
-            self.ledgers.put(self.api.patch(f"{folder}/{ledger.NAME}", body))
+            self.ledgers.put(self.api.patch(f"{folder}/{ledger.NAME}", body(patch)))
         except ApiFailed as error:
             if error.status == 404:
                 self.ledgers.drop(ledger.NAME)
@@ -146,15 +147,13 @@ class Cluster:
             if error.status != 404:
                 raise
         self.check_leader()
-        body = {
-            "apiVersion": "apps/v1",
-            "kind": "ControllerRevision",
-            "metadata": {"name": name, "labels": {PROFILE_LABEL: profile.name}},
-            "revision": int(datetime.now(timezone.utc).timestamp()),
-            "data": profile_document(profile),
-        }
+        revision = NewRevision(
+            metadata=Named(name, labels={PROFILE_LABEL: profile.name}),
+            revision=int(datetime.now(timezone.utc).timestamp()),
+            data=profile_document(profile),
+        )
         try:
-            self.api.call("POST", folder, body)
+            self.api.call("POST", folder, body(revision))
         except ApiFailed as error:
             if error.status != 409:
                 raise
