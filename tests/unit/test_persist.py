@@ -1,0 +1,432 @@
+"""What each mechanism of the next boot says, from small trees: which file counts, which line, why ours could not stay."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from support import tree, write_tree
+from tuneagent.contracts.values import Absent, Unreadable, Value
+from tuneagent.errors import ReadFailed
+from tuneagent.facts.one_pass import Facts
+from tuneagent.host.files import Files
+from tuneagent.persist import modprobe_d, sysctl_d, systemd_d, tmpfiles_d, udev
+from tuneagent.persist.drop_in import DropIn
+from tuneagent.persist.folders import by_precedence, folder_impossible
+from tuneagent.persist.own_files import noted, read_notes
+from tuneagent.persist.sysctl_d import BootSetting, SysctlD, covers, number
+from tuneagent.persist.systemd_d import IrqbalanceDropIn, LimitFiles, SliceDropIns, manager_settings, unit_cpus
+from tuneagent.persist.tmpfiles_d import Line, TmpfilesD
+from tuneagent.persist.udev import UdevRules
+
+
+@pytest.fixture
+def facts_of(tmp_path: Path) -> Callable[..., Facts]:
+    def make(files: dict[str, str], *folders: str) -> Facts:
+        write_tree(tmp_path, files, folders)
+        return Facts(tree(Files(str(tmp_path))))
+
+    return make
+
+
+# Folders
+
+
+def test_the_first_folder_of_a_name_counts_and_names_are_in_order(facts_of: Callable[..., Facts]) -> None:
+    host = facts_of({"a/20.conf": "", "b/10.conf": "", "b/20.conf": "", "b/30.txt": "", "c/5.conf": ""}).host
+    assert by_precedence(host, ["a", "b", "missing"]) == ["b/10.conf", "a/20.conf"]
+    assert by_precedence(host, ["b"], ".txt") == ["b/30.txt"]
+
+
+@pytest.mark.parametrize(
+    ("mounts", "reason"),
+    [
+        ("/dev/sda1 / ext4 rw 0 0\n", None),
+        ("", None),
+        ("tmpfs /etc tmpfs rw 0 0\n", "/etc/sysctl.d is on a tmpfs mounted at /etc, lost at reboot"),
+        ("none /etc/sysctl.d ramfs rw 0 0\n", "/etc/sysctl.d is on a ramfs mounted at /etc/sysctl.d, lost at reboot"),
+        ("/dev/sda1 / ext4 rw,noatime,ro 0 0\n", "/etc/sysctl.d is on a file system mounted read-only at /"),
+        ("/dev/sda1 / ext4 rw,errors=remount-ro 0 0\n", None),
+        # The mount that is nearest counts, and of two on one point the later one.
+        ("tmpfs / tmpfs rw 0 0\n/dev/sda1 /etc ext4 rw 0 0\n", None),
+        ("tmpfs /etc tmpfs rw 0 0\n/dev/sda1 /etc ext4 rw 0 0\n", None),
+        (
+            "/dev/sda1 /etc ext4 rw 0 0\ntmpfs /etc tmpfs rw 0 0\n",
+            "/etc/sysctl.d is on a tmpfs mounted at /etc, lost at reboot",
+        ),
+        # What only begins alike is another folder.
+        ("tmpfs /etc/sysctl tmpfs rw 0 0\ntmpfs /et tmpfs rw 0 0\ntmpfs /etc/sysctl.d/sub tmpfs rw 0 0\n", None),
+        ("short line\n", None),
+    ],
+)
+def test_a_folder_that_does_not_live_through_a_reboot(
+    facts_of: Callable[..., Facts], mounts: str, reason: str | None
+) -> None:
+    facts = facts_of({"proc/1/mounts": mounts}, "etc/sysctl.d")
+    assert folder_impossible(facts.host, "etc/sysctl.d") == reason
+
+
+def test_the_hosts_own_mount_table_is_asked_first(facts_of: Callable[..., Facts]) -> None:
+    facts = facts_of(
+        {"proc/1/mounts": "/dev/sda1 / ext4 rw 0 0\n", "proc/self/mounts": "tmpfs / tmpfs rw 0 0\n"}, "etc/sysctl.d"
+    )
+    assert folder_impossible(facts.host, "etc/sysctl.d") is None
+    facts = facts_of({"proc/mounts": "tmpfs / tmpfs rw 0 0\n"}, "etc/sysctl.d")
+    assert folder_impossible(facts.host, "etc/sysctl.d") is None, "the first table that is there"
+
+
+@pytest.mark.parametrize(
+    ("files", "folder", "told"),
+    [
+        ({}, "etc/sysctl.d", True),
+        ({"usr/lib/systemd/systemd-sysctl": ""}, "etc/sysctl.d", False),
+        ({"lib/systemd/systemd-sysctl": ""}, "etc/sysctl.d", False),
+        ({"usr/bin/systemd-tmpfiles": ""}, "etc/sysctl.d", True),
+        ({"bin/systemd-tmpfiles": ""}, "etc/tmpfiles.d", False),
+        ({"usr/sbin/update-grub": ""}, "etc/default/grub.d", False),
+    ],
+)
+def test_a_missing_folder_is_made_only_for_its_reader(
+    facts_of: Callable[..., Facts], files: dict[str, str], folder: str, told: bool
+) -> None:
+    reason = folder_impossible(facts_of(files, "etc").host, folder)
+    assert reason == (f"there is no /{folder}, and nothing here that would read it" if told else None)
+
+
+def test_a_folder_that_is_to_be_made_is_judged_by_the_one_above(facts_of: Callable[..., Facts]) -> None:
+    files = {"usr/sbin/update-grub": "", "proc/1/mounts": "tmpfs /etc tmpfs rw 0 0\n"}
+    told = folder_impossible(facts_of(files, "etc").host, "etc/default/grub.d")
+    assert told == "/etc/default/grub.d is on a tmpfs mounted at /etc, lost at reboot"
+
+
+# Our own files
+
+
+def test_notes_are_read_back() -> None:
+    entries = {"b.key": "2 3", "a.key": "", "c.key": "x"}
+    assert noted(entries) == "# tuneagent: a.key\n# tuneagent: b.key 2 3\n# tuneagent: c.key x\n"
+    assert read_notes("other\n" + noted(entries) + "# tuneagent:no\n") == entries
+
+
+@pytest.mark.parametrize(
+    ("there", "reason"),
+    [
+        (("etc/udev/rules.d",), None),
+        (("etc/udev",), None),
+        (("etc",), "there is no /etc/udev, and nothing here that would read it"),
+        ((), "there is no /etc/udev, and nothing here that would read it"),
+    ],
+)
+def test_a_folder_of_drop_ins_needs_the_one_above(
+    facts_of: Callable[..., Facts], there: tuple[str, ...], reason: str | None
+) -> None:
+    assert UdevRules().impossible(facts_of({}, *there)) == reason
+
+
+def test_a_drop_in_that_would_not_stay_says_so(facts_of: Callable[..., Facts]) -> None:
+    facts = facts_of(
+        {"proc/1/mounts": "tmpfs /etc tmpfs rw 0 0\n"}, "etc/udev/rules.d", "etc/tmpfiles.d", "etc/sysctl.d"
+    )
+    lost = "is on a tmpfs mounted at /etc, lost at reboot"
+    assert UdevRules().impossible(facts) == f"/etc/udev/rules.d {lost}"
+    assert TmpfilesD().impossible(facts) == f"/etc/tmpfiles.d {lost}"
+    assert SysctlD().impossible(facts) == f"/etc/sysctl.d {lost}"
+
+
+DROP_INS = [
+    (SysctlD(), {"vm.swappiness": "10"}),
+    (TmpfilesD(), {"sys/kernel/mm/ksm/run": "0"}),
+    (UdevRules(), {udev.key("pci", "0000:1b:00.0", "", "power/control"): "on"}),
+    (modprobe_d.ModprobeD(), {"nvidia.NVreg_EnableMSI": "1"}),
+    (IrqbalanceDropIn(), {"IRQBALANCE_BANNED_CPULIST": "0-1"}),
+    (LimitFiles(), {"memlock": "infinity", "nofile": "1048576"}),
+    (SliceDropIns(), {"system.slice": "0-1", "user.slice": "0"}),
+]
+
+
+@pytest.mark.parametrize(("drop_in", "entries"), DROP_INS, ids=[type(one).__name__ for one, _ in DROP_INS])
+def test_a_drop_in_is_whole_or_not(
+    facts_of: Callable[..., Facts], drop_in: DropIn, entries: dict[str, str], tmp_path: Path
+) -> None:
+    folders = {path.rpartition("/")[0] for path in drop_in.files}
+    facts = facts_of({}, *folders)
+    assert drop_in.entries(facts) == {} and drop_in.is_whole(facts, {})
+    assert not drop_in.is_whole(facts, entries)
+    drop_in.replace(facts, entries)
+    facts = facts.again()
+    assert drop_in.entries(facts) == entries and drop_in.is_whole(facts, entries)
+    assert not drop_in.is_whole(facts, {}) and not drop_in.is_whole(facts, {**entries, next(iter(entries)): "7"})
+    # A file of ours that lost its body is there all the same.
+    kept = {path: tmp_path.joinpath(path).read_text() for path in drop_in.files if tmp_path.joinpath(path).exists()}
+    for path, text in kept.items():
+        head = text.splitlines()[0]
+        tmp_path.joinpath(path).write_text(f"{head}\n")
+        assert not drop_in.is_whole(facts.again(), entries) and not drop_in.is_whole(facts.again(), {})
+        tmp_path.joinpath(path).write_text(text)
+    drop_in.replace(facts.again(), {})
+    assert not [path for path in drop_in.files if tmp_path.joinpath(path).exists()]
+    assert drop_in.is_whole(facts.again(), {})
+
+
+# sysctl.d
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("10", 10), ("0", 0), ("-1", -1), ("0x1f", 31), ("0X1F", 31), ("-0x10", -16), ("010", 8), ("00", 0), ("-010", -8),
+        ("08", None), ("+1", None), ("", None), ("1 2", None), ("1k", None), ("0x", None), ("9" * 20, int("9" * 20)),
+        ("9" * 21, None), ("10\n", None),
+    ],
+)  # fmt: skip
+def test_numbers_are_the_kernels(text: str, value: int | None) -> None:
+    assert number(text) == value
+
+
+@pytest.mark.parametrize(
+    ("glob", "key", "covered"),
+    [
+        ("net.ipv4.conf.*.rp_filter", "net.ipv4.conf.eth0.rp_filter", True),
+        ("net.ipv4.conf.*.rp_filter", "net.ipv4.conf.eth0.x.rp_filter", False),
+        ("net.ipv4.*", "net.ipv4.conf.eth0.rp_filter", False),
+        ("net.{ipv4,ipv6}.conf.all.x", "net.ipv6.conf.all.x", True),
+        ("net.{ipv4,ipv6}.conf.{all,lo}.x", "net.ipv4.conf.lo.x", True),
+        ("net.{ipv4,ipv6}.conf.all.x", "net.ipv5.conf.all.x", False),
+        ("net.{ipv4}.conf.all.x", "net.ipv4.conf.all.x", True),
+        ("vm.a,b", "vm.a", False),
+        ("vm.a,b", "vm.a,b", True),
+        ("vm.swap[a-z]*", "vm.swappiness", True),
+        ("vm.swa?piness", "vm.swappiness", True),
+        ("vm.*", "VM.swappiness", False),
+    ],
+)
+def test_wildcards_stand_for_no_dot(glob: str, key: str, covered: bool) -> None:
+    assert covers(glob, key) is covered
+
+
+def test_a_line_that_names_the_key_wins_over_wildcards(facts_of: Callable[..., Facts]) -> None:
+    facts = facts_of({
+        "etc/sysctl.d/10-a.conf": "net.ipv4.conf.*.rp_filter = 1\nvm.swappiness = 5\n",
+        "usr/lib/sysctl.d/50-b.conf": "net/ipv4/conf/*/rp_filter = 2\n-net.ipv4.conf.lo.rp_filter\nvm.swappiness = 6\n",
+    })  # fmt: skip
+    found = sysctl_d.at_boot(facts, "net.ipv4.conf.eth0.rp_filter")
+    assert [(one.value, one.file) for one in found] == [
+        ("1", "/etc/sysctl.d/10-a.conf"), ("2", "/usr/lib/sysctl.d/50-b.conf"),
+    ]  # fmt: skip
+    assert sysctl_d.at_boot(facts, "net.ipv4.conf.lo.rp_filter") == []
+    assert [one.value for one in sysctl_d.at_boot(facts, "vm.swappiness")] == ["5", "6"]
+    assert sysctl_d.at_boot(facts, "vm.page-cluster") == []
+
+
+def test_the_same_value_once_more_stays_in_its_place(facts_of: Callable[..., Facts]) -> None:
+    facts = facts_of(
+        {"etc/sysctl.d/10-a.conf": "vm.a = 1\nvm.b = 1\nvm.a = 1\n", "etc/sysctl.d/20-b.conf": "vm.a = 1\nvm.b = 2\n"}
+    )
+    found = sysctl_d.all_settings(facts.host)
+    assert found["vm.a"] == [
+        BootSetting("1", "/etc/sysctl.d/10-a.conf", 1),
+        BootSetting("1", "/etc/sysctl.d/20-b.conf", 1),
+    ]
+    assert found["vm.b"] == [
+        BootSetting("1", "/etc/sysctl.d/10-a.conf", 2),
+        BootSetting("2", "/etc/sysctl.d/20-b.conf", 4),
+    ]
+    ours = BootSetting("3", f"/{SysctlD.path}", 9)
+    assert sysctl_d.without_ours([*found["vm.b"], ours]) == found["vm.b"][1]
+    assert sysctl_d.without_ours([ours]) is None
+
+
+def test_a_file_that_cannot_be_read_is_no_empty_one(facts_of: Callable[..., Facts], tmp_path: Path) -> None:
+    facts = facts_of({}, "etc/sysctl.d/10-a.conf", "etc/tmpfiles.d/10-a.conf", "dev")
+    with pytest.raises(ReadFailed):
+        sysctl_d.all_settings(facts.host)
+    with pytest.raises(ReadFailed):
+        tmpfiles_d.lines(facts.host)
+    for name in ("sysctl.d", "tmpfiles.d"):
+        (tmp_path / f"etc/{name}/10-a.conf").rmdir()
+        (tmp_path / f"etc/{name}/10-a.conf").symlink_to("/dev/null")
+    (tmp_path / "dev/null").mkdir()
+    assert sysctl_d.all_settings(facts.again().host) == {} and tmpfiles_d.lines(facts.again().host) == []
+
+
+# tmpfiles.d
+
+
+def test_only_w_lines_with_seven_fields_write() -> None:
+    text = (
+        "w /sys/a - - - - 1\nw! /sys/b - - - - two words  \nw+ /sys/c - - - - 3\nW /sys/d - - - - 4\nf /sys/e - - - - 5\n"
+        "# w /sys/f - - - - 6\nw /sys/g - - - -\n  w /sys/h - - - - 8 9 10 11\n"
+    )
+    assert tmpfiles_d.parse(text, "/x") == [
+        Line("sys/a", "1", "/x"), Line("sys/b", "two words", "/x"), Line("sys/c", "3", "/x"),
+        Line("sys/h", "8 9 10 11", "/x"),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("files", "persisted", "owner"),
+    [
+        ({}, Absent("no tmpfiles.d line"), None),
+        ({"usr/lib/tmpfiles.d/50.conf": "w /sys/x - - - - 5\n"}, Value(5), None),
+        ({"etc/tmpfiles.d/00-00-a.conf": "w /sys/x - - - - 5\n"}, Value(5), "/etc/tmpfiles.d/00-00-a.conf"),
+        ({"etc/tmpfiles.d/00-00-tuneagent.conf": "w /sys/x - - - - 7\n"}, Value(7), None),
+        # The first line of a path counts.
+        ({"etc/tmpfiles.d/10.conf": "w /sys/x - - - - 1\nw /sys/x - - - - 2\n"}, Value(1), None),
+        ({"etc/tmpfiles.d/20.conf": "w /sys/x - - - - 2\n", "etc/tmpfiles.d/10.conf": "w /sys/x - - - - 1\n"}, Value(1), None),
+        # A wildcard is another path, and is carried out as well.
+        (
+            {"etc/tmpfiles.d/10.conf": "w /sys/x - - - - 1\n", "etc/tmpfiles.d/20.conf": "w /sys/[x] - - - - 2\n"},
+            Value(2), "/etc/tmpfiles.d/20.conf",
+        ),
+        ({"etc/tmpfiles.d/10.conf": "w /sys/* - - - - 2\n"}, Value(2), "/etc/tmpfiles.d/10.conf"),
+        ({"etc/tmpfiles.d/10.conf": "w /sys/y* - - - - 2\n"}, Absent("no tmpfiles.d line"), None),
+        ({"etc/tmpfiles.d/10.conf": "w /sys/x - - - - many\n"}, "no number", None),
+    ],
+)  # fmt: skip
+def test_what_tmpfiles_writes_at_boot(
+    facts_of: Callable[..., Facts], files: dict[str, str], persisted: object, owner: str | None
+) -> None:
+    found = tmpfiles_d.reading(facts_of(files, "etc/tmpfiles.d"), "sys/x", Value(1), int)
+    if persisted == "no number":
+        assert isinstance(found.persisted, Unreadable) and "many" in found.persisted.error
+    else:
+        assert found.persisted == persisted
+    assert (found.live, found.evidence, found.owner) == (Value(1), "/sys/x", owner)
+    assert (found.mechanism, found.impossible) == ("etc/tmpfiles.d/00-00-tuneagent.conf", None)
+
+
+def test_without_a_line_the_kernels_own_value_stands(facts_of: Callable[..., Facts]) -> None:
+    found = tmpfiles_d.reading(facts_of({}), "sys/x", Value(1), int, default=Value(9))
+    assert found.persisted == Value(9)
+    assert found.impossible == "there is no /etc/tmpfiles.d, and nothing here that would read it"
+
+
+# udev
+
+ENTRY = udev.key("block", "0000:7b:00.0", "nvme*n*", "queue/scheduler")
+
+
+@pytest.mark.parametrize(
+    ("files", "owner"),
+    [
+        ({}, None),
+        ({"etc/udev/rules.d/99-zzz.rules": 'ATTR{queue/scheduler}="bfq"\n'}, "/etc/udev/rules.d/99-zzz.rules"),
+        ({"lib/udev/rules.d/99-zzz.rules": 'ATTR{queue/scheduler}="bfq"\n'}, "/lib/udev/rules.d/99-zzz.rules"),
+        ({"etc/udev/rules.d/60-a.rules": 'ATTR{queue/scheduler}="bfq"\n'}, None),
+        ({"etc/udev/rules.d/99-zzz.rules": 'ATTR{queue/nomerges}="2"\n'}, None),
+        ({"etc/udev/rules.d/99-zzz.conf": 'ATTR{queue/scheduler}="bfq"\n'}, None),
+        # Of one name the first folder's file is read.
+        (
+            {"etc/udev/rules.d/99-zzz.rules": "", "lib/udev/rules.d/99-zzz.rules": 'ATTR{queue/scheduler}="bfq"\n'}, None,
+        ),
+    ],
+)  # fmt: skip
+def test_a_rule_that_is_read_after_ours(
+    facts_of: Callable[..., Facts], files: dict[str, str], owner: str | None
+) -> None:
+    found = udev.reading(facts_of(files, "etc/udev/rules.d"), "sys/block/x", Value("none"), ENTRY, str)
+    assert (found.persisted, found.owner) == (Absent("no rule of ours"), owner)
+    assert (found.mechanism, found.impossible, found.evidence) == (UdevRules.path, None, "/sys/block/x")
+
+
+def test_our_rule_is_what_the_next_boot_sets(facts_of: Callable[..., Facts], tmp_path: Path) -> None:
+    facts = facts_of({}, "etc/udev/rules.d")
+    UdevRules().replace(facts, {ENTRY: "7"})
+    assert udev.reading(facts.again(), "sys/x", Value(7), ENTRY, int).persisted == Value(7)
+    assert (tmp_path / UdevRules.path).read_text().splitlines()[-1] == (
+        'ACTION!="remove", SUBSYSTEM=="block", KERNEL=="nvme*n*", KERNELS=="0000:7b:00.0", ATTR{queue/scheduler}="7"'
+    )
+    with pytest.raises(ReadFailed, match="'nonsense' is no attribute of a device"):
+        UdevRules().bodies({"nonsense": "1"})
+    found = udev.reading(facts_of({}), "sys/x", Value(7), ENTRY, int)
+    assert found.impossible is None
+
+
+def test_a_rule_of_ours_that_makes_no_sense_is_not_believed(facts_of: Callable[..., Facts]) -> None:
+    facts = facts_of({}, "etc/udev/rules.d")
+    UdevRules().replace(facts, {ENTRY: "many"})
+    assert isinstance(udev.reading(facts.again(), "sys/x", Value(7), ENTRY, int).persisted, Unreadable)
+
+
+# modprobe.d
+
+
+def test_of_several_options_the_last_counts(facts_of: Callable[..., Facts], tmp_path: Path) -> None:
+    facts = facts_of({
+        "etc/modprobe.d/10.conf": "options kvm halt_poll_ns=1 nx_huge_pages=off\noptions kvm-intel nested=1=2 flag\n",
+        "lib/modprobe.d/20.conf": "options kvm halt_poll_ns=2\n# options kvm halt_poll_ns=3\n",
+        "lib/modprobe.d/10.conf": "options kvm halt_poll_ns=9\n",
+        "lib/modprobe.d/40.conf": "options kvm halt_poll_ns=8\n",
+    })  # fmt: skip
+    (tmp_path / "etc/modprobe.d/40.conf").symlink_to("/dev/null")
+    assert modprobe_d.options(facts) == {
+        "kvm.halt_poll_ns": ("2", "/lib/modprobe.d/20.conf"),
+        "kvm.nx_huge_pages": ("off", "/etc/modprobe.d/10.conf"),
+        "kvm_intel.nested": ("1=2", "/etc/modprobe.d/10.conf"),
+    }
+    assert modprobe_d.ModprobeD().bodies({"b.x.y": "1", "a.z": "2"}) == {
+        "etc/modprobe.d/zz-tuneagent.conf": "options a z=2\noptions b x.y=1\n"
+    }
+
+
+# systemd
+
+
+def test_settings_of_systemd_are_in_the_order_of_their_files(facts_of: Callable[..., Facts], tmp_path: Path) -> None:
+    facts = facts_of({
+        "etc/systemd/system.conf": "DefaultLimitNOFILE=1\n# DefaultLimitNOFILE=2\n",
+        "usr/local/lib/systemd/system.conf.d/20.conf": " DefaultLimitNOFILE = 3 \n",
+        "usr/lib/systemd/system.conf.d/30.conf": "DefaultLimitNOFILE=4\nDefaultLimitNOFILESoft=5\n",
+        "lib/systemd/system.conf.d/40.conf": "DefaultLimitNOFILE=6\n",
+        "etc/systemd/system.conf.d/50.conf": "DefaultLimitMEMLOCK=7\n",
+        "lib/systemd/system.conf.d/60.conf": "DefaultLimitNOFILE=8\n",
+    })  # fmt: skip
+    (tmp_path / "etc/systemd/system.conf.d/60.conf").symlink_to("/dev/null")
+    assert manager_settings(facts, "DefaultLimitNOFILE") == [
+        ("1", "/etc/systemd/system.conf"), ("3", "/usr/local/lib/systemd/system.conf.d/20.conf"),
+        ("4", "/usr/lib/systemd/system.conf.d/30.conf"), ("6", "/lib/systemd/system.conf.d/40.conf"),
+    ]  # fmt: skip
+    (tmp_path / "etc/systemd/system.conf.d/35.conf").write_text("DefaultLimitNOFILE=\n")
+    assert manager_settings(facts.again(), "DefaultLimitNOFILE") == [("6", "/lib/systemd/system.conf.d/40.conf")]
+
+
+def test_cpus_of_a_unit_add_up_until_they_are_taken_back(facts_of: Callable[..., Facts]) -> None:
+    facts = facts_of({
+        "etc/systemd/system/system.slice.d/10.conf": "AllowedCPUs=0-1\n",
+        "etc/systemd/system.control/system.slice.d/20.conf": "AllowedCPUs=2\n",
+        "run/systemd/system/system.slice.d/30.conf": "AllowedCPUs=5\n",
+        "lib/systemd/system/system.slice.d/40.conf": "AllowedCPUs = 3 \n",
+        "usr/lib/systemd/system/user.slice.d/50.conf": "AllowedCPUs=9\nAllowedCPUs=\nAllowedCPUs=8\n",
+        "usr/lib/systemd/system/init.scope.d/50.conf": "AllowedCPUs=9\nAllowedCPUs=\n",
+    })  # fmt: skip
+    assert unit_cpus(facts, "system.slice", "AllowedCPUs") == ("0-1,2,3", "/lib/systemd/system/system.slice.d/40.conf")
+    assert unit_cpus(facts, "user.slice", "AllowedCPUs") == ("8", "/usr/lib/systemd/system/user.slice.d/50.conf")
+    assert unit_cpus(facts, "init.scope", "AllowedCPUs") == ("", "/usr/lib/systemd/system/init.scope.d/50.conf")
+    assert unit_cpus(facts, "machine.slice", "AllowedCPUs") is None
+
+
+def test_files_for_systemd_and_for_logins() -> None:
+    assert LimitFiles().bodies({"memlock": "1025", "nofile": "7", "stack": "infinity"}) == {
+        "etc/systemd/system.conf.d/zz-tuneagent.conf": (
+            "[Manager]\nDefaultLimitMEMLOCK=1025\nDefaultLimitNOFILE=7\nDefaultLimitSTACK=infinity\n"
+        ),
+        "etc/security/limits.d/zz-tuneagent.conf": (
+            "* - memlock 2\nroot - memlock 2\n* - nofile 7\nroot - nofile 7\n* - stack unlimited\nroot - stack unlimited\n"
+        ),
+    }
+    assert SliceDropIns().bodies({"system.slice": "0-1", "init.scope": "0"}) == {
+        "etc/systemd/system/system.slice.d/zz-tuneagent.conf": "[Slice]\nAllowedCPUs=\nAllowedCPUs=0-1\n",
+        "etc/systemd/system/init.scope.d/zz-tuneagent.conf": "[Scope]\nAllowedCPUs=\nAllowedCPUs=0\n",
+    }
+    assert IrqbalanceDropIn().bodies({"B": "2", "A": "1"}) == {
+        "etc/systemd/system/irqbalance.service.d/zz-tuneagent.conf": '[Service]\nEnvironment="A=1"\nEnvironment="B=2"\n'
+    }
+
+
+@pytest.mark.parametrize(
+    ("files", "refused"),
+    [({}, False), ({"dev/nvidiactl": ""}, True), ({"dev/nvidiactl": "", "dev/char/195:255": ""}, False)],
+)
+def test_a_reload_that_could_cost_gpus(facts_of: Callable[..., Facts], files: dict[str, str], refused: bool) -> None:
+    assert (systemd_d.reload_refusal(facts_of(files)) is not None) is refused
