@@ -61,7 +61,7 @@ def _rings(facts: Facts) -> Observation:
             return Unreadable(str(error))
         sizes = [int(size) for size in re.findall(r"^RX:\s+(\d+)$", done.stdout, re.MULTILINE)]
         if done.code == 0 and len(sizes) == 2:
-            found[name] = f"{sizes[1]} of {sizes[0]}"
+            found[name] = {"entries": sizes[1], "of": sizes[0]}
     return Value(found) if found else Absent("no NIC tells its rings")
 
 
@@ -152,7 +152,7 @@ ROWS: dict[str, CheckRow] = {
                     "https://docs.kernel.org/admin-guide/abi-testing.html"),
     ),
     "fullRings": CheckRow(
-        group="network", read=_rings, right=lambda seen, wanted: all(len(set(v.split(" of "))) == 1 for v in seen.values()),
+        group="network", read=_rings, right=lambda seen, wanted: all(ring["entries"] == ring["of"] for ring in seen.values()),
         evidence="ethtool -g",
         about=about(Severity.LOW, "short receive rings overflow in bursts",
                     "https://docs.kernel.org/networking/ethtool-netlink.html", "ethtool -G; the link goes down for a moment"),

@@ -106,14 +106,14 @@ def _links(facts: Facts) -> Observation:
                 widths.append(int(str(seen.value)))
         # 0 and 255 are what functions without a link of their own say.
         if len(widths) == 2 and 0 < widths[1] <= 32:
-            found[device.address] = f"x{widths[0]} of x{widths[1]}"
+            found[device.address] = {"lanes": widths[0], "of": widths[1]}
     return Value(found) if found else Absent("no NIC or NVMe drive tells its link")
 
 
-def full_width(seen: Mapping[str, str], wanted: Setting) -> bool:
-    """`x8 of x8` for every device."""
+def full_width(seen: Mapping[str, Mapping[str, int]], wanted: Setting) -> bool:
+    """Every device has all the lanes that it could have."""
     del wanted
-    return all(len(set(text.split(" of "))) == 1 for text in seen.values())
+    return all(one["lanes"] == one["of"] for one in seen.values())
 
 
 def _error_files(kind: str) -> Callable[[Facts], Mapping[str, str] | None]:
