@@ -13,7 +13,7 @@ from support import session_of, tree, write_tree
 from tuneagent.engine.host_tuner import HostTuner
 from tuneagent.errors import ProfileInvalid, ReadFailed, WriteFailed
 from tuneagent.host.files import Files
-from tuneagent.host.processes import NoProcesses, ProcessInfo
+from tuneagent.host.processes import NoProcesses
 
 BOOT = "3c8e6f0a-0000-4000-8000-000000000001"
 MEMORY = f"pid:42@1000@{BOOT}/memory"
@@ -29,16 +29,16 @@ class Job(NoProcesses):
         self.pages = {0: 6000, 1: 2000, 2: 50000}
         self.pinned_kib = pinned_kib
         self.moves: list[tuple[list[int], list[int]]] = []
-        self.started = 1000
+        self.since = 1000
         self.gone = False
         # Whether we die in the middle of the move.
         self.dies = False
         self.cannot_be_pinned = False
 
-    def info(self, pid: int) -> ProcessInfo:
+    def started(self, pid: int) -> int:
         if self.gone:
             raise ReadFailed(f"pid {pid}: no such process")
-        return ProcessInfo(pid, self.started, "python")
+        return self.since
 
     def affinity(self, pid: int) -> tuple[frozenset[int], ...]:
         return (self.cpus,)
@@ -100,7 +100,7 @@ def test_what_cannot_be_moved_is_reported_and_not_tried_again(tmp_path: Path) ->
     assert [refused.reason for refused in plan.refused] == ["done once already; what is left cannot be changed"]
     assert not session.apply().outcomes and len(job.moves) == 1
     # Another process under the same number is another process.
-    job.started, job.pages = 2000, {0: 6000, 1: 2000, 2: 50000}
+    job.since, job.pages = 2000, {0: 6000, 1: 2000, 2: 50000}
     assert [outcome.result for outcome in session.apply().outcomes if outcome.subject != MEMORY] == ["verified"]
     assert len(job.moves) == 2
 
@@ -143,7 +143,7 @@ def test_a_profile_that_no_longer_asks_does_not_claim_to_move_back(tmp_path: Pat
     without = job_session(tmp_path, job, {"cpus": "local"})
     assert not without.observe().plan.changes
     assert [change.tunable for change in job_session(tmp_path, job, {}).observe().plan.changes] == []
-    job.started = 2000
+    job.since = 2000
     outcomes = without.apply().outcomes
     assert [(one.subject, one.result, one.reason) for one in outcomes] == [(MEMORY, "ended", "no longer there")]
     assert not without.journal.applied()

@@ -8,12 +8,9 @@ import re
 from collections.abc import Sequence
 from typing import Protocol
 
-import msgspec
-
 from tuneagent.errors import ReadFailed, WriteFailed
 
 _THREAD_LIMIT = 20000
-_ENVIRONMENT_LIMIT_BYTES = 1 << 20
 # Kernel constants of include/uapi/linux/mempolicy.h.
 _MPOL_PREFERRED, _MPOL_BIND = 1, 2
 _MIGRATE_PAGES = {"x86_64": 256, "aarch64": 238, "ppc64le": 258, "riscv64": 238}
@@ -22,19 +19,11 @@ _SET_MEMPOLICY = {"x86_64": 238, "aarch64": 237, "ppc64le": 261, "riscv64": 237}
 _FIRST_NAMESPACE = {"ipc": 0xEFFFFFFF, "pid": 0xEFFFFFFC, "net": 0xEFFFFFF9}
 
 
-class ProcessInfo(msgspec.Struct, frozen=True):
-    """One process. `started` is the start time in clock ticks since boot (field 22 of /proc/PID/stat)."""
-
-    pid: int
-    started: int
-    name: str
-
-
 class Processes(Protocol):
     """Process table and affinities of the host."""
 
-    def info(self, pid: int) -> ProcessInfo:
-        """Identity of a process. Raises ReadFailed."""
+    def started(self, pid: int) -> int:
+        """When a process started, in clock ticks since boot: with its number its identity. Raises ReadFailed."""
 
     def affinity(self, pid: int) -> tuple[frozenset[int], ...]:
         """Allowed CPUs of each thread. Raises ReadFailed."""
@@ -61,7 +50,7 @@ class Processes(Protocol):
 class NoProcesses:
     """A tree or a capture: its processes are not here."""
 
-    def info(self, pid: int) -> ProcessInfo:
+    def started(self, pid: int) -> int:
         """Always refuses."""
         raise ReadFailed(f"pid {pid}: a tree of files has no processes")
 
@@ -97,20 +86,13 @@ class NoProcesses:
 class LocalProcesses:
     """The processes of this machine; in a pod with hostPID these are the host's."""
 
-    def info(self, pid: int) -> ProcessInfo:
-        """Identity of a process."""
+    def started(self, pid: int) -> int:
+        """Field 22 of /proc/PID/stat. psutil has it in seconds of the wall clock, which may be set."""
         try:
             with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as handle:
                 line = handle.read()
-            started = int(line.rpartition(")")[2].split()[19])
+            return int(line.rpartition(")")[2].split()[19])
         except (OSError, ValueError, IndexError) as error:
-            raise ReadFailed(f"pid {pid}: {error}") from None
-        # Loaded where a process is looked at: an audit of a host without GPU processes never does.
-        import psutil
-
-        try:
-            return ProcessInfo(pid, started, psutil.Process(pid).name())
-        except psutil.Error as error:
             raise ReadFailed(f"pid {pid}: {error}") from None
 
     def affinity(self, pid: int) -> tuple[frozenset[int], ...]:
@@ -169,12 +151,14 @@ class LocalProcesses:
 
     def environment(self, pid: int) -> dict[str, str]:
         """Environment that the process was started with."""
+        # Loaded where a process is looked at: an audit of a host without GPU processes never does.
+        import psutil
+
         try:
-            with open(f"/proc/{pid}/environ", "rb") as handle:
-                text = handle.read(_ENVIRONMENT_LIMIT_BYTES).decode(errors="replace")
-        except OSError as error:
-            raise ReadFailed(f"/proc/{pid}/environ: {error.strerror}") from None
-        return dict(part.split("=", 1) for part in text.split("\0") if "=" in part)
+            found: dict[str, str] = psutil.Process(pid).environ()
+        except (psutil.Error, OSError) as error:
+            raise ReadFailed(f"/proc/{pid}/environ: {error}") from None
+        return found
 
     def pin(self, pid: int, cpus: Sequence[int]) -> None:
         """Set every thread's affinity; threads born meanwhile inherit from a thread already set."""

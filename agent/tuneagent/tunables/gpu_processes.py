@@ -81,11 +81,11 @@ class GpuProcesses(Tunable[Spec, Placement]):
         found: list[Subject] = []
         for pid in sorted(_gpus_by_pid(facts)):
             try:
-                info = facts.host.processes.info(pid)
+                started = facts.host.processes.started(pid)
             except ReadFailed:
                 # Ended meanwhile, or of another pid namespace: nothing to say of it.
                 continue
-            subject = f"pid:{pid}@{info.started}@{facts.boot_id}"
+            subject = f"pid:{pid}@{started}@{facts.boot_id}"
             found += [subject] if spec.cpus else []
             found += [f"{subject}/memory"] if spec.memory else []
         return found or ["host"]
@@ -215,7 +215,7 @@ def _is_same(facts: Facts, match: re.Match[str]) -> bool:
     if match.group(3) != facts.boot_id:
         return False
     try:
-        return facts.host.processes.info(int(match.group(1))).started == int(match.group(2))
+        return facts.host.processes.started(int(match.group(1))) == int(match.group(2))
     except ReadFailed:
         if not facts.host.exec.available:
             raise
