@@ -8,8 +8,9 @@ from pathlib import Path
 
 from machine import sysctl_path
 from tuneagent.facts.one_pass import Facts
+from tuneagent.formats.sysctl_d import normal_key, number
 from tuneagent.host.machine import tree_host
-from tuneagent.persist.sysctl_d import at_boot, normal_key, number
+from tuneagent.persist.sysctl_d import at_boot
 
 SYSTEMD_SYSCTL = "/usr/lib/systemd/systemd-sysctl"
 KEYS = ("vm.stat_interval", "vm.vfs_cache_pressure", "vm.max_map_count")

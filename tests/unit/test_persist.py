@@ -10,14 +10,16 @@ from support import tree, write_tree
 from tuneagent.contracts.values import Absent, Unreadable, Value
 from tuneagent.errors import ReadFailed
 from tuneagent.facts.one_pass import Facts
+from tuneagent.formats.sysctl_d import covers, number
+from tuneagent.formats.tmpfiles_d import Line
 from tuneagent.host.files import Files
 from tuneagent.persist import modprobe_d, sysctl_d, systemd_d, tmpfiles_d, udev
 from tuneagent.persist.drop_in import DropIn
 from tuneagent.persist.folders import by_precedence, folder_impossible
 from tuneagent.persist.own_files import noted, read_notes
-from tuneagent.persist.sysctl_d import BootSetting, SysctlD, covers, number
+from tuneagent.persist.sysctl_d import BootSetting, SysctlD
 from tuneagent.persist.systemd_d import IrqbalanceDropIn, LimitFiles, SliceDropIns, manager_settings, unit_cpus
-from tuneagent.persist.tmpfiles_d import Line, TmpfilesD
+from tuneagent.persist.tmpfiles_d import TmpfilesD
 from tuneagent.persist.udev import UdevRules
 
 
@@ -258,7 +260,7 @@ def test_only_w_lines_with_seven_fields_write() -> None:
         "w /sys/a - - - - 1\nw! /sys/b - - - - two words  \nw+ /sys/c - - - - 3\nW /sys/d - - - - 4\nf /sys/e - - - - 5\n"
         "# w /sys/f - - - - 6\nw /sys/g - - - -\n  w /sys/h - - - - 8 9 10 11\n"
     )
-    assert tmpfiles_d.parse(text, "/x") == [
+    assert parse(text, "/x") == [
         Line("sys/a", "1", "/x"), Line("sys/b", "two words", "/x"), Line("sys/c", "3", "/x"),
         Line("sys/h", "8 9 10 11", "/x"),
     ]  # fmt: skip

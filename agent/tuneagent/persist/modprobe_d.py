@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 
 from tuneagent.facts.one_pass import Facts
+from tuneagent.formats.modprobe_d import parse
 from tuneagent.persist.folders import by_precedence
 from tuneagent.persist.own_files import OwnFiles
 
@@ -38,11 +38,7 @@ def options(facts: Facts) -> dict[str, tuple[str, str]]:
         found: dict[str, tuple[str, str]] = {}
         for path in by_precedence(facts.host, FOLDERS):
             text = "" if facts.host.files.is_mask(path) else facts.host.files.read_or(path, "")
-            for module, words in re.findall(r"^\s*options\s+(\S+)\s+(.*)$", text, re.MULTILINE):
-                for word in words.split():
-                    option, equals, value = word.partition("=")
-                    if equals:
-                        found[f"{module.replace('-', '_')}.{option}"] = (value, f"/{path}")
+            found.update({name: (value, f"/{path}") for name, value in parse(text).items()})
         return found
 
     return facts.once("modprobe.d", read)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 
 from tuneagent.facts.one_pass import Facts
+from tuneagent.formats.systemd_unit import assigned
 from tuneagent.persist.folders import by_precedence
 from tuneagent.persist.own_files import OwnFiles
 
@@ -80,7 +80,7 @@ def unit_cpus(facts: Facts, unit: str, name: str) -> tuple[str, str] | None:
     found: list[str] = []
     last = None
     for path in by_precedence(facts.host, folders):
-        for value in re.findall(rf"^[ \t]*{name}[ \t]*=[ \t]*(.*?)[ \t]*$", _text(facts, path), re.MULTILINE):
+        for value in assigned(_text(facts, path), name):
             found = [*found, value] if value else []
             last = f"/{path}"
     return (",".join(found), last) if last is not None else None
@@ -94,7 +94,7 @@ def manager_settings(facts: Facts, name: str) -> list[tuple[str, str]]:
     folders = [f"{base}/systemd/system.conf.d" for base in ("etc", "usr/local/lib", "usr/lib", "lib")]
     found: list[tuple[str, str]] = []
     for path in ["etc/systemd/system.conf", *by_precedence(facts.host, folders)]:
-        for value in re.findall(rf"^[ \t]*{name}[ \t]*=[ \t]*(.*?)[ \t]*$", _text(facts, path), re.MULTILINE):
+        for value in assigned(_text(facts, path), name):
             found = [*found, (value, f"/{path}")] if value else []
     return found
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 import fnmatch
 from collections.abc import Callable, Mapping
 
-import msgspec
-
 from tuneagent.contracts.values import Absent, Observation, Reading, Setting, Unreadable, Value
 from tuneagent.errors import PathMissing, ReadFailed
 from tuneagent.facts.one_pass import Facts
+from tuneagent.formats.tmpfiles_d import Line, parse
 from tuneagent.host.machine import Host
 from tuneagent.persist.folders import by_precedence, folder_impossible
 from tuneagent.persist.own_files import HEADER, put, take_away
@@ -17,29 +16,6 @@ from tuneagent.persist.own_files import HEADER, put, take_away
 FOLDERS = ("etc/tmpfiles.d", "run/tmpfiles.d", "usr/local/lib/tmpfiles.d", "usr/lib/tmpfiles.d")
 # The first line for a path wins, in the order of file names: ours must sort before everything.
 OWN_NAME = "00-00-tuneagent.conf"
-
-
-class Line(msgspec.Struct, frozen=True):
-    """One `w` line: a path, which may be a glob, the text written there, and the file that says so."""
-
-    path: str
-    value: str
-    file: str
-
-    @property
-    def is_glob(self) -> bool:
-        """Whether the path stands for several."""
-        return any(letter in self.path for letter in "*?[")
-
-
-def parse(text: str, file: str = "") -> list[Line]:
-    """The `w` lines of one file, in order."""
-    found = []
-    for line in text.splitlines():
-        fields = line.split(None, 6)
-        if len(fields) == 7 and fields[0].rstrip("!-+=~^$") == "w":
-            found.append(Line(fields[1].lstrip("/"), fields[6].strip(), file))
-    return found
 
 
 def lines(host: Host) -> list[Line]:

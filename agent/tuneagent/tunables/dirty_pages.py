@@ -13,8 +13,9 @@ import msgspec
 from tuneagent.contracts.values import About, Dispute, Observation, Reading, Severity, Subject, Unreadable, Value
 from tuneagent.errors import ReadFailed
 from tuneagent.facts.one_pass import Facts
+from tuneagent.formats.sysctl_d import number
 from tuneagent.persist.drop_in import Entries
-from tuneagent.persist.sysctl_d import BootSetting, SysctlD, at_boot, number
+from tuneagent.persist.sysctl_d import BootSetting, SysctlD, at_boot
 from tuneagent.tunables.base import Tunable
 
 # Pair -> member in the profile -> sysctl key.

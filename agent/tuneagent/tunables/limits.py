@@ -28,6 +28,7 @@ from tuneagent.errors import ReadFailed
 from tuneagent.facts.one_pass import Facts
 from tuneagent.facts.service_limits import service_limit
 from tuneagent.formats.lazy_regex import lazy_regex
+from tuneagent.formats.limits_conf import for_everyone
 from tuneagent.persist.drop_in import Entries
 from tuneagent.persist.folders import by_precedence
 from tuneagent.persist.systemd_d import LimitFiles, manager_settings
@@ -139,7 +140,6 @@ class Limits(Tunable[Spec, str]):
 
 
 _SIZE = lazy_regex(r"(\d{1,18})(?:\.(\d{1,6}))?\s*([BKMGTPE]?)\Z")
-_LOGIN = lazy_regex(r"^[ \t]*(\*|root)[ \t]+(?:soft|hard|-)[ \t]+([a-z]+)[ \t]+([^\s#]+)", re.MULTILINE)
 
 
 def _of_service(name: str, text: str, path: str) -> str:
@@ -160,7 +160,7 @@ def _of_logins(facts: Facts, name: str) -> list[str]:
     folder = "etc/security/limits.d"
     for path in ["etc/security/limits.conf", *by_precedence(facts.host, [folder])]:
         text = "" if path == LimitFiles.logins else facts.host.files.read_or(path, "")
-        for _, item, value in _LOGIN.findall(text):
+        for item, value in for_everyone(text):
             if item != name:
                 continue
             if value in ("unlimited", "infinity", "-1"):

@@ -12,8 +12,9 @@ from tuneagent.contracts.values import About, Absent, Observation, Reading, Seve
 from tuneagent.errors import PathMissing, ReadFailed, nearest
 from tuneagent.facts.one_pass import Facts
 from tuneagent.formats.lazy_regex import lazy_regex
+from tuneagent.formats.sysctl_d import number
 from tuneagent.persist.drop_in import Entries
-from tuneagent.persist.sysctl_d import SysctlD, all_settings, at_boot, number, without_ours
+from tuneagent.persist.sysctl_d import SysctlD, all_settings, at_boot, without_ours
 from tuneagent.tunables.base import Tunable
 from tuneagent.tunables.tables.sysctl import ROWS
 

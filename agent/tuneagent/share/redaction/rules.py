@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from tuneagent.checks.environment import NAMES as VARIABLES
 from tuneagent.contracts.values import Setting
 from tuneagent.formats.lazy_regex import lazy_regex
-from tuneagent.persist.sysctl_d import covers
+from tuneagent.formats.sysctl_d import covers
 from tuneagent.share.redaction import documents, grammars
 from tuneagent.share.redaction.pseudonyms import Pseudonyms, blank
 from tuneagent.share.redaction.vocabulary import MODULES, NETWORK

@@ -1,0 +1,68 @@
+"""sysctl.d(5): lines, keys in either spelling, numbers as the kernel reads them, keys with wildcards."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from fnmatch import fnmatchcase
+
+from tuneagent.formats.lazy_regex import lazy_regex
+
+_LINE = lazy_regex(r"-?\s*([^\s=]+)\s*=\s*(.*?)\s*\Z")
+# `-net.core.rmem_max` alone: no glob sets this key.
+_EXCLUSION = lazy_regex(r"-\s*([^\s=]+)\s*\Z")
+
+
+def normal_key(key: str) -> str:
+    """`net.core.rmem_max` for either spelling; the first separator decides, as in sysctl.d(5)."""
+    first_slash, first_dot = key.find("/"), key.find(".")
+    if first_slash >= 0 and (first_dot < 0 or first_slash < first_dot):
+        return key.replace(".", "\0").replace("/", ".").replace("\0", "/")
+    return key
+
+
+def parse(text: str) -> dict[str, str]:
+    """Keys and values of one file. A later line wins."""
+    return {key: value for key, value in lines(text).items() if value is not None}
+
+
+def lines(text: str) -> dict[str, str | None]:
+    """The same with the keys that a line takes out, as None."""
+    found: dict[str, str | None] = {}
+    for line in text.splitlines():
+        stripped = line.strip()
+        if not stripped or stripped[0] in "#;":
+            continue
+        match = _LINE.match(stripped) or _EXCLUSION.match(stripped)
+        if match:
+            key = normal_key(match.group(1))
+            value = " ".join(match.group(2).split()) if match.lastindex == 2 else None
+            if key not in found or found[key] != value:
+                found.pop(key, None)  # Given another value, the key has the place of its last line.
+                found[key] = value
+    return found
+
+
+def number(text: str) -> int | None:
+    """The number that the kernel reads: hexadecimal behind 0x, octal behind 0, no plus sign (kernel/sysctl.c)."""
+    match = re.match(r"(-?)(?:0[xX]([0-9a-fA-F]{1,16})|0([0-7]{1,22})|([0-9]{1,20}))\Z", text)
+    if match is None or (match.group(4) or "").startswith("0") != (match.group(4) == "0"):
+        return None
+    digits, base = next((found, base) for found, base in zip(match.group(2, 3, 4), (16, 8, 10), strict=True) if found)
+    return int(match.group(1) + digits, base)
+
+
+def is_glob(key: str) -> bool:
+    """Whether a key stands for several."""
+    return any(mark in key for mark in "*?[")
+
+
+def covers(glob: str, key: str) -> bool:
+    """Whether a key with wildcards stands for this one; no wildcard stands for a dot, `{a,b}` for either."""
+    parts = [part.split(",") if number % 2 else [part] for number, part in enumerate(re.split(r"[{}]", glob))]
+    asked = key.split(".")
+    for one in itertools.islice(itertools.product(*parts), 256):
+        pieces = "".join(one).split(".")
+        if len(pieces) == len(asked) and all(map(fnmatchcase, asked, pieces)):
+            return True
+    return False
