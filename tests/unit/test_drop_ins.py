@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from support import PlayedPrograms, session_of, tree, write_tree
-from tuneagent.errors import UsageError, WriteFailed
+from tuneagent.errors import ReadFailed, UsageError, WriteFailed
 from tuneagent.facts.one_pass import Facts
 from tuneagent.host.commands import Completed
 from tuneagent.host.files import Files
@@ -95,3 +95,50 @@ def test_no_reload_of_systemd_that_could_cost_gpus(tmp_path: Path) -> None:
     with pytest.raises(WriteFailed, match="could take the GPUs"):
         TUNABLE.write(Facts(session.host), "irqbalance:banned", "")
     assert not [line for line in programs.asked if "reload" in line]
+
+
+@pytest.mark.parametrize("target", ["50-site.conf", "/srv/site.conf", "/dev/null", "nowhere.conf"])
+def test_a_link_under_our_name_is_someone_elses(tmp_path: Path, target: str) -> None:
+    write_tree(
+        tmp_path,
+        {
+            "proc/sys/vm/swappiness": "60\n",
+            "etc/sysctl.d/50-site.conf": "",
+            "srv/site.conf": "# admin\n",
+            "dev/null": "",
+        },
+    )
+    own = tmp_path / "etc/sysctl.d/99-zz-tuneagent.conf"
+    own.symlink_to(target)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file() and "proc" not in str(path)}
+    session = session_of(tree(Files(str(tmp_path))), {"sysctl": {"vm.swappiness": 10}})
+    (finding,) = session.observe().report.findings
+    told = "/etc/sysctl.d/99-zz-tuneagent.conf is a link, not a file of tuneagent's"
+    assert finding.verdict.value == "drifted" and finding.cannot_persist == told
+    assert [one.result for one in session.apply().outcomes] == ["verified"]
+    (finding,) = session.observe().report.findings
+    assert finding.verdict.value == "not-persisted" and told in finding.advice
+    assert all(one.is_settled for one in session.undo()) and own.is_symlink()
+    after = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file() and "proc" not in str(path)}
+    assert {path: text for path, text in after.items() if "var/lib" not in str(path)} == before
+
+
+def test_hardware_that_is_not_known_is_not_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    nic = "sys/bus/pci/devices/0000:1b:00.0"
+    write_tree(tmp_path, {
+        "sys/devices/system/cpu/online": "0-1\n", f"{nic}/class": "0x020000\n", f"{nic}/net/eth0/ifindex": "2\n",
+        "sys/class/net/eth0/queues/rx-0/rps_cpus": "3\n",
+    }, ["etc/udev/rules.d"])  # fmt: skip
+    session = session_of(tree(Files(str(tmp_path))), {"netQueues": {"rps": "off"}})
+    assert [one.result for one in session.apply().outcomes] == ["verified"]
+    real = Files.names
+
+    def names(self: Files, path: str) -> list[str]:
+        if path.strip("/") == "sys/bus/pci/devices":
+            raise ReadFailed("/sys/bus/pci/devices: EMFILE Too many open files")
+        return real(self, path)
+
+    monkeypatch.setattr(Files, "names", names)
+    (result,) = session.undo()
+    assert result.result == "failed" and "not read, so not written" in result.reason
+    assert ("netQueues", result.subject) in session.journal.applied()

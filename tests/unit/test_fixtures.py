@@ -7,6 +7,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import msgspec
 import pytest
 import yaml
 from cases import CASES, load
@@ -76,3 +77,11 @@ def test_a_host_has_a_tree_and_what_is_expected_of_it(path: Path) -> None:
     findings = expected["findings"] if "findings" in expected else [one for part in expected.values() for one in part]
     assert {one["verdict"] for one in findings} <= VERDICTS
     assert {one["tunable"] for one in findings} <= set(registry())
+
+
+@pytest.mark.parametrize("name", sorted(registry()))
+def test_a_spec_refuses_names_that_it_does_not_know(name: str) -> None:
+    # A sound spec is converted whole: one that took unknown names would let a mistyped setting pass.
+    kind = registry()[name].spec_type
+    if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
+        assert kind.__struct_config__.forbid_unknown_fields

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import collections
+import gc
+import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +17,11 @@ from support import session_of, tree, write_tree
 from tuneagent.commands.settings import load_profile
 from tuneagent.engine import host_assessment
 from tuneagent.engine import journal as journal_module
+from tuneagent.errors import PathMissing, ReadFailed
+from tuneagent.facts.files_once import FilesOnce
 from tuneagent.facts.one_pass import Facts
 from tuneagent.host.files import Files
+from tuneagent.host.rooted import OPEN_LIMIT
 
 LIVE = {"sysctl": {"vm.swappiness": 10, "vm.stat_interval": 10}}
 # Changes that need a grant, so that a proposal waits after the pass.
@@ -146,3 +152,62 @@ def test_what_waits_for_a_change_is_read_again_after_it(tmp_path: Path) -> None:
     session = session_of(tree(Files(str(tmp_path))), tune)
     result = session.apply(limit=list(type(session.observe().plan.changes[0].disruption))[2])
     assert result.after.report == session.observe().report
+
+
+def descriptors() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+@pytest.fixture
+def uncollected() -> Iterator[None]:
+    """No collector of cycles, as in a command: what is dropped must be gone at once."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@pytest.mark.usefixtures("uncollected")
+def test_passes_keep_no_descriptor(tmp_path: Path) -> None:
+    write_tree(tmp_path, FILES, ["etc/tmpfiles.d"])
+    session = session_of(tree(Files(str(tmp_path))), {**load_profile(None, "training").spec.tune, **TUNE})
+    session.observe()
+    before = descriptors()
+    for _ in range(5):
+        assert session.observe().report.findings
+    assert descriptors() == before
+
+
+@pytest.mark.usefixtures("uncollected")
+def test_a_failed_read_keeps_no_folder_open(tmp_path: Path) -> None:
+    write_tree(tmp_path, {"a/b/c": "1\n"})
+    files = Files(str(tmp_path))
+    before = descriptors()
+    for _ in range(5):
+        once = FilesOnce(files)
+        assert once.read("a/b/c") == "1"
+        for path in ("a/b/missing", "a/b/c/under", "a/b"):
+            with pytest.raises((PathMissing, ReadFailed)):
+                once.read(path)
+        del once
+    assert descriptors() == before
+
+
+@pytest.mark.usefixtures("uncollected")
+def test_an_undo_of_many_settings_keeps_few_descriptors(tmp_path: Path) -> None:
+    files = {f"sys/devices/system/cpu/cpu{number}/cpufreq/scaling_governor": "powersave\n" for number in range(40)}
+    write_tree(tmp_path, {**files, "sys/devices/system/cpu/online": "0-39\n"}, ["etc/tmpfiles.d"])
+    session = session_of(tree(Files(str(tmp_path))), {"cpuGovernor": {"governor": "performance"}})
+    session.apply()
+    before = descriptors()
+    most = [before]
+    real = Files.read_bytes
+
+    def counted(self: Files, path: str) -> bytes:
+        most.append(descriptors())
+        return real(self, path)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Files, "read_bytes", counted)
+        assert {one.result for one in session.undo()} == {"undone"}
+    assert max(most) - before <= OPEN_LIMIT and descriptors() == before

@@ -11,7 +11,7 @@ from tuneagent.contracts.values import Absent, Unreadable, Value
 from tuneagent.errors import ReadFailed
 from tuneagent.facts.one_pass import Facts
 from tuneagent.formats.sysctl_d import covers, number
-from tuneagent.formats.tmpfiles_d import Line
+from tuneagent.formats.tmpfiles_d import Line, parse
 from tuneagent.host.files import Files
 from tuneagent.persist import modprobe_d, sysctl_d, systemd_d, tmpfiles_d, udev
 from tuneagent.persist.drop_in import DropIn

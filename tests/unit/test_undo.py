@@ -433,3 +433,14 @@ def test_an_undo_that_cannot_be_noted_says_what_is_true(root: Path, monkeypatch:
         ),
     }  # fmt: skip
     assert (root / "proc/sys/vm/swappiness").read_text() == "60\n"
+
+
+def test_what_a_profile_drops_is_not_put_back_by_what_it_adds(tmp_path: Path) -> None:
+    names = ("page-cluster", "stat_interval", "swappiness")
+    write_tree(tmp_path, {f"proc/sys/vm/{name}": "60\n" for name in names}, ["etc/sysctl.d"])
+    own = tmp_path / "etc/sysctl.d/99-zz-tuneagent.conf"
+    session_of(tree(Files(str(tmp_path))), {"sysctl": {"vm.page-cluster": 1, "vm.stat_interval": 2}}).apply()
+    session = session_of(tree(Files(str(tmp_path))), {"sysctl": {"vm.stat_interval": 3, "vm.swappiness": 4}})
+    assert {one.result for one in session.apply(over_other=True).outcomes} == {"verified"}
+    assert "page-cluster" not in own.read_text()
+    assert {one.result for one in session.undo()} == {"undone"} and not own.exists()

@@ -84,6 +84,8 @@ def apply(
         if to_baseline and undo_applied is not None:
             results = [_outcome_of_undo(change, undo_applied) for change in changes]
             run.verified.update({(one.tunable, one.subject): None for one in changes})
+            # They were written behind the back of this pass: what it has read of our files says nothing any more.
+            run.facts = run.facts.again()
         else:
             results = run.group(tunable, changes, prepared[(name, to_baseline)])
         if any(outcome.result == "failed" for outcome in results):

@@ -47,7 +47,9 @@ class HostAssessment(msgspec.Struct, frozen=True, dict=True):
     ) -> HostAssessment:
         """Read the host. The journal is read only if it is asked for: an audit needs none."""
         observed = tuple(observe(facts, registry))
-        return cls(facts, profile, registry, observed, journal, today, host_name(facts.host))
+        host = host_name(facts.host)
+        facts.close()
+        return cls(facts, profile, registry, observed, journal, today, host)
 
     @cached_property
     def applied(self) -> Mapping[Key, AppliedSetting]:

@@ -53,11 +53,14 @@ def _undo_all(
         if tunable is None:
             results.append(undone_as(setting, "failed", None, f"this tuneagent knows no tunable {setting.tunable}"))
             continue
+        facts = Facts(host)
         try:
-            result = _undo_one(Facts(host), tunable, setting, journal, force=force)
+            result = _undo_one(facts, tunable, setting, journal, force=force)
         except Exception as error:  # one row costs that row alone
             results.append(undone_as(setting, "failed", None, f"{reason_of(error)}; it is left as it is"))
             continue
+        finally:
+            facts.close()
         if result.is_settled:
             result = noted(journal, host, "undone", setting, result.reason or result.result, result)
         results.append(result)

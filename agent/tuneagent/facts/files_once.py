@@ -28,7 +28,8 @@ class FilesOnce(Files):
             try:
                 self._answers[key] = ask(path)
             except (PathMissing, ReadFailed) as error:
-                self._answers[key] = error
+                # A new one: that which was raised holds the frames that it went through, and these the open folders.
+                self._answers[key] = type(error)(*error.args)
         found = self._answers[key]
         if isinstance(found, Exception):
             raise type(found)(*found.args)
@@ -69,6 +70,14 @@ class FilesOnce(Files):
         """As Files."""
         return self._once("resolved", path, self._reader.resolved)
 
+    def is_link(self, path: str) -> bool:
+        """As Files."""
+        return self._once("is link", path, self._reader.is_link)
+
+    def close(self) -> None:
+        """Close the folders that are open. What is read after that opens its own again."""
+        self._reader.forget_folders()
+
     def write(self, path: str, text: str) -> None:
         """As Files."""
         self.forget(path)
@@ -88,3 +97,18 @@ class FilesOnce(Files):
         """As Files."""
         self.forget(top)
         self._inner.remove_with_folder(path, top)
+
+    def create(self, path: str, data: bytes) -> None:
+        """As Files."""
+        self.forget(path)
+        self._inner.create(path, data)
+
+    def append(self, path: str, data: bytes, *, sync: bool) -> None:
+        """As Files."""
+        self.forget(path)
+        self._inner.append(path, data, sync=sync)
+
+    def make_folder(self, path: str, mode: int = 0o700) -> None:
+        """As Files."""
+        self.forget(path)
+        self._inner.make_folder(path, mode)

@@ -33,7 +33,12 @@ class Facts:
 
     def again(self) -> Facts:
         """A new pass over the same host, for what may have changed since: every answer is read anew."""
+        self.close()
         return Facts(self._given, self.specs)
+
+    def close(self) -> None:
+        """Close what the pass holds open; what it knows stays."""
+        self._files.close()
 
     def order(self, argv: Sequence[str], timeout_s: float = 30.0) -> None:
         """Run a program that changes something; what was read before says nothing after it. Raises WriteFailed."""

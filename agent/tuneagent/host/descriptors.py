@@ -41,7 +41,8 @@ def opened_folder(name: str, folder: int | None, opened: list[int]) -> int:
 def close_all(opened: list[int]) -> None:
     """Close what `opened_folder` noted."""
     for descriptor in opened:
-        os.close(descriptor)
+        with contextlib.suppress(OSError):
+            os.close(descriptor)
 
 
 def link_target(folder: int, name: str) -> str | None:

@@ -38,8 +38,8 @@ class OpenFolders:
 
     def close(self) -> None:
         """Forget all: something was written."""
-        close_all(list(self._descriptors.values()))
-        self._descriptors.clear()
+        opened, self._descriptors = list(self._descriptors.values()), {}
+        close_all(opened)
 
     def __del__(self) -> None:
         self.close()

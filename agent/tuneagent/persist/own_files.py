@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import ClassVar
 
+from tuneagent.errors import WriteFailed
 from tuneagent.facts.one_pass import Facts
 from tuneagent.formats.lazy_regex import lazy_regex
 from tuneagent.persist.folders import folder_impossible
@@ -18,9 +19,22 @@ _ENTRY = lazy_regex(r"^# tuneagent: (\S+) ?(.*)$", re.MULTILINE)
 _MADE = lazy_regex(r"^# tuneagent made the folder /(\S+) with this file\.$", re.MULTILINE)
 
 
+def not_ours(facts: Facts, paths: Iterable[str]) -> str | None:
+    """Why what lies under a name of ours is someone else's, and left; None where it is ours or nothing is there."""
+    links = [path for path in paths if facts.host.files.is_link(path)]
+    return f"/{links[0]} is a link, not a file of tuneagent's" if links else None
+
+
+def own_text(facts: Facts, path: str) -> str:
+    """Content of a file of ours; what a link leads to is none. Raises ReadFailed."""
+    return "" if facts.host.files.is_link(path) else facts.host.files.read_or(path, "")
+
+
 def put(facts: Facts, path: str, text: str) -> None:
     """Replace a file of ours, with its folder where that is missing. Raises WriteFailed."""
     files = facts.host.files
+    if files.is_link(path):
+        raise WriteFailed(f"/{path}: a link, not a file of tuneagent's; it is left as it is")
     made = _MADE.search(files.read_or(path, ""))
     top = made.group(1) if made else None
     if top is None and not files.is_dir(path.rpartition("/")[0]):
@@ -35,6 +49,8 @@ def put(facts: Facts, path: str, text: str) -> None:
 def take_away(facts: Facts, path: str) -> None:
     """Remove a file of ours, and its folder where that was made with it and nothing else is in it."""
     files = facts.host.files
+    if files.is_link(path):
+        return
     made = _MADE.search(files.read_or(path, ""))
     if made is None:
         files.remove(path)
@@ -66,6 +82,9 @@ class OwnFiles:
 
     def impossible(self, facts: Facts) -> str | None:
         """Why the files would not survive a reboot."""
+        foreign = not_ours(facts, self.files)
+        if foreign is not None:
+            return foreign
         folder = self.path.rpartition("/")[0]
         # A folder of drop-ins is made where its parent is there.
         while not facts.host.files.is_dir(folder) and folder.count("/") > 1:
@@ -78,7 +97,7 @@ class OwnFiles:
 
     def entries(self, facts: Facts) -> dict[str, str]:
         """Entries of our files, as far as these hold what we would write for them; a file changed by hand has none."""
-        texts = {path: facts.host.files.read_or(path, "") for path in self.files}
+        texts = {path: own_text(facts, path) for path in self.files}
         found: dict[str, str] = {}
         for text in texts.values():
             found.update(read_notes(text))
@@ -93,7 +112,7 @@ class OwnFiles:
         """Every file is as it should be; a death between two of them leaves one that is not."""
         bodies = self.bodies(entries) if entries else {}
         for path in self.files:
-            text = facts.host.files.read_or(path, "")
+            text = own_text(facts, path)
             own = {key: value for key, value in entries.items() if self.belongs(path, key)}
             if _lines(text) != (_lines(HEADER + noted(own) + bodies[path]) if path in bodies else []):
                 return False

@@ -11,7 +11,7 @@ from tuneagent.facts.one_pass import Facts
 from tuneagent.formats.sysctl_d import covers, is_glob, lines, parse
 from tuneagent.host.machine import Host
 from tuneagent.persist.folders import by_precedence, folder_impossible
-from tuneagent.persist.own_files import HEADER, put, take_away
+from tuneagent.persist.own_files import HEADER, not_ours, own_text, put, take_away
 
 # Folders in order of precedence: a file name in an earlier one hides the same name in a later one.
 FOLDERS = ("etc/sysctl.d", "run/sysctl.d", "usr/local/lib/sysctl.d", "usr/lib/sysctl.d", "lib/sysctl.d")
@@ -78,11 +78,14 @@ class SysctlD:
 
     def impossible(self, facts: Facts) -> str | None:
         """Why the file would not survive a reboot."""
-        return facts.once("impossible etc/sysctl.d", lambda: folder_impossible(facts.host, "etc/sysctl.d"))
+        return facts.once(
+            "impossible etc/sysctl.d",
+            lambda: not_ours(facts, self.files) or folder_impossible(facts.host, "etc/sysctl.d"),
+        )
 
     def entries(self, facts: Facts) -> dict[str, str]:
         """Keys that our file sets."""
-        return parse(facts.host.files.read_or(self.path, ""))
+        return parse(own_text(facts, self.path))
 
     def is_whole(self, facts: Facts, entries: Mapping[str, str]) -> bool:
         """Our one file holds these, or is not there where there are none."""

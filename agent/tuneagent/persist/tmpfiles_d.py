@@ -11,7 +11,7 @@ from tuneagent.facts.one_pass import Facts
 from tuneagent.formats.tmpfiles_d import Line, parse
 from tuneagent.host.machine import Host
 from tuneagent.persist.folders import by_precedence, folder_impossible
-from tuneagent.persist.own_files import HEADER, put, take_away
+from tuneagent.persist.own_files import HEADER, not_ours, own_text, put, take_away
 
 FOLDERS = ("etc/tmpfiles.d", "run/tmpfiles.d", "usr/local/lib/tmpfiles.d", "usr/lib/tmpfiles.d")
 # The first line for a path wins, in the order of file names: ours must sort before everything.
@@ -53,11 +53,14 @@ class TmpfilesD:
 
     def impossible(self, facts: Facts) -> str | None:
         """Why the file would not survive a reboot."""
-        return facts.once("impossible etc/tmpfiles.d", lambda: folder_impossible(facts.host, "etc/tmpfiles.d"))
+        return facts.once(
+            "impossible etc/tmpfiles.d",
+            lambda: not_ours(facts, self.files) or folder_impossible(facts.host, "etc/tmpfiles.d"),
+        )
 
     def entries(self, facts: Facts) -> dict[str, str]:
         """Paths that our file writes."""
-        return {line.path: line.value for line in parse(facts.host.files.read_or(self.path, ""))}
+        return {line.path: line.value for line in parse(own_text(facts, self.path))}
 
     def is_whole(self, facts: Facts, entries: Mapping[str, str]) -> bool:
         """Our one file holds these, or is not there where there are none."""

@@ -8,7 +8,7 @@ from typing import Literal
 import msgspec
 
 from tuneagent.contracts.values import About, Absent, Observation, Reading, Severity, Subject, Unreadable, Value
-from tuneagent.errors import ReadFailed
+from tuneagent.errors import PathMissing, ReadFailed
 from tuneagent.facts.one_pass import Facts
 from tuneagent.formats.cpulist import format_cpulist, format_cpumask, parse_cpulist, parse_cpumask
 from tuneagent.formats.lazy_regex import lazy_regex
@@ -61,8 +61,10 @@ class NetQueues(Tunable[Spec, str]):
     def _path(self, facts: Facts, subject: Subject) -> str:
         match = _SUBJECT.match(subject)
         nic = facts.topology.pci(match.group(1)) if match else None
+        if facts.topology.nics is None:
+            raise ReadFailed("the PCI devices of this host are not known")
         if match is None or nic is None or not nic.names:
-            raise ReadFailed(f"{subject}: no such NIC now")
+            raise PathMissing(f"{subject}: no such NIC now")
         return f"sys/class/net/{nic.names[0]}/queues/{match.group(2)}/{_attribute(subject)}"
 
     def read(self, facts: Facts, subject: Subject) -> Reading:
@@ -73,8 +75,10 @@ class NetQueues(Tunable[Spec, str]):
             return Reading(Absent("no NIC has such queues"), evidence="/sys/class/net")
         try:
             path = self._path(facts, subject)
-        except ReadFailed as error:
+        except PathMissing as error:
             return Reading(Absent(str(error)), evidence="/sys/class/net")
+        except ReadFailed as error:
+            return Reading(Unreadable(str(error)), evidence="/sys/class/net")
         live: Observation = facts.host.observe(path)
         if isinstance(live, Value):
             try:

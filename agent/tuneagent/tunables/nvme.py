@@ -19,7 +19,7 @@ from tuneagent.contracts.values import (
     Unreadable,
     Value,
 )
-from tuneagent.errors import ReadFailed
+from tuneagent.errors import PathMissing, ReadFailed
 from tuneagent.facts.one_pass import Facts
 from tuneagent.formats.bracketed_choice import chosen, offered, with_chosen
 from tuneagent.formats.lazy_regex import lazy_regex
@@ -100,7 +100,9 @@ class Nvme(Tunable[Spec, SettingValue]):
         match = _SUBJECT.match(subject)
         name = self._namespaces(facts).get(f"{match.group(1)}/ns{match.group(2)}") if match else None
         if match is None or name is None:
-            raise ReadFailed(f"{subject}: no such drive now")
+            if facts.topology.nvme is None:
+                raise ReadFailed("the PCI devices of this host are not known")
+            raise PathMissing(f"{subject}: no such drive now")
         # With native multipath the queue belongs to the head, named without the controller.
         head = re.sub(r"c\d+", "", name)
         return f"sys/block/{head}/queue/{FILES[match.group(3)]}"
@@ -113,8 +115,10 @@ class Nvme(Tunable[Spec, SettingValue]):
             return Reading(Absent("no NVMe drive"), evidence="/sys/bus/pci")
         try:
             path = self._path(facts, subject)
-        except ReadFailed as error:
+        except PathMissing as error:
             return Reading(Absent(str(error)), evidence="/sys/bus/pci")
+        except ReadFailed as error:
+            return Reading(Unreadable(str(error)), evidence="/sys/bus/pci")
         live: Observation = facts.host.observe(path)
         is_word = subject.endswith("/scheduler")
         if isinstance(live, Value):

@@ -10,7 +10,7 @@ from tuneagent.errors import PathMissing, ReadFailed
 from tuneagent.facts.one_pass import Facts
 from tuneagent.formats.lazy_regex import lazy_regex
 from tuneagent.persist.folders import folder_impossible
-from tuneagent.persist.own_files import HEADER, put, take_away
+from tuneagent.persist.own_files import HEADER, not_ours, own_text, put, take_away
 
 OWN_NAME = "zz-tuneagent.cfg"
 GRUB_CONFIGS = ("boot/grub/grub.cfg", "boot/grub2/grub.cfg")
@@ -69,11 +69,14 @@ class GrubDropIn:
             return "no /etc/default/grub: this boot loader is not handled, add the arguments by hand"
         if not any(facts.host.files.exists(path) for path in GRUB_CONFIGS):
             return "no grub.cfg on this host"
-        return facts.once("impossible etc/default/grub.d", lambda: folder_impossible(facts.host, "etc/default/grub.d"))
+        return facts.once(
+            "impossible etc/default/grub.d",
+            lambda: not_ours(facts, self.files) or folder_impossible(facts.host, "etc/default/grub.d"),
+        )
 
     def entries(self, facts: Facts) -> dict[str, str]:
         """Arguments in our file: name to the words that it adds (`` for none)."""
-        text = facts.host.files.read_or(self.path, "")
+        text = own_text(facts, self.path)
         return {match.group(1): match.group(2) for match in _ENTRY.finditer(text)}
 
     def is_whole(self, facts: Facts, entries: Mapping[str, str]) -> bool:

@@ -13,7 +13,7 @@ from tuneagent.facts.one_pass import Facts
 from tuneagent.formats.kernel_line import split_line, values_of
 from tuneagent.formats.lazy_regex import lazy_regex
 from tuneagent.persist.folders import folder_impossible
-from tuneagent.persist.own_files import HEADER, noted, put, read_notes, take_away
+from tuneagent.persist.own_files import HEADER, not_ours, noted, own_text, put, read_notes, take_away
 
 ENTRIES = "boot/loader/entries"
 _ENVIRONMENTS = ("boot/grub2/grubenv", "boot/grub/grubenv", "boot/efi/EFI/redhat/grubenv")
@@ -75,11 +75,11 @@ class GrubbyRecord:
 
     def impossible(self, facts: Facts) -> str | None:
         """Why the arguments would not reach the next boot."""
-        return facts.once("impossible etc", lambda: folder_impossible(facts.host, "etc"))
+        return facts.once("impossible etc", lambda: not_ours(facts, self.files) or folder_impossible(facts.host, "etc"))
 
     def entries(self, facts: Facts) -> dict[str, str]:
         """Arguments that are ours: name to the words that it has."""
-        return read_notes(facts.host.files.read_or(self.path, ""))
+        return read_notes(own_text(facts, self.path))
 
     def is_whole(self, facts: Facts, entries: Mapping[str, str]) -> bool:
         """What is generated from our file may lag behind it after a crash: then equal entries prove nothing."""
