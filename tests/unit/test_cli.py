@@ -13,7 +13,7 @@ import jsonschema
 import msgspec
 import pytest
 from click.testing import CliRunner, Result
-from support import session_of, tree, write_tree
+from support import FIXTURES, session_of, tree, write_tree
 from tuneagent.commands.main import cli
 from tuneagent.contracts.report import Finding, Verdict
 from tuneagent.contracts.values import Severity
@@ -349,3 +349,17 @@ def test_a_lower_limit_is_shown_as_one_whatever_stands_for_no_limit() -> None:
     finding = Finding(tunable="sysctl", subject="key:x", verdict=Verdict.DRIFTED, severity=Severity.LOW, desired=5)
     lower = msgspec.structs.replace(finding, comparison="atLeast")
     assert (text.wanted(finding), text.wanted(lower)) == (5, ">= 5")
+
+
+def test_a_capture_has_no_journal(root: Path) -> None:
+    told = call("--capture", str(FIXTURES / "hosts/h100-live/capture.tar.gz"), "journal")
+    assert told.exit_code == 2 and "a capture holds no journal" in told.stderr
+
+
+def test_a_confirmation_that_nobody_could_keep_leaves_nothing(root: Path, tmp_path: Path) -> None:
+    before = sorted(path for path in root.rglob("*"))
+    file = profile(tmp_path, "{sysctl: {vm.swappiness: 10}}")
+    told = call("--root", str(root), "apply", "-f", file, "--yes", "--confirm-within", "5m")
+    assert told.exit_code == 2 and "no systemd timer can be set" in told.stderr
+    assert [path for path in sorted(root.rglob("*")) if "var" not in path.parts] == before
+    assert (root / "proc/sys/vm/swappiness").read_text() == "60\n"

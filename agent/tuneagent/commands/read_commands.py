@@ -168,6 +168,8 @@ def journal(settings: Settings, output: str) -> None:
     from tuneagent.contracts.journal import JournalDocument
     from tuneagent.report.journal import journal_text
 
+    if settings.capture is not None:
+        raise UsageError("--capture: a capture holds no journal; a support bundle does")
     records = settings.tuner().journal.records()
     if output == "json":
         emit(JournalDocument(records=tuple(records)))

@@ -42,6 +42,8 @@ def arm(tuner: HostTuner, deadline: float) -> None:
     """
     if tuner.state.is_locked(DAEMON_LOCK):
         return
+    if not tuner.host.exec.available:
+        raise UsageError("--confirm-within: no daemon runs here and no systemd timer can be set: no program runs here")
     reason = reload_refusal(Facts(tuner.host))
     if reason is not None:
         raise UsageError(f"--confirm-within: {reason}; a running daemon does without")
