@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 from support import FIXTURES, PlayedPrograms, session_of, tree, write_tree
 from tuneagent.errors import PathMissing, ReadFailed
 from tuneagent.facts.one_pass import Facts
+from tuneagent.host.commands import Completed
 from tuneagent.host.files import Files
 from tuneagent.persist.boot_arguments import BootArguments, by_hand, loaders
+from tuneagent.persist.boot_loaders import grubby
 
 FOLDER = FIXTURES / "boot_loaders"
 CASES = sorted(FOLDER.glob("*/*.yaml"))
@@ -59,3 +63,114 @@ def test_grubby_is_not_asked_where_it_could_not_give_back(tmp_path: Path) -> Non
     reasons = {item.subject: item.reason for item in plan.refused}
     assert "boot entries differ" in reasons["arg:iommu"] and "order" in reasons["arg:hugepages"]
     assert not plan.changes and set(reasons) == {"arg:iommu", "arg:hugepages"}
+
+
+class Grubby(PlayedPrograms):
+    """grubby, which notes what it is asked."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self.asked: list[tuple[list[str], float]] = []
+
+    def run(self, argv: Sequence[str], timeout_s: float = 20.0) -> Completed:
+        self.asked.append((list(argv), timeout_s))
+        return Completed(0, "", "")
+
+
+def with_entries(root: Path, entries: dict[str, str], environment: str = "", programs: Any = None) -> Facts:
+    files = {f"boot/loader/entries/{name}": text for name, text in entries.items()}
+    write_tree(root, {**files, "usr/bin/grubby": "", "boot/grub2/grubenv": environment}, ["etc"])
+    return Facts(tree(Files(str(root)), programs))
+
+
+@pytest.mark.parametrize(
+    ("environment", "chosen"),
+    [
+        ("saved_entry=m-6.5.0\n", "a=1"),
+        # What is saved and not there, or nothing saved: the newest version, by its numbers.
+        ("saved_entry=m-7\n", "a=3"),
+        ("", "a=3"),
+    ],
+)
+def test_the_entry_that_boots(tmp_path: Path, environment: str, chosen: str) -> None:
+    facts = with_entries(tmp_path, {
+        "m-6.5.0.conf": "options a=1\n", "m-6.9.1.conf": "options a=2\n", "m-6.10.0.conf": "options a=3\n",
+        "9-0-rescue.conf": "options a=4\n", "m-8.0.txt": "options a=5\n", "m-0-rescue.conf": "options a=6\n",
+    }, environment)  # fmt: skip
+    assert grubby.next_line(facts) == chosen
+
+
+def test_kernelopts_stand_for_what_the_environment_says(tmp_path: Path) -> None:
+    facts = with_entries(
+        tmp_path, {"m-1.conf": "title x\noptions  $kernelopts quiet \n"}, "kernelopts=root=/dev/sda1 ro\n"
+    )
+    assert grubby.next_line(facts) == "root=/dev/sda1 ro quiet"
+    facts = with_entries(tmp_path, {"m-1.conf": "options $kernelopts quiet\n"}, "")
+    assert grubby.next_line(facts) == "quiet"
+    with pytest.raises(ReadFailed, match=r"/boot/loader/entries/m-1.conf: no line `options`"):
+        grubby.next_line(with_entries(tmp_path, {"m-1.conf": "title x\n"}))
+
+
+def test_without_entries_or_without_the_program_it_is_not_grubby(tmp_path: Path) -> None:
+    write_tree(tmp_path, {"usr/sbin/grubby": ""})
+    assert not grubby.is_there(Facts(tree(Files(str(tmp_path)))))
+    write_tree(tmp_path, {}, ["boot/loader/entries"])
+    facts = Facts(tree(Files(str(tmp_path))))
+    assert grubby.is_there(facts)
+    with pytest.raises(PathMissing, match="no boot entry in /boot/loader/entries"):
+        grubby.next_line(facts)
+    (tmp_path / "usr/sbin/grubby").unlink()
+    assert not grubby.is_there(facts.again())
+
+
+@pytest.mark.parametrize(
+    ("entries", "name", "reason"),
+    [
+        ({"a.conf": "options iommu=pt\n", "b.conf": "options iommu=pt quiet\n"}, "iommu", None),
+        ({"a.conf": "options iommu=pt\n", "b.conf": "options quiet\n"}, "iommu", "boot entries differ in iommu"),
+        ({"a.conf": "options iommu=pt\n", "b.conf": "title x\n"}, "iommu", "boot entries differ in iommu"),
+        (
+            {"a.conf": "options iommu=pt iommu=a=b\n", "b.conf": "options iommu=a=b iommu=pt\n"},
+            "iommu",
+            "boot entries differ in iommu",
+        ),
+        ({"a.conf": "options iommu=pt\n", "rescue.conf": "options quiet\n", "b.old": "options quiet\n"}, "iommu", None),
+        ({"a.conf": 'options dyndbg="file x +p"\n'}, "dyndbg", "dyndbg is quoted in the boot entries"),
+        ({"a.conf": "options quiet\n"}, "quiet", None),
+        ({"a.conf": "options quiet\n"}, "hugepages", "grubby does not keep the order of a size and its count"),
+        ({"a.conf": "options quiet\n"}, "hugepagesz", "grubby does not keep the order of a size and its count"),
+        ({"a.conf": "options quiet\n"}, "default_hugepagesz", "grubby does not keep the order of a size and its count"),
+    ],
+)
+def test_what_grubby_could_not_give_back(
+    tmp_path: Path, entries: dict[str, str], name: str, reason: str | None
+) -> None:
+    assert grubby.unsafe(with_entries(tmp_path, entries), name) == reason
+
+
+def test_grubby_is_told_what_to_set_and_what_to_give_back(tmp_path: Path) -> None:
+    programs = Grubby(tmp_path)
+    facts = with_entries(tmp_path, {"m-1.conf": "options iommu=off quiet\n"}, programs=programs)
+    record = grubby.LOADER
+    record.replace(facts, {"iommu": "iommu=pt", "nosmt": "nosmt", "quiet": "quiet"})
+    # What is as wanted already is not told.
+    assert programs.asked == [
+        (["grubby", "--update-kernel=ALL", "--remove-args=iommu", "--args=iommu=pt"], 120.0),
+        (["grubby", "--update-kernel=ALL", "--remove-args=nosmt", "--args=nosmt"], 120.0),
+    ]
+    note = (tmp_path / record.path).read_text()
+    assert [line for line in note.splitlines()[1:] if "made the folder" not in line] == [
+        "# tuneagent: iommu iommu=pt", "# tuneagent: nosmt nosmt", "# tuneagent: quiet quiet",
+        "# before: iommu iommu=off", "# before: nosmt", "# before: quiet quiet",
+    ]  # fmt: skip
+    programs.asked.clear()
+    write_tree(tmp_path, {"boot/loader/entries/m-1.conf": "options iommu=pt quiet nosmt\n"})
+    record.replace(facts.again(), {"nosmt": "nosmt"})
+    assert [argv for argv, _ in programs.asked] == [
+        ["grubby", "--update-kernel=ALL", "--remove-args=iommu", "--args=iommu=off"],
+    ]  # fmt: skip
+    assert "# before: nosmt\n" in (tmp_path / record.path).read_text()
+    programs.asked.clear()
+    record.replace(facts.again(), {})
+    assert [argv for argv, _ in programs.asked] == [["grubby", "--update-kernel=ALL", "--remove-args=nosmt"]]
+    assert not (tmp_path / record.path).exists()

@@ -176,7 +176,6 @@ def test_absurd_numbers_never_pass(content: str, root: Path, tmp_path: Path) -> 
 
 
 def test_a_flipped_bit_in_a_capture_is_noticed(tmp_path: Path) -> None:
-    from support import FIXTURES
 
     data = bytearray((FIXTURES / "hosts/h100-live/capture.tar.gz").read_bytes())
     path = tmp_path / "flipped.tar.gz"

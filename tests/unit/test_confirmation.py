@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -169,3 +170,48 @@ def test_what_was_withheld_and_an_empty_plan_await_no_confirmation(tmp_path: Pat
     session = session_of(tree(Files(str(tmp_path))), {"smt": {"enabled": False}})
     session.apply(confirm=Confirm(60, armed.append), limit=Disruption.LIVE)
     assert session.pending() is None and armed == []
+
+
+def test_the_units_are_what_systemd_reads(tuner: HostTuner, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(confirmation.paths, "program", lambda name: f"/usr/bin/{name}")
+    tuner.apply(confirm=arm(tuner))
+    service = tuner.host.files.read(TIMER.replace(".timer", ".service"))
+    assert service.splitlines()[1:] == [
+        "[Unit]", "Description=Undo what was not confirmed", "[Service]", "Type=oneshot",
+        f"ExecStart=/usr/bin/tuneagent --state-dir {tuner.state.machine_path} undo --unconfirmed", "Restart=on-failure",
+        "RestartSec=10s",
+    ]  # fmt: skip
+    assert tuner.host.files.read(TIMER).splitlines()[1:] == [
+        "[Unit]", "Description=Undo what was not confirmed", "[Timer]", "OnCalendar=2027-01-15 08:01:01 UTC",
+        "Persistent=true", "AccuracySec=1s", "[Install]", "WantedBy=timers.target",
+    ]  # fmt: skip
+
+
+def test_the_command_names_the_state_folder_only_where_it_is_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(confirmation.paths, "program", lambda _: None)
+    own = session_of(tree(Files("/")), {})
+    assert confirmation._command(own) == f"{sys.executable} -m tuneagent undo --unconfirmed"
+
+
+@pytest.mark.parametrize("left", ["service", "timer"])
+def test_half_of_a_timer_is_taken_away_too(tuner: HostTuner, systemd: Systemd, left: str) -> None:
+    tuner.apply(confirm=arm(tuner))
+    other = {"service": "timer", "timer": "service"}[left]
+    tuner.host.files.remove(TIMER.replace(".timer", f".{other}"))
+    systemd.refuses = "stop"
+    confirmation.disarm(tuner.host)
+    assert systemd.asked[-1] == ["stop", "tuneagent-confirm.timer"]
+    assert not tuner.host.files.exists(TIMER.replace(".timer", f".{left}"))
+    systemd.asked.clear()
+    confirmation.disarm(tuner.host)
+    assert systemd.asked == []
+
+
+def test_what_systemctl_says_is_told(tuner: HostTuner, systemd: Systemd) -> None:
+    systemd.refuses = "enable"
+    with pytest.raises(UsageError) as told:
+        tuner.apply(confirm=arm(tuner))
+    assert str(told.value) == (
+        "--confirm-within: no daemon runs here and no systemd timer can be set: "
+        "systemctl enable tuneagent-confirm.timer: refused"
+    )

@@ -10,6 +10,7 @@ import pytest
 from memory_api import merge
 from memory_node import FILES, LIVE, REBOOT, SMT, SMT_PATH, Node, Server
 from tuneagent import __version__
+from tuneagent.contracts.plan import digest_of
 from tuneagent.errors import WriteFailed
 from tuneagent.host.files import Files
 from tuneagent.node import cluster_agent as node_agent
@@ -381,3 +382,39 @@ def test_a_status_that_is_refused_is_written_again(node: Node, caplog: pytest.Lo
     node.server.before_patch = lambda: None
     node.agent.once()
     assert node.server.node["revision"] and node.server.tuning["status"]["node"]["observedGeneration"] == 2
+
+
+def test_the_proposal_stands_until_the_machine_has_rebooted(node: Node) -> None:
+    node.server.name(REBOOT)
+    node.agent.once()
+    node.server.grant()
+    node.agent.once()
+    proposed = node.server.node["proposal"]
+    assert proposed["disruption"] == "reboot"
+    node.agent.once()
+    assert node.server.node["proposal"] == proposed
+    # An agent that knows of no proposal, on a host where all is written and the reboot is to come, makes an empty one.
+    node.again()
+    node.agent.grants.propose(None)
+    node.agent.once()
+    assert node.server.node["proposal"] == {"digest": digest_of(()), "disruption": "reboot", "changes": 0}
+
+
+def test_a_clean_baseline_forgets_the_revision(node: Node) -> None:
+    node.server.name(LIVE)
+    node.agent.once()
+    assert node.agent.last_good.read()[1]
+    node.server.spec(desired="Baseline", revision="", grant=None)
+    node.agent.once()
+    assert node.agent.last_good.read() == (None, "")
+
+
+def test_a_revision_that_was_damaged_on_disk_is_followed_no_more(node: Node, caplog: pytest.LogCaptureFixture) -> None:
+    node.server.name(LIVE)
+    node.agent.once()
+    node.agent.tuner.state.replace("revision.json", b"{")
+    with caplog.at_level(logging.ERROR, logger="tuneagent"):
+        assert node.agent.last_good.read() == (None, "")
+    assert [one.getMessage() for one in caplog.records] == ["kept revision not read"]
+    node.agent.once()
+    assert node.agent.last_good.read()[1] == node.server.node["revision"]

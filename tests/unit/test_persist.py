@@ -10,7 +10,7 @@ from support import tree, write_tree
 from tuneagent.contracts.values import Absent, Unreadable, Value
 from tuneagent.errors import ReadFailed
 from tuneagent.facts.one_pass import Facts
-from tuneagent.formats.sysctl_d import covers, number
+from tuneagent.formats.sysctl_d import covers, normal_key, number
 from tuneagent.formats.tmpfiles_d import Line, parse
 from tuneagent.host.files import Files
 from tuneagent.persist import modprobe_d, sysctl_d, systemd_d, tmpfiles_d, udev
@@ -184,6 +184,20 @@ def test_a_drop_in_is_whole_or_not(
 )  # fmt: skip
 def test_numbers_are_the_kernels(text: str, value: int | None) -> None:
     assert number(text) == value
+
+
+@pytest.mark.parametrize(
+    ("written", "key"),
+    [
+        ("net.core.rmem_max", "net.core.rmem_max"), ("net/core/rmem_max", "net.core.rmem_max"),
+        # The separator that comes first counts; the other one is then a part of a name.
+        ("net.ipv4.conf.eth0/100.rp_filter", "net.ipv4.conf.eth0/100.rp_filter"),
+        ("net/ipv4/conf/eth0.100/rp_filter", "net.ipv4.conf.eth0/100.rp_filter"),
+        ("vm", "vm"), ("/vm", ".vm"), (".vm/x", ".vm/x"), ("a/b.c/d", "a.b/c.d"),
+    ],
+)  # fmt: skip
+def test_either_separator_of_a_key(written: str, key: str) -> None:
+    assert normal_key(written) == key
 
 
 @pytest.mark.parametrize(
