@@ -12,6 +12,7 @@ from tuneagent.contracts.report import Comparison
 from tuneagent.contracts.values import About, Absent, Dispute, Observation, Setting, Severity, Unreadable, Value
 from tuneagent.errors import ReadFailed
 from tuneagent.facts.one_pass import Facts
+from tuneagent.formats.lazy_regex import lazy_regex
 
 Read = Callable[[Facts], Observation]
 # What was found against what is wanted. A row's own comparison knows the types that its `read` and its `kind` give.
@@ -115,7 +116,7 @@ def as_number(seen: Observation, path: str) -> Observation:
 
 def field(path: str, pattern: str, convert: Callable[[str], Setting] = str, missing: str | None = None) -> Read:
     """The first group of a pattern in a file. Where it does not match: Absent with `missing`, else unreadable."""
-    compiled = re.compile(pattern, re.MULTILINE)
+    compiled = lazy_regex(pattern, re.MULTILINE)
 
     def read(facts: Facts) -> Observation:
         seen = facts.host.observe(path)
