@@ -174,9 +174,9 @@ class HostTuner(msgspec.Struct, frozen=True, dict=True):
     def _undo_one(self, journal: Journal, key: Key) -> Undone:
         from tuneagent.engine.undo import undo
 
-        results = undo(self.host, journal, self.registry, {key})
-        nothing = Undone(tunable=key[0], subject=key[1], result="ended", reason="not in the journal any more")
-        return results[0] if results else nothing
+        # The plan names only what the journal does, and both were read under this lock.
+        (result,) = undo(self.host, journal, self.registry, {key})
+        return result
 
     def _refuse_other_profile(self, journal: Journal, *, over_other: bool) -> None:
         others = sorted({setting.profile for setting in journal.applied().values()} - {self.profile.name})
