@@ -173,6 +173,16 @@ def report_text(report: Report, *, show_all: bool = False, columns: int | None =
     return "\n".join(parts)
 
 
+# What ends a value that no file keeps.
+_KEPT = {
+    "boot": "until the next boot",
+    "driver": "until the driver is unloaded",
+    "process": "until the process ends",
+    "persistent": "the setting itself",
+    "baseline": "as it was before tuneagent",
+}
+
+
 def plan_text(plan: Plan, columns: int | None = None) -> str:
     """Changes grouped by disruption, then what is refused and why."""
     parts = []
@@ -184,11 +194,11 @@ def plan_text(plan: Plan, columns: int | None = None) -> str:
                 change.subject,
                 shown(change.prior.live),
                 shown(change.desired),
-                f"in effect {change.persistence}" if not change.persistence.startswith("/") else change.persistence,
+                _KEPT.get(change.persistence, change.persistence),
             ]
             for change in plan.changes
         ]
-        parts.append(table(("disruption", "tunable", "subject", "now", "then", "kept by"), rows, columns))
+        parts.append(table(("disruption", "tunable", "subject", "now", "then", "kept"), rows, columns))
     else:
         parts.append("nothing to change")
     if plan.refused:
