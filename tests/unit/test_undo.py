@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -13,8 +13,10 @@ from tuneagent.contracts.values import Disruption
 from tuneagent.engine.host_tuner import HostTuner
 from tuneagent.engine.journal import Journal
 from tuneagent.errors import JournalError, Locked, PlanMoved, UsageError, WriteFailed
+from tuneagent.facts.one_pass import Facts
 from tuneagent.host.commands import Completed
 from tuneagent.host.files import Files
+from tuneagent.persist.sysctl_d import SysctlD
 
 FILES = {"proc/sys/vm/swappiness": "60\n", "proc/sys/vm/stat_interval": "1\n", "proc/sys/kernel/random/boot_id": "b0\n"}
 TUNE = {"sysctl": {"vm.swappiness": 10, "vm.stat_interval": 10}}
@@ -444,3 +446,75 @@ def test_what_a_profile_drops_is_not_put_back_by_what_it_adds(tmp_path: Path) ->
     assert {one.result for one in session.apply(over_other=True).outcomes} == {"verified"}
     assert "page-cluster" not in own.read_text()
     assert {one.result for one in session.undo()} == {"undone"} and not own.exists()
+
+
+class Rounding(Files):
+    """A kernel that makes something else of our values, and takes what it wrote itself."""
+
+    def write(self, path: str, text: str) -> None:
+        super().write(path, text if "\t" in text else "4096\t65536\t1048576\n")
+
+
+def test_what_did_not_read_back_goes_back_byte_for_byte(tmp_path: Path) -> None:
+    rmem = tmp_path / "proc/sys/net/ipv4/tcp_rmem"
+    write_tree(tmp_path, {
+        "proc/sys/net/ipv4/tcp_rmem": "4096\t131072\t6291456\n", "etc/sysctl.d/10-own.conf": "net.ipv4.tcp_rmem = 1 2 3\n",
+    }, ["etc/sysctl.d"])  # fmt: skip
+    session = session_of(tree(Rounding(str(tmp_path))), {"sysctl": {"net.ipv4.tcp_rmem": "4096 262144 6291456"}})
+    (outcome,) = session.apply().outcomes
+    assert outcome.result == "failed"
+    assert outcome.reason == "wrote '4096 262144 6291456', reads back '4096 65536 1048576'"
+    assert rmem.read_text() == "4096\t131072\t6291456\n"
+    assert not (tmp_path / "etc/sysctl.d/99-zz-tuneagent.conf").exists() and not session.journal.applied()
+    assert [one.step for one in session.journal.records()] == ["intended", "done", "reverted"]
+    assert session.journal.records()[-1].reason == outcome.reason
+
+
+def test_a_value_that_the_next_boot_would_not_set_is_a_failure(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    session = session_of(tree(Files(str(root))), {"sysctl": {"vm.swappiness": 10}})
+    real = SysctlD.replace
+
+    def other(self: SysctlD, facts: Facts, entries: Mapping[str, str]) -> None:
+        real(self, facts, dict.fromkeys(entries, "11"))
+
+    monkeypatch.setattr(SysctlD, "replace", other)
+    (outcome,) = session.apply().outcomes
+    assert (outcome.result, outcome.reason) == ("failed", "the next boot would not set 10 but 11")
+    assert (root / "proc/sys/vm/swappiness").read_text() == "60\n"
+
+
+def test_what_can_neither_be_made_nor_taken_back_is_told_and_kept(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    session = session_of(tree(Files(str(root))), {"sysctl": {"vm.swappiness": 10}})
+
+    def stuck(self: Files, path: str, text: str) -> None:
+        (root / "proc/sys/vm/swappiness").write_text("33\n")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Files, "write", stuck)
+        (outcome,) = session.apply().outcomes
+    assert outcome.result == "failed" and outcome.reason == (
+        "wrote 10, reads back 33; and going back failed: wrote 60, reads back Value(value=33); there now: 33"
+    )
+    # What is there is ours to undo, whatever it is.
+    assert [one.step for one in session.journal.applied().values()] == ["left"]
+    assert undone(session) == {"key:vm.swappiness": ("undone", 60, "")}
+    assert (root / "proc/sys/vm/swappiness").read_text() == "60\n"
+
+
+def test_what_waits_for_a_tunable_that_failed_is_not_begun(tmp_path: Path) -> None:
+    write_tree(tmp_path, {
+        "sys/devices/system/cpu/online": "0\n", f"{CPU}/scaling_governor": "powersave\n",
+        f"{CPU}/energy_performance_preference": "balance_performance\n",
+    }, ["etc/tmpfiles.d"])  # fmt: skip
+    files = FailingFiles(str(tmp_path), {f"{CPU}/scaling_governor": "EBUSY"})
+    tune = {"cpuGovernor": {"governor": "performance"}, "cpuFrequency": {"energyPreference": "performance"}}
+    results = {one.tunable: (one.result, one.reason) for one in session_of(tree(files), tune).apply().outcomes}
+    assert results["cpuGovernor"][0] == "failed"
+    assert results["cpuFrequency"] == ("skipped", "cpuGovernor failed before it")
+    assert (tmp_path / CPU / "energy_performance_preference").read_text() == "balance_performance\n"
+
+
+def test_a_heavier_change_says_which_leave_it_needs(tmp_path: Path) -> None:
+    write_tree(tmp_path, {"sys/devices/system/cpu/smt/control": "on\n"}, ["etc/tmpfiles.d"])
+    (outcome,) = session_of(tree(Files(str(tmp_path))), {"smt": {"enabled": False}}).apply().outcomes
+    assert (outcome.result, outcome.reason) == ("withheld", "needs --max-disruption kubelet")
