@@ -10,7 +10,7 @@ import msgspec
 
 from tuneagent.contracts.report import Comparison
 from tuneagent.contracts.values import About, Absent, Dispute, Observation, Setting, Severity, Unreadable, Value
-from tuneagent.errors import ReadFailed
+from tuneagent.errors import CommandFailed, NoSystemd, ReadFailed
 from tuneagent.facts.one_pass import Facts
 from tuneagent.formats.lazy_regex import lazy_regex
 
@@ -175,12 +175,10 @@ def exists(path: str, folder: str) -> Read:
 
 def command(argv: Sequence[str], convert: Callable[[str], Observation]) -> Read:
     """What a program of the host prints."""
-    from tuneagent.errors import CommandFailed, NoSystemd
 
     def read(facts: Facts) -> Observation:
         try:
-            # Several rows read the same log: the program runs once in a pass.
-            done = facts.once(f"command {argv}", lambda: facts.host.exec.run(list(argv)))
+            done = facts.host.exec.run(list(argv))
         except NoSystemd as error:
             return Absent(str(error))
         except CommandFailed as error:
@@ -188,5 +186,17 @@ def command(argv: Sequence[str], convert: Callable[[str], Observation]) -> Read:
         if done.code != 0:
             return Unreadable(f"{argv[0]}: exit {done.code}: {done.stderr.strip()[:200]}")
         return convert(done.stdout)
+
+    return read
+
+
+def kernel_log(convert: Callable[[str], Observation]) -> Read:
+    """What the kernel has said of level warning and worse. Several rows read it: it is read once in a pass."""
+
+    def read(facts: Facts) -> Observation:
+        try:
+            return convert(facts.once("kernel log", facts.host.kernel_warnings))
+        except CommandFailed as error:
+            return Unreadable(str(error))
 
     return read

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from tuneagent.checks.rows import CheckRow, about, among, at_least, command, each, equal, gathered, text
+from tuneagent.checks.rows import CheckRow, about, among, at_least, command, each, equal, gathered, kernel_log, text
 from tuneagent.contracts.values import Absent, Dispute, Observation, Severity, Unreadable, Value
 from tuneagent.errors import ReadFailed
 from tuneagent.facts.conditions import has_nvidia_gpu
@@ -178,19 +178,19 @@ ROWS: dict[str, CheckRow] = {
                     "https://docs.kernel.org/admin-guide/"),
     ),
     "noFatalXid": CheckRow(
-        group="health", read=command(["dmesg", "--level=emerg,alert,crit,err,warn", "--notime"], _xids),
+        group="health", read=kernel_log(_xids),
         right=equal, expect=[], applies=(has_nvidia_gpu,), evidence="dmesg",
         about=about(Severity.CRITICAL, "the driver reported a fault of a GPU since boot",
                     "https://docs.nvidia.com/deploy/xid-errors/", "drain the node; the Xid catalogue says what then"),
     ),
     "noFatalSxid": CheckRow(
-        group="health", read=command(["dmesg", "--level=emerg,alert,crit,err,warn", "--notime"], _switch_errors),
+        group="health", read=kernel_log(_switch_errors),
         right=equal, expect=[], applies=(has_nvidia_gpu,), evidence="dmesg",
         about=about(Severity.CRITICAL, "an NVSwitch reported a fatal error",
                     "https://docs.nvidia.com/datacenter/tesla/fabric-manager-user-guide/"),
     ),
     "noMachineChecks": CheckRow(
-        group="health", read=command(["dmesg", "--level=emerg,alert,crit,err,warn", "--notime"], _machine_checks),
+        group="health", read=kernel_log(_machine_checks),
         right=equal, expect=0, evidence="dmesg",
         about=about(Severity.HIGH, "the CPU or its memory reported an error since boot",
                     "https://docs.kernel.org/admin-guide/ras/"),

@@ -12,8 +12,10 @@ class _Lazy:
         self._flags = flags
 
     def __getattr__(self, name: str) -> Any:
-        # `re` keeps what it has compiled.
-        return getattr(re.compile(self._text, self._flags), name)
+        found = getattr(re.compile(self._text, self._flags), name)
+        # The next use finds it without coming here.
+        setattr(self, name, found)
+        return found
 
 
 def lazy_regex(text: str, flags: int = 0) -> re.Pattern[str]:

@@ -10,8 +10,9 @@ import msgspec
 
 from tuneagent.contracts.values import Absent, Observation, Unreadable, Value
 from tuneagent.errors import CommandFailed, PathMissing, ReadFailed, WriteFailed
-from tuneagent.host.commands import Exec, LocalExec, NamespaceExec, NoExec
+from tuneagent.host.commands import OUTPUT_LIMIT_BYTES, Exec, LocalExec, NamespaceExec, NoExec
 from tuneagent.host.files import Files
+from tuneagent.host.kernel_log import DMESG, device_warnings
 from tuneagent.host.processes import LocalProcesses, NoProcesses, Processes, namespace_is_hosts
 from tuneagent.host.recording import RecordedExec
 
@@ -58,6 +59,15 @@ class Host(msgspec.Struct, frozen=True):
         if done.code != 0:
             raise CommandFailed(f"systemctl: exit {done.code}: {done.stderr.strip()[:200]}")
         return dict(re.findall(r"^(\w+)=(.*)$", done.stdout, re.MULTILINE))
+
+    def kernel_warnings(self) -> str:
+        """Messages of the kernel of level warning and worse, one a line. Raises CommandFailed."""
+        if isinstance(self.exec, LocalExec) and (found := device_warnings()) is not None:
+            return found[-OUTPUT_LIMIT_BYTES:]
+        done = self.exec.run(DMESG)
+        if done.code != 0:
+            raise CommandFailed(f"dmesg: exit {done.code}: {done.stderr.strip()[:200]}")
+        return done.stdout
 
     @property
     def lacks_systemd(self) -> bool:
