@@ -8,9 +8,10 @@ from typing import Any
 
 import msgspec
 import pytest
-from tuneagent.contracts.kubernetes import ConfigMap, Meta, Node, NodeInfo, NodeStatus, WorkloadPod
+from tuneagent.contracts.kubernetes import ConfigMap, Node, NodeInfo, NodeStatus, WorkloadPod
 from tuneagent.contracts.node_selector import NodeSelector
 from tuneagent.contracts.node_tuning import AgentReport, Grant, NodeTuning, NodeTuningSpec, NodeTuningStatus, Taken
+from tuneagent.contracts.object_meta import ObjectMeta
 from tuneagent.contracts.tuning_policy import TuningPolicy
 from tuneagent.contracts.tuning_profile import NodeCounts, TuningProfile
 from tuneoperator.controllers.workqueue import Backoff, WorkQueue
@@ -35,7 +36,7 @@ from tuneoperator.kube.store import Store
     ],
 )  # fmt: skip
 def test_a_policy_that_makes_no_sense_begins_nothing(spec: dict[str, Any]) -> None:
-    found = policy_of(TuningPolicy(Meta("default"), spec))
+    found = policy_of(TuningPolicy(ObjectMeta("default"), spec))
     assert found.faults and found.spec.max_unavailable == 0
     assert found.stops.startswith("Paused: TuningPolicy/default is not valid")
     assert next(iter(spec)) in found.stops
@@ -43,31 +44,31 @@ def test_a_policy_that_makes_no_sense_begins_nothing(spec: dict[str, Any]) -> No
 
 def test_without_a_policy_the_defaults_hold() -> None:
     assert policy_of(None).spec.max_unavailable == 1 and not policy_of(None).stops
-    assert not policy_of(TuningPolicy(Meta("default"), {})).stops
-    assert policy_of(TuningPolicy(Meta("default"), {"maxUnavailable": "10%"})).spec.max_unavailable == "10%"
+    assert not policy_of(TuningPolicy(ObjectMeta("default"), {})).stops
+    assert policy_of(TuningPolicy(ObjectMeta("default"), {"maxUnavailable": "10%"})).spec.max_unavailable == "10%"
     assert (
-        policy_of(TuningPolicy(Meta("default"), {"pause": "all"})).stops
+        policy_of(TuningPolicy(ObjectMeta("default"), {"pause": "all"})).stops
         == "Paused: TuningPolicy/default has pause: all"
     )
 
 
 def node(name: str, *, cordoned: str = "", boot: str = "b0") -> Node:
     annotations = {"tuneagent.dev/cordoned": cordoned} if cordoned else {}
-    return Node(Meta(name, annotations=annotations), status=NodeStatus(node_info=NodeInfo(boot_id=boot)))
+    return Node(ObjectMeta(name, annotations=annotations), status=NodeStatus(node_info=NodeInfo(boot_id=boot)))
 
 
 def tuning(name: str, *, grant: bool = False, taken: str = "") -> NodeTuning:
     spec = NodeTuningSpec(profile="p", grant=Grant("d", "reboot", 900, "b0", 3) if grant else None)
     agent = AgentReport(taken=Taken("d", taken, 3) if taken else None)
-    return NodeTuning(Meta(name), spec, NodeTuningStatus(agent))
+    return NodeTuning(ObjectMeta(name), spec, NodeTuningStatus(agent))
 
 
 def test_a_ledger_that_is_lost_is_found_again_from_cordons_and_grants() -> None:
     nodes = [node("a", cordoned="2026-11-27T00:00:00Z"), node("b"), node("c"), node("d", cordoned="true"), node("e")]
     tunings = [tuning("b", grant=True), tuning("c", taken="b0"), tuning("e"), tuning("gone", grant=True)]
-    for lost in (None, ConfigMap(Meta(ledger.NAME), {}), ConfigMap(Meta(ledger.NAME), {"places": "{{{"})):
+    for lost in (None, ConfigMap(ObjectMeta(ledger.NAME), {}), ConfigMap(ObjectMeta(ledger.NAME), {"places": "{{{"})):
         assert set(ledger.places(lost, nodes, tunings)) == {"a", "b", "c", "d"}
-    kept = ConfigMap(Meta(ledger.NAME), {"places": ledger.encoded({"e": Place("p", 5.0), "vanished": Place()})})
+    kept = ConfigMap(ObjectMeta(ledger.NAME), {"places": ledger.encoded({"e": Place("p", 5.0), "vanished": Place()})})
     found = ledger.places(kept, nodes, tunings)
     assert set(found) == {"a", "b", "c", "d", "e"} and found["e"] == Place("p", 5.0)
 
@@ -186,9 +187,9 @@ def test_a_reboot_waits_for_every_pod_that_it_would_kill(disruption: str) -> Non
     assert not stands_in_the_way(pod(), "gpu")
 
 
-ACCEPTED = Acceptance().judge([TuningProfile(Meta("p", generation=1), {"nodeSelector": {"matchLabels": {"a": "b"}}})])[
-    "p"
-]
+ACCEPTED = Acceptance().judge(
+    [TuningProfile(ObjectMeta("p", generation=1), {"nodeSelector": {"matchLabels": {"a": "b"}}})]
+)["p"]
 DONE = NodeState("n1", "r", named="r", phase="Done", phase_target="r", at_revision="r")
 
 
@@ -220,7 +221,7 @@ def test_acceptance_is_the_agents_own_check_with_every_fault() -> None:
         "rollout": {"canary": -1},
         "tune": {"sysctl": {"kernel.core_pattern": "|x"}},
     }
-    answer = Acceptance().judge([TuningProfile(Meta("p"), spec)])["p"]
+    answer = Acceptance().judge([TuningProfile(ObjectMeta("p"), spec)])["p"]
     assert isinstance(answer, tuple)
     told = "; ".join(answer)
     assert all(part in told for part in ("matchLabels: {gpu: h100}", "canary", "kernel.core_pattern"))
@@ -237,7 +238,9 @@ def test_one_profiles_trouble_is_no_others(monkeypatch: pytest.MonkeyPatch) -> N
         return real(document, *rest)
 
     monkeypatch.setattr(accept, "checked", breaks)
-    answers = Acceptance().judge([TuningProfile(Meta("bad")), TuningProfile(Meta("good"), {"allNodes": True})])
+    answers = Acceptance().judge(
+        [TuningProfile(ObjectMeta("bad")), TuningProfile(ObjectMeta("good"), {"allNodes": True})]
+    )
     assert isinstance(answers["good"], Accepted)
     assert isinstance(answers["bad"], tuple) and "a fault of ours" in answers["bad"][0]
 
@@ -250,7 +253,7 @@ def test_a_profile_that_says_nothing_of_drift_means_repair_here() -> None:
 
 def test_a_profile_that_is_too_large_with_what_it_extends_is_refused() -> None:
     accept = [{"tunable": "sysctl", "subject": f"key:{number}", "reason": "x" * 900} for number in range(300)]
-    answer = Acceptance().judge([TuningProfile(Meta("p"), {"accept": accept})])["p"]
+    answer = Acceptance().judge([TuningProfile(ObjectMeta("p"), {"accept": accept})])["p"]
     assert isinstance(answer, tuple) and "at most 262144" in answer[0]
 
 

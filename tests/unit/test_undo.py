@@ -12,6 +12,7 @@ from tuneagent.contracts.report import Verdict
 from tuneagent.contracts.values import Disruption
 from tuneagent.engine.host_tuner import HostTuner
 from tuneagent.engine.journal import Journal
+from tuneagent.engine.undo import undo
 from tuneagent.errors import JournalError, Locked, PlanMoved, UsageError, WriteFailed
 from tuneagent.facts.one_pass import Facts
 from tuneagent.host.commands import Completed
@@ -377,8 +378,10 @@ def test_what_a_boot_has_ended_is_told(tmp_path: Path) -> None:
     session = session_of(tree(Files(str(tmp_path))), {"irqAffinity": {"network": "local"}})
     assert [one.result for one in session.apply().outcomes] == ["verified"]
     (tmp_path / "proc/sys/kernel/random/boot_id").write_text("b1\n")
+    # What the next boot made of it is neither ours nor the baseline: it is not looked at.
+    (tmp_path / "proc/irq/40/smp_affinity_list").write_text("0-1\n")
     assert list(undone(session).values()) == [("ended", None, "a reboot has ended it already")]
-    assert (tmp_path / "proc/irq/40/smp_affinity_list").read_text() != "1\n"
+    assert (tmp_path / "proc/irq/40/smp_affinity_list").read_text() == "0-1\n"
 
 
 def test_what_cannot_be_read_is_not_written_without_force(root: Path) -> None:
@@ -518,3 +521,48 @@ def test_a_heavier_change_says_which_leave_it_needs(tmp_path: Path) -> None:
     write_tree(tmp_path, {"sys/devices/system/cpu/smt/control": "on\n"}, ["etc/tmpfiles.d"])
     (outcome,) = session_of(tree(Files(str(tmp_path))), {"smt": {"enabled": False}}).apply().outcomes
     assert (outcome.result, outcome.reason) == ("withheld", "needs --max-disruption kubelet")
+
+
+def test_a_value_and_a_line_that_someone_else_changed_are_both_told(root: Path) -> None:
+    session = session_of(tree(Files(str(root))), TUNE)
+    session.apply()
+    own = root / "etc/sysctl.d/99-zz-tuneagent.conf"
+    (root / "proc/sys/vm/swappiness").write_text("33\n")
+    own.write_text("vm.swappiness = 77\nvm.stat_interval = 10\n")
+    result, value, reason = undone(session)["key:vm.swappiness"]
+    assert (result, value) == ("conflict", 33)
+    assert reason.startswith("wrote 10, found 33: changed by someone else; --force writes anyway; our file was left: ")
+    assert reason.endswith(" /etc/sysctl.d/99-zz-tuneagent.conf: vm.swappiness was '10' when written, now '77'")
+    assert "vm.swappiness = 77\n" in own.read_text()
+
+
+def test_a_write_back_that_is_refused_says_why_and_the_rest_goes_on(root: Path) -> None:
+    session_of(tree(Files(str(root))), TUNE).apply()
+    files = FailingFiles(str(root), {"proc/sys/vm/swappiness": "EINVAL Invalid argument"})
+    results = undone(session_of(tree(files), TUNE))
+    assert results["key:vm.stat_interval"] == ("undone", 1, "")
+    result, value, reason = results["key:vm.swappiness"]
+    assert (result, value) == ("failed", None) and "EINVAL Invalid argument" in reason
+
+
+def test_a_tunable_that_this_version_lacks_is_told(root: Path) -> None:
+    session = session_of(tree(Files(str(root))), TUNE)
+    session.apply()
+    with session.locked() as journal:
+        results = undo(session.host, journal, {})
+    assert {(one.result, one.reason) for one in results} == {("failed", "this tuneagent knows no tunable sysctl")}
+    assert (root / "proc/sys/vm/swappiness").read_text() == "10\n"
+
+
+def test_a_setting_that_fails_alone_is_tried_once(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    session = session_of(tree(Files(str(root))), {"sysctl": {"vm.swappiness": 10}})
+    session.apply()
+    asked: list[str] = []
+
+    def refused(self: Files, path: str, text: str) -> None:
+        asked.append(path)
+        raise WriteFailed(f"/{path}: EINVAL Invalid argument")
+
+    monkeypatch.setattr(Files, "write", refused)
+    assert [one.result for one in session.undo()] == ["failed"]
+    assert asked == ["proc/sys/vm/swappiness"]

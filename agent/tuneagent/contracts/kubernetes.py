@@ -4,49 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-
-class Meta(msgspec.Struct, frozen=True, rename="camel"):
-    """Parts of metadata that decisions need."""
-
-    name: str
-    uid: str = ""
-    resource_version: str = ""
-    generation: int = 0
-    labels: dict[str, str] = {}
-    annotations: dict[str, str] = {}
-    deletion_timestamp: str | None = None
-
-
-class OwnerReference(msgspec.Struct, frozen=True, rename="camel"):
-    """The object that another one goes with."""
-
-    api_version: str
-    kind: str
-    name: str
-    uid: str
-
-
-class NewMeta(msgspec.Struct, frozen=True, rename="camel"):
-    """Metadata of an object to be created."""
-
-    name: str
-    owner_references: tuple[OwnerReference, ...] = ()
-
-
-class Condition(msgspec.Struct, frozen=True):
-    """A condition: of a Node or a pod as read, of one of our objects as it should be."""
-
-    type: str
-    status: str
-    reason: str = ""
-    message: str = ""
-
-
-class StampedCondition(Condition, frozen=True, rename="camel"):
-    """A condition in the status of one of our objects. The time is RFC 3339, in UTC."""
-
-    last_transition_time: str | None = None
-    observed_generation: int = 0
+from tuneagent.contracts.object_meta import Condition, ObjectMeta
 
 
 def is_ready(conditions: tuple[Condition, ...]) -> bool:
@@ -77,7 +35,7 @@ class NodeStatus(msgspec.Struct, frozen=True, rename="camel"):
 class Node(msgspec.Struct, frozen=True):
     """A Node."""
 
-    metadata: Meta
+    metadata: ObjectMeta
     spec: NodeSpec = NodeSpec()
     status: NodeStatus = NodeStatus()
 
@@ -102,7 +60,7 @@ class PodStatus(msgspec.Struct, frozen=True):
 class AgentPod(msgspec.Struct, frozen=True):
     """A pod of the agent's DaemonSet."""
 
-    metadata: Meta
+    metadata: ObjectMeta
     spec: PodSpec = PodSpec()
     status: PodStatus = PodStatus()
 
@@ -180,14 +138,14 @@ class LeaseSpec(msgspec.Struct, frozen=True, rename="camel"):
 class Lease(msgspec.Struct, frozen=True):
     """A Lease of coordination.k8s.io."""
 
-    metadata: Meta
+    metadata: ObjectMeta
     spec: LeaseSpec | None = None
 
 
 class ConfigMap(msgspec.Struct, frozen=True):
     """A ConfigMap."""
 
-    metadata: Meta
+    metadata: ObjectMeta
     data: dict[str, str] = {}
 
 

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from tuneagent.contracts.kubernetes import Meta, NewMeta, StampedCondition
+from tuneagent.contracts.object_meta import NewMeta, ObjectMeta, StampedCondition
 
 KIND = "NodeTuning"
 MESSAGE_LIMIT = 1000
@@ -127,7 +127,7 @@ class NodeTuningStatus(msgspec.Struct, frozen=True):
 class NodeTuning(msgspec.Struct, frozen=True):
     """A NodeTuning as the operator keeps it."""
 
-    metadata: Meta
+    metadata: ObjectMeta
     spec: NodeTuningSpec = NodeTuningSpec()
     status: NodeTuningStatus = NodeTuningStatus()
 
@@ -141,7 +141,7 @@ class OwnStatus(msgspec.Struct, frozen=True):
 class OwnTuning(msgspec.Struct, frozen=True):
     """A NodeTuning as the agent of its node reads it."""
 
-    metadata: Meta
+    metadata: ObjectMeta
     spec: NodeTuningSpec = NodeTuningSpec()
     status: OwnStatus = OwnStatus()
 

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from tuneagent.contracts.kubernetes import Meta, StampedCondition
+from tuneagent.contracts.object_meta import ObjectMeta, StampedCondition
 from tuneagent.contracts.tuning_profile import Count
 
 
@@ -37,6 +37,6 @@ class PolicyStatus(msgspec.Struct, frozen=True, rename="camel"):
 class TuningPolicy(msgspec.Struct, frozen=True):
     """TuningPolicy `default`. Its spec is kept as it is, so that each fault can be named."""
 
-    metadata: Meta
+    metadata: ObjectMeta
     spec: dict[str, object] = {}
     status: PolicyStatus = PolicyStatus()

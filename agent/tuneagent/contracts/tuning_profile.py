@@ -8,9 +8,8 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from tuneagent.contracts.kubernetes import Meta as ObjectMeta
-from tuneagent.contracts.kubernetes import StampedCondition
 from tuneagent.contracts.node_selector import NodeSelector
+from tuneagent.contracts.object_meta import ObjectMeta, StampedCondition
 
 API_VERSION = "tuneagent.dev/v1alpha1"
 KIND = "TuningProfile"

@@ -11,7 +11,6 @@ from tuneagent.errors import CommandFailed, UsageError, WriteFailed
 from tuneagent.facts.one_pass import Facts
 from tuneagent.host import paths
 from tuneagent.host.machine import Host
-from tuneagent.persist.systemd_d import reload_refusal
 
 DAEMON_LOCK = "daemon.lock"
 UNIT = "tuneagent-confirm"
@@ -40,6 +39,9 @@ def arm(tuner: HostTuner, deadline: float) -> None:
     The timer stands in /etc/systemd/system, so that a reboot in between does not lose it. Raises UsageError where
     there is neither.
     """
+    # Every apply loads this module; few set a timer.
+    from tuneagent.persist.systemd_d import reload_refusal
+
     if tuner.state.is_locked(DAEMON_LOCK):
         return
     if not tuner.host.exec.available:

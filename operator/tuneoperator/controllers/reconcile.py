@@ -13,8 +13,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import msgspec
-from tuneagent.contracts.kubernetes import Condition, NewMeta, Node, OwnerReference
+from tuneagent.contracts.kubernetes import Node
 from tuneagent.contracts.node_tuning import NewNodeTuning, NodeTuning, NodeTuningSpec
+from tuneagent.contracts.object_meta import Condition, NewMeta, OwnerReference
 from tuneagent.contracts.tuning_profile import ProfileStatus, RolloutSpec
 
 from tuneoperator.controllers.actions import Actions, Decided

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
-from tuneagent.contracts.kubernetes import Condition
+from tuneagent.contracts.object_meta import Condition
 
 from tuneoperator.decide.accept import Accepted
 from tuneoperator.decide.rollout_model import NodeState, Step

@@ -8,18 +8,10 @@ from datetime import datetime, timezone
 from typing import Any
 
 import msgspec
-from tuneagent.contracts.kubernetes import (
-    AgentPod,
-    Condition,
-    ConfigMap,
-    Node,
-    StampedCondition,
-    WorkloadPod,
-    WorkloadPods,
-    merge_patch,
-)
+from tuneagent.contracts.kubernetes import AgentPod, ConfigMap, Node, WorkloadPod, WorkloadPods, merge_patch
 from tuneagent.contracts.kubernetes_writes import ConfigMapPatch, Named, NewConfigMap, NewRevision, Version, body
 from tuneagent.contracts.node_tuning import NodeTuning
+from tuneagent.contracts.object_meta import Condition, StampedCondition
 from tuneagent.contracts.tuning_policy import PolicyStatus, TuningPolicy
 from tuneagent.contracts.tuning_profile import ProfileStatus, TuningProfile
 from tuneagent.profile_files.document import Profile
