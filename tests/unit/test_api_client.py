@@ -192,6 +192,7 @@ def test_a_pod_uses_its_service_account(monkeypatch: pytest.MonkeyPatch, tmp_pat
     real = ssl.create_default_context
     monkeypatch.setattr(ssl, "create_default_context", lambda cafile=None: contexts.append(cafile) or real())
     found = api_client.credentials()
+    assert isinstance(found.context, ssl.SSLContext) and found.context.verify_mode is ssl.CERT_REQUIRED
     folder = "/var/run/secrets/kubernetes.io/serviceaccount"
     assert (found.host, found.port, found.token_file) == ("10.0.0.1", 443, f"{folder[1:]}/token")
     assert looked == [f"{folder}/token"] and contexts == [f"{folder}/ca.crt"]
@@ -224,6 +225,17 @@ def test_a_server_without_a_port_and_with_a_certificate_of_its_own(
     Path(path).write_text(yaml.safe_dump(document))
     found = from_kubeconfig(path)
     assert (found.host, found.port, seen) == ("api.example", 443, ["/etc/ca.crt"])
+    assert isinstance(found.context, ssl.SSLContext) and found.context.verify_mode is ssl.CERT_REQUIRED
+    document["clusters"][0]["cluster"]["certificate-authority-data"] = base64.b64encode(b"not this").decode()
+    document["clusters"][0]["cluster"]["certificate-authority"] = 7
+    Path(path).write_text(yaml.safe_dump(document))
+    from_kubeconfig(path)
+    # What stands in the kubeconfig itself is preferred to a path, as kubectl does.
+    assert str(seen[-1]).startswith(tempfile.gettempdir()) and not os.path.exists(str(seen[-1]))
+    del document["clusters"][0]["cluster"]["certificate-authority-data"]
+    Path(path).write_text(yaml.safe_dump(document))
+    from_kubeconfig(path)
+    assert seen[-1] is None
 
 
 def test_one_half_of_a_client_certificate_is_none(tmp_path: Path) -> None:
@@ -293,6 +305,10 @@ def test_a_watch_that_is_refused_says_why(served: Any) -> None:
     with pytest.raises(ApiFailed) as failed:
         list(served(Answer(403, b'{"message": "no"}'))[0].watch("/x", "n", "5", 9))
     assert str(failed.value) == "API server: 403: no"
+    with pytest.raises(ApiFailed, match="API server: 300: "):
+        list(served(Answer(300, b"{}"))[0].watch("/x", "n", "5", 9))
+    with pytest.raises(ApiFailed, match="API server: unreachable: it is away"):
+        list(served(OSError("it is away"))[0].watch("/x", "n", "5", 9))
     with pytest.raises(ApiFailed) as failed:
         list(served(Answer(200, b'{"type": "ERROR", "object": {}}\n'))[0].watch("/x", "n", "5", 9))
     assert str(failed.value) == "API server: unreachable: watch error"

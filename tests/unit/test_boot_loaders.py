@@ -14,7 +14,7 @@ from tuneagent.facts.one_pass import Facts
 from tuneagent.host.commands import Completed
 from tuneagent.host.files import Files
 from tuneagent.persist.boot_arguments import BootArguments, by_hand, loaders
-from tuneagent.persist.boot_loaders import grubby
+from tuneagent.persist.boot_loaders import grub, grubby
 
 FOLDER = FIXTURES / "boot_loaders"
 CASES = sorted(FOLDER.glob("*/*.yaml"))
@@ -95,7 +95,8 @@ def with_entries(root: Path, entries: dict[str, str], environment: str = "", pro
 def test_the_entry_that_boots(tmp_path: Path, environment: str, chosen: str) -> None:
     facts = with_entries(tmp_path, {
         "m-6.5.0.conf": "options a=1\n", "m-6.9.1.conf": "options a=2\n", "m-6.10.0.conf": "options a=3\n",
-        "9-0-rescue.conf": "options a=4\n", "m-8.0.txt": "options a=5\n", "m-0-rescue.conf": "options a=6\n",
+        "9-0-rescue.conf": "options a=4\n", "m-8.0.txt": "options a=5\n", "m-99-rescue.conf": "options a=6\n",
+        "m-6.9.2-300.conf": "options a=7\n",
     }, environment)  # fmt: skip
     assert grubby.next_line(facts) == chosen
 
@@ -174,3 +175,70 @@ def test_grubby_is_told_what_to_set_and_what_to_give_back(tmp_path: Path) -> Non
     record.replace(facts.again(), {})
     assert [argv for argv, _ in programs.asked] == [["grubby", "--update-kernel=ALL", "--remove-args=nosmt"]]
     assert not (tmp_path / record.path).exists()
+
+
+def test_what_stood_there_is_on_disk_before_grubby_is_told(tmp_path: Path) -> None:
+    notes: list[str] = []
+
+    class Told(Grubby):
+        def run(self, argv: Sequence[str], timeout_s: float = 20.0) -> Completed:
+            notes.append((tmp_path / grubby.LOADER.path).read_text())
+            return super().run(argv, timeout_s)
+
+    entries = {"m-1.conf": "options pci=a pci=b nosmt quiet\n"}
+    facts = with_entries(tmp_path, entries, programs=Told(tmp_path))
+    grubby.LOADER.replace(facts, {"pci": "pci=c", "nosmt": ""})
+    assert [line for line in notes[0].splitlines() if "before" in line] == [
+        "# before: nosmt nosmt",
+        "# before: pci pci=a pci=b",
+    ]
+
+
+@pytest.mark.parametrize("loader", ["grub", "grubby"])
+def test_a_file_of_ours_that_would_not_stay_is_told(tmp_path: Path, loader: str) -> None:
+    kind = {"grub": grub.LOADER, "grubby": grubby.LOADER}[loader]
+    files = {"etc/default/grub": "", "boot/grub/grub.cfg": "linux /v a=1\n"}
+    write_tree(
+        tmp_path, {**files, "proc/self/mounts": "tmpfs /etc tmpfs rw 0 0\n"}, ["etc/default/grub.d", "etc/tuneagent"]
+    )
+    assert "is on a tmpfs mounted at /etc" in str(kind.impossible(Facts(tree(Files(str(tmp_path))))))
+    (tmp_path / "proc/self/mounts").write_text("/dev/sda1 / ext4 rw 0 0\n")
+    assert kind.impossible(Facts(tree(Files(str(tmp_path))))) is None
+    (tmp_path / kind.path).symlink_to("elsewhere")
+    assert "is a link" in str(kind.impossible(Facts(tree(Files(str(tmp_path))))))
+
+
+def test_grub_is_asked_before_extlinux_and_either_folder_of_it_is_read(tmp_path: Path) -> None:
+    write_tree(
+        tmp_path,
+        {
+            "boot/extlinux/extlinux.conf": "label one\n",
+            "etc/default/grub": "",
+            "boot/grub2/grub.cfg": "menuentry x {\n  linux16 /v a=1 \n}\n",
+            "etc/kernel/cmdline": "",
+        },
+    )
+    facts = Facts(tree(Files(str(tmp_path))))
+    arguments = BootArguments()
+    assert name_of(arguments.chosen(facts)) == "grub"
+    assert arguments.next_line(facts) == "a=1"
+    # With GRUB's own file there is nothing else to do by hand, whatever else lies about.
+    assert by_hand(facts, arguments.chosen(facts), "quiet") is None
+
+
+def test_a_label_without_arguments_has_none(tmp_path: Path) -> None:
+    write_tree(
+        tmp_path, {"boot/extlinux/extlinux.conf": "append lost=1\nlabel one\n  linux /v\nlabel two\n  append a=2\n"}
+    )
+    assert BootArguments().next_line(Facts(tree(Files(str(tmp_path))))) == ""
+
+
+def test_sizes_stand_before_their_counts_in_our_grub_file() -> None:
+    names = [
+        line.split()[2]
+        for line in grub.render(
+            {"hugepages": "b", "aaa": "c", "hugepagesz": "a", "zz": "d", "default_hugepagesz": "e"}
+        ).splitlines()
+        if line.startswith("# tuneagent: ")
+    ]
+    assert names == ["default_hugepagesz", "hugepagesz", "hugepages", "aaa", "zz"]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import msgspec
@@ -172,6 +173,17 @@ def test_what_was_withheld_and_an_empty_plan_await_no_confirmation(tmp_path: Pat
     assert session.pending() is None and armed == []
 
 
+@pytest.fixture
+def far_east(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A machine whose local time is not UTC."""
+    monkeypatch.setenv("TZ", "XYZ-9")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
+
+
+@pytest.mark.usefixtures("far_east")
 def test_the_units_are_what_systemd_reads(tuner: HostTuner, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(confirmation.paths, "program", lambda name: f"/usr/bin/{name}")
     tuner.apply(confirm=arm(tuner))
@@ -215,3 +227,10 @@ def test_what_systemctl_says_is_told(tuner: HostTuner, systemd: Systemd) -> None
         "--confirm-within: no daemon runs here and no systemd timer can be set: "
         "systemctl enable tuneagent-confirm.timer: refused"
     )
+
+
+def test_an_undo_of_everything_awaits_no_confirmation_any_more(tuner: HostTuner) -> None:
+    tuner.apply(confirm=arm(tuner))
+    assert tuner.pending() is not None
+    tuner.undo()
+    assert tuner.pending() is None

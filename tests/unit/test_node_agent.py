@@ -48,7 +48,7 @@ def test_a_grant_is_taken_before_the_first_write_and_answered_after_the_last(nod
     assert node.server.node["proposal"]["digest"]
 
 
-def test_a_grant_that_was_taken_back_cannot_be_taken(node: Node) -> None:
+def test_a_grant_that_was_taken_back_cannot_be_taken(node: Node, caplog: pytest.LogCaptureFixture) -> None:
     node.server.name(SMT)
     node.agent.once()
     node.server.grant()
@@ -61,6 +61,9 @@ def test_a_grant_that_was_taken_back_cannot_be_taken(node: Node) -> None:
     node.agent.once()
     assert node.read(SMT_PATH) == "on"
     assert not any((patch.get("taken") or {}).get("digest") for patch in node.server.patches)
+    (told,) = [one for one in caplog.records if one.getMessage() == "grant not taken"]
+    fields = vars(told)["fields"]
+    assert set(fields) == {"digest", "error"} and "409" in fields["error"]
 
 
 @pytest.mark.parametrize(
@@ -418,3 +421,38 @@ def test_a_revision_that_was_damaged_on_disk_is_followed_no_more(node: Node, cap
     assert [one.getMessage() for one in caplog.records] == ["kept revision not read"]
     node.agent.once()
     assert node.agent.last_good.read()[1] == node.server.node["revision"]
+
+
+def test_a_grant_in_hand_that_fits_no_more_gives_nothing_back(node: Node) -> None:
+    node.server.name(SMT)
+    node.agent.once()
+    node.server.grant()
+    node.agent.once()
+    assert node.read(SMT_PATH) == "off"
+    node.server.spec(desired="Baseline", revision="", grant=None)
+    merge(node.server.tuning, {"status": {"node": {"taken": {"digest": "d", "bootID": "b0", "epoch": 1}}}})
+    node.agent.once()
+    assert node.read(SMT_PATH) == "off" and node.server.node.get("taken") is None
+
+
+def test_baseline_names_every_setting_that_stays(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    node.server.name(SMT)
+    node.agent.once()
+    node.server.grant()
+    node.agent.once()
+    node.server.spec(desired="Baseline", revision="", grant=None)
+    (node.root / "proc/sys/vm/swappiness").write_text("33\n")
+    node.agent.once()
+    node.server.grant()
+    write = Files.write
+
+    def refuse(self: Files, path: str, text: str) -> None:
+        if path == SMT_PATH:
+            raise WriteFailed("EBUSY")
+        write(self, path, text)
+
+    monkeypatch.setattr(Files, "write", refuse)
+    node.agent.once()
+    told = node.server.node["error"]
+    assert told.startswith("key:vm.swappiness: wrote 10, found 33") and told.endswith("; smt:control: EBUSY")
+    assert node.server.node["bootID"] == "b0" and node.server.node["baseline"] is False

@@ -252,6 +252,7 @@ def test_waits(monkeypatch: pytest.MonkeyPatch, spread: float, factor: float) ->
     assert next_wait_s(60, 0) == pytest.approx(60 * factor)
     assert next_wait_s(60, 1) == pytest.approx(120 * factor)
     assert next_wait_s(60, 2) == pytest.approx(240 * factor)
+    assert next_wait_s(20, 3) == pytest.approx(160 * factor)
     assert next_wait_s(60, 9) == pytest.approx(BACKOFF_LIMIT_S * factor)
     # An interval longer than the limit is shortened by failures alone.
     assert next_wait_s(900, 0) == pytest.approx(900 * factor)

@@ -423,12 +423,13 @@ def test_cpus_of_a_unit_add_up_until_they_are_taken_back(facts_of: Callable[...,
 
 
 def test_files_for_systemd_and_for_logins() -> None:
-    assert LimitFiles().bodies({"memlock": "1025", "nofile": "7", "stack": "infinity"}) == {
+    assert LimitFiles().bodies({"memlock": "1025", "nofile": "7", "rtprio": "infinity", "stack": "4096"}) == {
         "etc/systemd/system.conf.d/zz-tuneagent.conf": (
-            "[Manager]\nDefaultLimitMEMLOCK=1025\nDefaultLimitNOFILE=7\nDefaultLimitSTACK=infinity\n"
+            "[Manager]\nDefaultLimitMEMLOCK=1025\nDefaultLimitNOFILE=7\nDefaultLimitRTPRIO=infinity\nDefaultLimitSTACK=4096\n"
         ),
         "etc/security/limits.d/zz-tuneagent.conf": (
-            "* - memlock 2\nroot - memlock 2\n* - nofile 7\nroot - nofile 7\n* - stack unlimited\nroot - stack unlimited\n"
+            "* - memlock 2\nroot - memlock 2\n* - nofile 7\nroot - nofile 7\n"
+            "* - rtprio unlimited\nroot - rtprio unlimited\n* - stack 4\nroot - stack 4\n"
         ),
     }
     assert SliceDropIns().bodies({"system.slice": "0-1", "init.scope": "0"}) == {
@@ -446,3 +447,33 @@ def test_files_for_systemd_and_for_logins() -> None:
 )
 def test_a_reload_that_could_cost_gpus(facts_of: Callable[..., Facts], files: dict[str, str], refused: bool) -> None:
     assert (systemd_d.reload_refusal(facts_of(files)) is not None) is refused
+
+
+def test_each_unit_is_noted_in_its_own_file(facts_of: Callable[..., Facts], tmp_path: Path) -> None:
+    facts = facts_of({}, "etc/systemd/system")
+    SliceDropIns().replace(facts, {"system.slice": "0-1", "init.scope": "0"})
+    assert SliceDropIns().entries(facts.again()) == {"system.slice": "0-1", "init.scope": "0"}
+    notes = {
+        path.parent.name: [line for line in path.read_text().splitlines() if line.startswith("# tuneagent: ")]
+        for path in tmp_path.rglob("zz-tuneagent.conf")
+    }
+    assert notes == {"system.slice.d": ["# tuneagent: system.slice 0-1"], "init.scope.d": ["# tuneagent: init.scope 0"]}
+
+
+def test_what_lies_behind_a_mask_is_not_read(facts_of: Callable[..., Facts], tmp_path: Path) -> None:
+    facts = facts_of({}, "etc/modprobe.d", "etc/systemd/system/system.slice.d", "dev")
+    # In a tree /dev/null may be a file with something in it.
+    (tmp_path / "dev/null").write_text("options kvm x=1\nAllowedCPUs=3\n")
+    (tmp_path / "etc/modprobe.d/a.conf").symlink_to("/dev/null")
+    (tmp_path / "etc/systemd/system/system.slice.d/a.conf").symlink_to("/dev/null")
+    assert modprobe_d.options(facts) == {}
+    assert unit_cpus(facts, "system.slice", "AllowedCPUs") is None
+
+
+def test_empty_lines_in_a_file_of_ours_change_nothing(facts_of: Callable[..., Facts], tmp_path: Path) -> None:
+    drop_in = IrqbalanceDropIn()
+    facts = facts_of({}, "etc/systemd/system")
+    drop_in.replace(facts, {"A": "1"})
+    path = tmp_path / drop_in.path
+    path.write_text(path.read_text().replace("[Service]", "\n\n[Service]") + "\n\n")
+    assert drop_in.entries(facts.again()) == {"A": "1"} and drop_in.is_whole(facts.again(), {"A": "1"})
