@@ -295,6 +295,9 @@ def test_an_acceptance_of_nothing_is_told_beside_the_audit(root: Path, tmp_path:
     assert shown.stderr == (
         "tuneagent: accept: no setting sysctl 'key:vm.swappines' here; did you mean 'key:vm.swappiness'?\n"
     )
+    other = typo.replace("sysctl,", "cpuGovernor,")
+    shown = call("--root", str(root), "audit", "-f", profile(tmp_path, "{sysctl: {vm.swappiness: 60}}", other))
+    assert shown.stderr == "tuneagent: accept: no setting cpuGovernor 'key:vm.swappines' here\n"
     date = typo.replace("reason: r", "reason: r, until: 2027-13-31")
     refused = call("profile", "check", profile(tmp_path, "{sysctl: {vm.swappiness: 60}}", date))
     assert refused.exit_code == 2 and "line 6: 2027-13-31 is no date" in refused.output

@@ -18,8 +18,9 @@ from tuneagent.engine.journal import RESERVE
 from tuneagent.engine.journal_lines import VERSION, NotUnderstood, decode, encode
 from tuneagent.engine.plan import BASELINE, undo_change
 from tuneagent.engine.undo import foreign_results
-from tuneagent.errors import JournalError, ReadFailed
+from tuneagent.errors import JournalError, ReadFailed, WriteFailed
 from tuneagent.host.files import Files
+from tuneagent.host.state_folder import StateFolder
 from tuneagent.tunables.registry import registry
 
 
@@ -162,6 +163,17 @@ def test_the_reserve_gives_whole_blocks_until_it_is_used_up(tuner: HostTuner) ->
     assert stamp is not None and stamp[1] == 4 * 1024
     assert tuner.journal.give_room(1) and state.stamp(RESERVE) is None
     assert not tuner.journal.give_room(1)
+
+
+def test_a_reserve_that_cannot_be_made_smaller_is_no_error(tuner: HostTuner, monkeypatch: pytest.MonkeyPatch) -> None:
+    tuner.apply()
+    tuner.state.reserve(RESERVE, 40 * 1024)
+
+    def refused(self: StateFolder, name: str, size: int) -> None:
+        raise WriteFailed("EIO")
+
+    monkeypatch.setattr(StateFolder, "reserve", refused)
+    assert tuner.journal.give_room(10)
 
 
 def test_another_profile_on_the_same_host_reads_the_journal_no_second_time(tuner: HostTuner) -> None:
