@@ -1,6 +1,6 @@
 """Changes the code of engine, persist and node one place at a time and asks whether the unit tier notices.
 
-    tests/mutants/mutants.py [--folder DIR] [NAME ...]
+    tests/mutants/mutants.py [--folder DIR] [--again | --results] [NAME ...]
 
 Uses mutmut on a copy of the tree, with a virtual environment of its own. A name is that of a mutant, with `*` for any
 part. The tests that are left out below take long and cover what others cover. Whatever survives must be listed in
@@ -43,14 +43,21 @@ LEFT_OUT = (
 )
 
 
+def copy_tests(folder: Path) -> None:
+    """The tests as they are now; mutmut makes its own copy of them."""
+    for name in ("tests", "mutants/tests"):
+        shutil.rmtree(folder / name, ignore_errors=True)
+    shutil.copytree(ROOT / "tests", folder / "tests", ignore=shutil.ignore_patterns("build", "__pycache__"))
+
+
 def make(folder: Path) -> None:
-    """A copy of the tree in the layout that mutmut takes, and its environment."""
+    """A copy of the tree in the layout that mutmut takes."""
     folder.mkdir(parents=True, exist_ok=True)
-    for name in ("src", "tests", "mutants"):
+    for name in ("src", "mutants"):
         shutil.rmtree(folder / name, ignore_errors=True)
     shutil.copytree(ROOT / "agent/tuneagent", folder / "src/tuneagent")
     shutil.copytree(ROOT / "operator/tuneoperator", folder / "src/tuneoperator")
-    shutil.copytree(ROOT / "tests", folder / "tests", ignore=shutil.ignore_patterns("build", "__pycache__"))
+    copy_tests(folder)
     others = ("examples", "manifests", "tools", "packaging", "README.md")
     for name in others:
         copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy2
@@ -112,15 +119,22 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, default=ROOT / "build-out/mutants")
     parser.add_argument("--results", action="store_true", help="Only read what the last run found.")
+    parser.add_argument("--again", action="store_true", help="Try what survived the last run with the tests of now.")
     parser.add_argument("names", nargs="*")
     given = parser.parse_args()
     folder = given.folder.resolve()
     programs = environment(folder)
-    if not given.results:
+    names = given.names
+    if given.again:
+        copy_tests(folder)
+        (folder / "mutants/tests").mkdir(parents=True)
+        names = [name for name, code in results(folder).items() if code is not None and code not in KILLED]
+    elif not given.results:
         make(folder)
+    if not given.results:
         path = f"{folder}/mutants/src:{folder}/mutants/tests"
         subprocess.run(
-            [programs / "mutmut", "run", *given.names], cwd=folder, env={**os.environ, "PYTHONPATH": path}, check=True
+            [programs / "mutmut", "run", *names], cwd=folder, env={**os.environ, "PYTHONPATH": path}, check=True
         )
     codes = {name: code for name, code in results(folder).items() if code is not None}
     known = reasons()
