@@ -74,6 +74,14 @@ def with_manifest(data: bytes, change: Callable[[dict[str, object]], object]) ->
         (lambda data: archive_of((member("root/a", tarfile.LNKTYPE, "/etc/passwd"), b"")), "neither file nor folder"),
         (lambda data: archive_of((member("root/a", tarfile.CHRTYPE), b"")), "neither file nor folder"),
         (lambda data: archive_of((member("root/a", tarfile.FIFOTYPE), b"")), "neither file nor folder"),
+        (lambda data: archive_of((member("root/a"), b"x"), (member("root/a"), b"y")), "'root/a' cannot be unpacked"),
+        (
+            lambda data: archive_of((member("root/a"), b"x"), (member("root/a/b"), b"y")),
+            "'root/a/b' cannot be unpacked",
+        ),
+        (lambda data: archive_of((member("root/a/b"), b"x"), (member("root/a"), b"y")), "'root/a' cannot be unpacked"),
+        (lambda data: archive_of((member("root/" + "a" * 300), b"x")), "cannot be unpacked"),
+        (lambda data: archive_of((member("."), b"x")), "cannot be unpacked"),
     ],
 )
 def test_what_is_no_capture_is_refused(wrong: Callable[[bytes], bytes], reason: str, tmp_path: Path) -> None:

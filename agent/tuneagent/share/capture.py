@@ -11,12 +11,13 @@ import io
 import tarfile
 import zlib
 from collections.abc import Mapping
+from typing import IO
 
 import msgspec
 
 from tuneagent.contracts.capture_manifest import FORMAT, Manifest
 from tuneagent.engine.observe import observe
-from tuneagent.errors import PathMissing, ReadFailed
+from tuneagent.errors import PathMissing, ReadFailed, WriteFailed
 from tuneagent.facts.one_pass import Facts
 from tuneagent.formats.lazy_regex import lazy_regex
 from tuneagent.gpu.ask import RECORDED_PATH, read_gpus, record
@@ -116,6 +117,15 @@ def _unzipped(path: str) -> bytes:
         return data
 
 
+def _put(target: Files, member: tarfile.TarInfo, content: IO[bytes] | None) -> None:
+    """One member as a new file or folder."""
+    if member.isdir():
+        target.make_folder(member.name, 0o755)
+    else:
+        target.make_folder(member.name.rpartition("/")[0] or ".", 0o755)
+        target.create(member.name, content.read() if content else b"")
+
+
 def unpack(path: str, folder: str) -> Host:
     """The host of a capture, its tree unpacked into `folder`. Raises ReadFailed for what is no sound capture."""
     target = Files(folder)
@@ -129,14 +139,12 @@ def unpack(path: str, folder: str) -> Host:
                 parts = member.name.split("/")
                 if ".." in parts or member.name.startswith("/") or "\0" in member.name:
                     raise ReadFailed(f"{path}: member {member.name!r} leaves the capture")
-                if member.isdir():
-                    target.make_folder(member.name, 0o755)
-                elif member.isreg():
-                    stream = archive.extractfile(member)
-                    target.make_folder("/".join(parts[:-1]) or ".", 0o755)
-                    target.create(member.name, stream.read() if stream else b"")
-                else:
+                if not member.isdir() and not member.isreg():
                     raise ReadFailed(f"{path}: member {member.name!r} is neither file nor folder")
+                try:
+                    _put(target, member, archive.extractfile(member))
+                except (OSError, WriteFailed) as error:
+                    raise ReadFailed(f"{path}: member {member.name!r} cannot be unpacked: {error}") from None
     except (OSError, tarfile.TarError, EOFError, zlib.error) as error:
         raise ReadFailed(f"{path}: no sound capture: {error}") from None
     try:
