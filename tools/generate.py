@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -208,7 +209,15 @@ def outputs() -> dict[Path, str]:
     found[readme] = pattern.sub(
         lambda match: match.group(1) + reference_markdown(registry()) + match.group(2), readme.read_text()
     )
+    page = ROOT / "docs/screens.md"
+    screen = re.compile(r"(<!-- screen (\S+) -->\n).*?(<!-- end of screen -->)", re.DOTALL)
+    found[page] = screen.sub(lambda match: match.group(1) + _screen(match.group(2)) + match.group(3), page.read_text())
     return found
+
+
+def _screen(name: str) -> str:
+    """A kept screen as a block of a page."""
+    return "\n" + textwrap.indent((ROOT / "tests/fixtures/screens" / name).read_text(), "    ") + "\n"
 
 
 def main() -> int:

@@ -70,5 +70,9 @@ def nearest(name: str, known: Sequence[str]) -> str:
     """`, did you mean X?` for a wrong name, or nothing."""
     import difflib
 
-    close = difflib.get_close_matches(str(name), known, n=1)
+    word = str(name)
+    close = difflib.get_close_matches(word, known, n=1)
+    if not close and len(word) > 3:
+        # A part of a name is what people remember of it.
+        close = [one for one in known if word.lower() in one.lower()][:1]
     return f"; did you mean {close[0]!r}?" if close else ""

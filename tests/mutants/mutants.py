@@ -1,9 +1,9 @@
 """Changes the code of engine, persist and node one place at a time and asks whether the unit tier notices.
 
-    tests/mutants/mutants.py [--folder DIR] [--again | --results] [NAME ...]
+    tests/mutants/mutants.py [--folder DIR] [--fresh] [--again] [--results] [NAME ...]
 
-Uses mutmut on a copy of the tree, with a virtual environment of its own. A name is that of a mutant, with `*` for any
-part. The tests that are left out below take long and cover what others cover. Whatever survives must be listed in
+Uses mutmut on a copy of the tree, with a virtual environment of its own; a second run tries what has changed. A name
+is that of a mutant, with `*` for any part. The tests that are left out below take long and cover what others cover. Whatever survives must be listed in
 survivors.txt with a reason, and every line there must be of one that survives: else exit 1. Also exit 1 below 85 %.
 """
 
@@ -43,26 +43,38 @@ LEFT_OUT = (
 )
 
 
-def copy_tests(folder: Path) -> None:
-    """The tests as they are now; mutmut makes its own copy of them."""
-    for name in ("tests", "mutants/tests"):
-        shutil.rmtree(folder / name, ignore_errors=True)
-    shutil.copytree(ROOT / "tests", folder / "tests", ignore=shutil.ignore_patterns("build", "__pycache__"))
+def synchronize(source: Path, target: Path) -> None:
+    """Make a folder equal to another one; what is equal keeps its time, by which mutmut knows what has changed."""
+    wanted = {
+        path.relative_to(source): path
+        for path in source.rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts and "build" not in path.relative_to(source).parts
+    }
+    for path in list(target.rglob("*")):
+        if path.is_file() and path.relative_to(target) not in wanted:
+            path.unlink()
+    for name, path in wanted.items():
+        copy = target / name
+        if not copy.exists() or copy.read_bytes() != path.read_bytes():
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, copy)
+            copy.chmod(path.stat().st_mode)
 
 
 def make(folder: Path) -> None:
-    """A copy of the tree in the layout that mutmut takes."""
+    """A copy of the tree in the layout that mutmut takes; what was found of files that have not changed is kept."""
     folder.mkdir(parents=True, exist_ok=True)
-    for name in ("src", "mutants"):
-        shutil.rmtree(folder / name, ignore_errors=True)
-    shutil.copytree(ROOT / "agent/tuneagent", folder / "src/tuneagent")
-    shutil.copytree(ROOT / "operator/tuneoperator", folder / "src/tuneoperator")
-    copy_tests(folder)
+    synchronize(ROOT / "agent/tuneagent", folder / "src/tuneagent")
+    synchronize(ROOT / "operator/tuneoperator", folder / "src/tuneoperator")
+    synchronize(ROOT / "tests", folder / "tests")
+    # mutmut makes its own copy of the tests, and removes nothing from it.
+    shutil.rmtree(folder / "mutants/tests", ignore_errors=True)
     others = ("examples", "manifests", "tools", "packaging", "README.md")
     for name in others:
-        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy2
-        if not (folder / name).exists():
-            copy(ROOT / name, folder / name)
+        if (ROOT / name).is_dir():
+            synchronize(ROOT / name, folder / name)
+        else:
+            shutil.copyfile(ROOT / name, folder / name)
     without = [f"--{'deselect' if '::' in name else 'ignore'}=tests/unit/{name}" for name in LEFT_OUT]
     (folder / "pyproject.toml").write_text(
         '[tool.pytest.ini_options]\npythonpath = ["tests", "tests/cluster", "src"]\naddopts = ["--import-mode=importlib"]\n'
@@ -119,23 +131,22 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, default=ROOT / "build-out/mutants")
     parser.add_argument("--results", action="store_true", help="Only read what the last run found.")
-    parser.add_argument("--again", action="store_true", help="Try what survived the last run with the tests of now.")
+    parser.add_argument("--again", action="store_true", help="Try what survives once more: with the tests of now.")
+    parser.add_argument("--fresh", action="store_true", help="Forget what earlier runs found.")
     parser.add_argument("names", nargs="*")
     given = parser.parse_args()
     folder = given.folder.resolve()
     programs = environment(folder)
-    names = given.names
-    if given.again:
-        copy_tests(folder)
-        (folder / "mutants/tests").mkdir(parents=True)
-        names = [name for name, code in results(folder).items() if code is not None and code not in KILLED]
-    elif not given.results:
-        make(folder)
+    if given.fresh:
+        shutil.rmtree(folder / "mutants", ignore_errors=True)
     if not given.results:
+        make(folder)
         path = f"{folder}/mutants/src:{folder}/mutants/tests"
-        subprocess.run(
-            [programs / "mutmut", "run", *names], cwd=folder, env={**os.environ, "PYTHONPATH": path}, check=True
-        )
+        variables = {**os.environ, "PYTHONPATH": path}
+        subprocess.run([programs / "mutmut", "run", *given.names], cwd=folder, env=variables, check=True)
+        alive = [name for name, code in results(folder).items() if code is not None and code not in KILLED]
+        if given.again and alive:
+            subprocess.run([programs / "mutmut", "run", *alive], cwd=folder, env=variables, check=True)
     codes = {name: code for name, code in results(folder).items() if code is not None}
     known = reasons()
     rooms: dict[str, Counter[str]] = {room: Counter() for room in ROOMS}

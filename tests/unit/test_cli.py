@@ -20,7 +20,8 @@ from tuneagent.contracts.values import Severity
 from tuneagent.engine.host_tuner import STATE_FOLDER
 from tuneagent.host.files import Files
 from tuneagent.node.confirmation import DAEMON_LOCK
-from tuneagent.report import text
+from tuneagent.report.audit_screen import report_text
+from tuneagent.report.values import wanted
 
 HEAD = "apiVersion: tuneagent.dev/v1alpha1\nkind: TuningProfile\nmetadata: {name: t}\n"
 
@@ -276,7 +277,7 @@ def test_undo_tells_what_a_crash_had_left_open(root: Path, tmp_path: Path, monke
     told = call("--root", str(root), "why", "vm.swappiness", "-f", file).output
     assert "intended   10" in told and "written" not in told.replace("it was written", "")
     undone = call("--root", str(root), "undo")
-    assert "undone  sysctl   key:vm.swappiness  60   taken back after a crash" in undone.output
+    assert "undone  vm.swappiness  60  taken back after a crash" in undone.output
     assert (root / "proc/sys/vm/swappiness").read_text() == "60\n"
     assert call("--root", str(root), "undo").output == "nothing to undo\n"
 
@@ -300,7 +301,7 @@ def test_an_acceptance_of_nothing_is_told_beside_the_audit(root: Path, tmp_path:
     assert shown.stderr == "tuneagent: accept: no setting cpuGovernor 'key:vm.swappines' here\n"
     date = typo.replace("reason: r", "reason: r, until: 2027-13-31")
     refused = call("profile", "check", profile(tmp_path, "{sysctl: {vm.swappiness: 60}}", date))
-    assert refused.exit_code == 2 and "line 6: 2027-13-31 is no date" in refused.output
+    assert refused.exit_code == 2 and "error: 2027-13-31 is no date" in refused.output and "p.yaml:6:" in refused.output
 
 
 def test_a_pipe_as_profile_is_refused_with_what_to_do(root: Path, tmp_path: Path) -> None:
@@ -332,25 +333,29 @@ def test_a_change_by_hand_while_a_daemon_runs_is_warned_of(root: Path, tmp_path:
 
 def test_colour_is_for_terminals_alone(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     report = session_of(tree(Files(str(root))), {"sysctl": {"vm.swappiness": 10}}).observe().report
-    plain = text.report_text(report)
+    plain = report_text(report, columns=100)
     assert "\x1b" not in plain
     monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.delenv("NO_COLOR", raising=False)
-    coloured = text.report_text(report)
-    assert "\x1b[31mdrifted\x1b[0m" in coloured
+    coloured = report_text(report, columns=100)
+    assert "\x1b[31m\x1b[1mNOT OK\x1b[0m: 1 setting" in coloured
     # The same lines in the same order and width.
     assert re.sub(r"\x1b\[\d+m", "", coloured) == plain
     for name, value in (("NO_COLOR", "1"), ("TERM", "dumb")):
         with monkeypatch.context() as context:
             context.setenv(name, value)
-            assert text.report_text(report) == plain
+            assert report_text(report, columns=100) == plain
+    monkeypatch.setattr("sys.stdout.isatty", lambda: False, raising=False)
+    with monkeypatch.context() as context:
+        context.setenv("FORCE_COLOR", "1")
+        assert report_text(report, columns=100) == coloured
 
 
 def test_a_lower_limit_is_shown_as_one_whatever_stands_for_no_limit() -> None:
     finding = Finding(tunable="sysctl", subject="key:x", verdict=Verdict.DRIFTED, severity=Severity.LOW, desired=5)
     lower = msgspec.structs.replace(finding, comparison="atLeast")
-    assert (text.wanted(finding), text.wanted(lower)) == (5, ">= 5")
+    assert (wanted(finding), wanted(lower)) == ("5", "at least 5")
 
 
 def test_a_capture_has_no_journal(root: Path) -> None:

@@ -3,34 +3,22 @@
 from __future__ import annotations
 
 import re
-import tarfile
 from pathlib import Path
 
 import pytest
 import yaml
-from support import FIXTURES, assert_keeps_to_its_schema
+from captured_hosts import HOSTS, tuner_of
+from support import assert_keeps_to_its_schema
 from tuneagent.commands.settings import load_profile
 from tuneagent.contracts.report import Report
-from tuneagent.engine.host_tuner import STATE_FOLDER, HostTuner
 from tuneagent.host.files import Files
-from tuneagent.host.machine import tree_host
-from tuneagent.host.state_folder import StateFolder
 from tuneagent.share.capture import take, unpack
 from tuneagent.tunables.registry import registry
 
-HOSTS = FIXTURES / "hosts"
-
 
 def _audit(capture: Path, folder: Path, profile: str) -> Report:
-    if capture.is_file():
-        host = unpack(str(capture), str(folder))
-    else:
-        with tarfile.open(capture.parent / "tree.tar.gz") as archive:
-            archive.extractall(folder, filter="data")
-        host = tree_host(str(folder / "root"))
-    path = capture.parent / profile
-    found = load_profile(str(path), None) if path.is_file() else load_profile(None, profile)
-    return HostTuner(host, StateFolder(host.files, STATE_FOLDER), found).observe().report
+    place = capture if capture.is_file() else capture.parent
+    return tuner_of(place, folder, profile).observe().report
 
 
 def _verdicts(report: Report) -> dict[tuple[str, str], str]:

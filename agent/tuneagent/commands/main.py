@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import importlib
 import sys
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 from tuneagent import __version__
-from tuneagent.errors import TuneError, UsageError
+from tuneagent.errors import ProfileInvalid, TuneError, UsageError
 from tuneagent.host.paths import discarding
+
+if TYPE_CHECKING:
+    from tuneagent.commands.settings import ProfileText
 
 EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
 # Command -> module of this room that defines it, loaded when it is asked for.
@@ -27,6 +30,7 @@ COMMANDS = {
     "plan": "write_commands",
     "profile": "profiles",
     "run": "process",
+    "status": "read_commands",
     "support-bundle": "share",
     "topology": "read_commands",
     "undo": "write_commands",
@@ -34,9 +38,22 @@ COMMANDS = {
 }
 
 
-def fail(error: TuneError) -> NoReturn:
-    """Show an error once; exit 2 for wrong use, else 1."""
-    click.echo(f"tuneagent: {error}", err=True)
+# Commands that may have written to the host when they are interrupted.
+WRITERS = ("apply", "confirm", "daemon", "undo")
+
+
+def fail(error: TuneError, document: ProfileText | None = None) -> NoReturn:
+    """Show an error once, faults of a profile at their places; exit 2 for wrong use, else 1."""
+    from tuneagent.host.terminal import is_root
+
+    if isinstance(error, ProfileInvalid) and document is not None:
+        from tuneagent.report.faults import faults_text
+
+        click.echo(faults_text(error, document.file, document.text), err=True)
+    else:
+        click.echo(f"tuneagent: {error}", err=True)
+    if not is_root() and any(word in str(error) for word in ("EACCES", "EPERM")):
+        click.echo("tuneagent: you are not root; run it with sudo", err=True)
     sys.exit(EXIT_USAGE if isinstance(error, UsageError) else EXIT_FAILED)
 
 
@@ -55,6 +72,11 @@ class CommandGroup(click.Group):
             return None
         module = importlib.import_module(f"tuneagent.commands.{COMMANDS[cmd_name]}")
         found: click.Command = getattr(module, cmd_name.replace("-", "_"))
+        # What `run` is given belongs to the program that it runs.
+        if cmd_name != "run":
+            given = {option.name for option in found.params}
+            # Where the host is may be said before the command or after it.
+            found.params += [_placed(name) for name in ("root", "capture", "state_dir") if name not in given]
         return found
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -62,13 +84,34 @@ class CommandGroup(click.Group):
         try:
             return super().invoke(ctx)
         except TuneError as error:
-            fail(error)
+            fail(error, ctx.obj.document if ctx.obj is not None else None)
         except KeyboardInterrupt:
+            wrote = ctx.invoked_subcommand in WRITERS
+            told = "`tuneagent status` says what is held" if wrote else "nothing was written"
+            click.echo(f"tuneagent: interrupted; {told}", err=True)
             sys.exit(EXIT_INTERRUPTED)
 
 
+def _placed(name: str) -> click.Option:
+    """A global option after the command."""
+
+    def place(ctx: click.Context, parameter: click.Parameter, value: str | None) -> None:
+        del parameter
+        if value is not None:
+            setattr(ctx.obj, name, value)
+            refuse_both(ctx.obj.root, ctx.obj.capture)
+
+    return click.Option([f"--{name.replace('_', '-')}"], callback=place, expose_value=False, hidden=True)
+
+
+def refuse_both(root: str | None, capture: str | None) -> None:
+    """Raise UsageError where two hosts are named."""
+    if root is not None and capture is not None:
+        raise UsageError("--root and --capture exclude each other")
+
+
 @click.group(cls=CommandGroup, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(__version__, prog_name="tuneagent")
+@click.version_option(__version__, "-V", "--version", prog_name="tuneagent")
 @click.option("--root", metavar="DIR", help="A tree of another machine's files instead of this machine.")
 @click.option("--capture", metavar="FILE", help="A capture of another machine, read only.")
 @click.option("--state-dir", metavar="DIR", envvar="TUNEAGENT_STATE_DIR", help="Where journal and lock are kept.")
@@ -86,8 +129,7 @@ def cli(
     """Checks, applies and undoes the tuning of a GPU node."""
     from tuneagent.commands.settings import Settings
 
-    if root is not None and capture is not None:
-        raise UsageError("--root and --capture exclude each other")
+    refuse_both(root, capture)
     ctx.obj = Settings(root, capture, state_dir, host_root, host_pid)
     ctx.call_on_close(ctx.obj.stack.close)
 

@@ -7,7 +7,7 @@ import sys
 
 import click
 
-from tuneagent.commands.options import FILE
+from tuneagent.commands.options import FILE, PROFILE
 from tuneagent.commands.settings import Settings, load_profile
 from tuneagent.errors import UsageError
 from tuneagent.host.machine import live_host
@@ -49,22 +49,24 @@ def run(settings: Settings, gpu: str, cpus: str, memory: str, command: tuple[str
 
 @click.command()
 @FILE
+@PROFILE
 @click.option("--node", metavar="NAME", help="Take the profile from this node's NodeTuning in the cluster.")
 @click.option("--interval", type=click.IntRange(1, 3600), default=60, show_default=True, help="Seconds between passes.")
 @click.option("--metrics", metavar="ADDR:PORT", default="127.0.0.1:9632", show_default=True, help="`off` for none.")
 @click.pass_obj
-def daemon(settings: Settings, file: str | None, node: str | None, interval: int, metrics: str) -> None:
+def daemon(
+    settings: Settings, *, file: str | None, name: str | None, node: str | None, interval: int, metrics: str
+) -> None:
     """Check again and again; repair drift where the profile says `drift: repair`."""
-    if (file is None) == (node is None):
-        raise UsageError("give either -f FILE or --node NAME")
+    if [file, name, node].count(None) != 2:
+        raise UsageError("give one of -f FILE, -p NAME and --node NAME")
     tuner = settings.tuner(None, None, writing=True, is_strict=False)
     # Off for commands that end at once; see __main__.
     gc.enable()
-    if file is not None:
+    if node is None:
         from tuneagent.node.standalone import serve_file
 
-        path = file
-        sys.exit(serve_file(tuner, lambda: load_profile(path, None), interval, metrics))
+        sys.exit(serve_file(tuner, lambda: load_profile(file, name), interval, metrics))
     from tuneagent.node.cluster_agent import serve_cluster
 
-    sys.exit(serve_cluster(tuner, str(node), interval, metrics))
+    sys.exit(serve_cluster(tuner, node, interval, metrics))

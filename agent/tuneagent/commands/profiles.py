@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from tuneagent.commands.options import FILE
-from tuneagent.commands.settings import Settings, load_profile, read_profile
+from tuneagent.commands.settings import ProfileText, Settings, load_profile, read_profile
 from tuneagent.errors import UsageError, nearest
 from tuneagent.formats.yaml_document import load_yaml
 from tuneagent.host import paths
@@ -63,9 +63,11 @@ def profile_import_tuned(settings: Settings, folder: str) -> None:
 
 @profile.command("check")
 @click.argument("file")
-def profile_check(file: str) -> None:
+@click.pass_obj
+def profile_check(settings: Settings, file: str) -> None:
     """Find every fault of a profile file."""
     from tuneagent.tunables.registry import checked, registry
 
-    found = checked(load_yaml(read_profile(file), file), file, registry())[1]
+    settings.document = ProfileText(file, read_profile(file))
+    found = checked(load_yaml(settings.document.text, file), file, registry())[1]
     click.echo(f"{file}: profile {found.name}, revision {found.revision}, is valid")

@@ -6,16 +6,20 @@ import sys
 from typing import TYPE_CHECKING
 
 import click
+import msgspec
 
-from tuneagent.commands.options import FILE, OUTPUT, PROFILE
+from tuneagent.commands.options import FILE, ONLY, OUTPUT, PROFILE
 from tuneagent.commands.settings import Settings, emit
-from tuneagent.contracts.report import exit_code
+from tuneagent.contracts.report import FailOn, Verdict, exit_code, summarize
 from tuneagent.contracts.values import Severity
 from tuneagent.engine.assess import unmatched
 from tuneagent.errors import UsageError, nearest
+from tuneagent.host.terminal import has_colours, is_terminal
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
+
+    from tuneagent.tunables.registry import Registry
 
 
 class _ViewName(click.ParamType[str]):
@@ -48,6 +52,27 @@ def _views() -> list[str]:
     return ["text", *view_names()]
 
 
+class _FailOn(click.ParamType[FailOn]):
+    """A severity, `not-persisted`, or both with a comma between."""
+
+    name = "what"
+
+    def convert(self, value: str | FailOn, param: click.Parameter | None, ctx: click.Context | None) -> FailOn:
+        """Known words, or wrong use."""
+        if isinstance(value, FailOn):
+            return value
+        known = [*(one.value for one in Severity), Verdict.NOT_PERSISTED.value]
+        words = value.split(",")
+        wrong = [word for word in words if word not in known]
+        if wrong:
+            self.fail(f"{wrong[0]!r} is not one of {', '.join(known)}.", param, ctx)
+        severities = [Severity(word) for word in words if word != Verdict.NOT_PERSISTED.value]
+        if len(severities) > 1:
+            self.fail("give one severity.", param, ctx)
+        severity = severities[0] if severities else None
+        return FailOn(severity, (severity or Severity.INFO) if Verdict.NOT_PERSISTED.value in words else None)
+
+
 @click.command()
 @FILE
 @PROFILE
@@ -55,43 +80,90 @@ def _views() -> list[str]:
     "-o", "--output", type=_ViewName(), default="text", show_default=True,
     help="prom is for node_exporter's textfile collector.",
 )  # fmt: skip
-@click.option("--all", "show_all", is_flag=True, help="Show converged and unsupported settings too.")
+@click.option("--all", "show_all", is_flag=True, help="Show settings that are as wanted or do not apply too.")
+@ONLY
+@click.option("--fix-commands", is_flag=True, help="Print the commands that mend what was found, and nothing else.")
+@click.option("--plain", is_flag=True, help="One line a setting with a tab between its columns, and nothing else.")
 @click.option(
     "--fail-on",
-    type=click.Choice([s.value for s in Severity]),
-    help="Exit 3 only for what is wrong now and at least as severe.",
+    type=_FailOn(),
+    metavar="WHAT",
+    help="Exit 3 only for what is wrong now and at least this severe: critical, high, medium, low or info. "
+    "With `,not-persisted` also for what is lost at the next boot.",
 )
 @click.pass_obj
-def audit(
-    settings: Settings, file: str | None, name: str | None, output: str, show_all: bool, fail_on: str | None
+def audit(  # noqa: PLR0913 - one for each option of the command
+    settings: Settings,
+    *,
+    file: str | None,
+    name: str | None,
+    output: str,
+    show_all: bool,
+    plain: bool,
+    only: tuple[str, ...],
+    fix_commands: bool,
+    fail_on: FailOn | None,
 ) -> None:
     """Compare the host with a profile. Writes nothing."""
     tuner = settings.tuner(file, name)
-    report = tuner.observe().report
-    if output == "text":
-        from tuneagent.report.text import report_text
+    found = tuner.observe(with_machine=True)
+    report = found.report
+    chosen = found.chosen(only)
+    if chosen is not None:
+        about = tuple(one for one in report.findings if (one.tunable, one.subject) in chosen)
+        report = msgspec.structs.replace(report, findings=about, summary=summarize(about))
+    if fix_commands:
+        from tuneagent.report.audit_lines import fix_lines
 
-        click.echo(report_text(report, show_all=show_all))
+        click.echo(fix_lines(report, settings.invocation(file, name)))
+    elif output == "text":
+        from tuneagent.report import audit_lines, audit_screen
+
+        if plain:
+            click.echo(audit_lines.report_plain(report, show_all=show_all))
+        elif is_terminal() or has_colours():
+            text = audit_screen.report_text(report, show_all=show_all, called=settings.invocation(file, name))
+            click.echo(text, color=has_colours())
+        else:
+            click.echo(audit_lines.report_lines(report, show_all=show_all))
         for told in unmatched(tuner.profile.spec.accept, report.findings):
             click.echo(f"tuneagent: {told}", err=True)
     else:
         from tuneagent.report.view import view
 
         click.echo(view(output)(report, tuner.host.now()))
-    sys.exit(exit_code(report.findings, Severity(fail_on) if fail_on else None))
+    sys.exit(exit_code(report.findings, fail_on))
 
 
 @click.command()
-@click.argument("subject")
+@OUTPUT
+@click.pass_obj
+def status(settings: Settings, output: str) -> None:
+    """Show what tuneagent holds here: profile, confirmation, daemon, what waits for a reboot."""
+    from tuneagent.engine.host_status import status_of
+    from tuneagent.report.status import status_text
+
+    if settings.capture is not None:
+        raise UsageError("--capture: a capture holds no journal; a support bundle does")
+    tuner = settings.tuner()
+    found = status_of(tuner)
+    if output == "json":
+        emit(found)
+    else:
+        click.echo(status_text(found, tuner.host.now()))
+
+
+@click.command()
+@click.argument("subject", metavar="SETTING", nargs=-1, required=True)
 @FILE
 @PROFILE
 @click.pass_obj
-def why(settings: Settings, subject: str, file: str | None, name: str | None) -> None:
+def why(settings: Settings, subject: tuple[str, ...], file: str | None, name: str | None) -> None:
     """Say why a setting has its value: who set it, what is wanted, what we wrote."""
-    from tuneagent.report.journal import why_text
+    from tuneagent.report.story import why_text
 
-    tuner = settings.tuner(file, name)
-    click.echo(why_text(subject, tuner.observe().report, tuner.journal.applied(), tuner.profile))
+    found = settings.tuner(file, name).observe()
+    click.echo(why_text(" ".join(subject), found.names, found.report, found.applied, found.profile))
 
 
 @click.command()
@@ -107,6 +179,7 @@ def explain(settings: Settings, tunable: str | None) -> None:
     if tunable is None:
         click.echo(list_text(known))
         return
+    tunable = _explained(tunable, known)
     if tunable in known:
         click.echo(explain_text(known[tunable]))
         return
@@ -121,6 +194,13 @@ def explain(settings: Settings, tunable: str | None) -> None:
         raise UsageError(f"no tunable, row or field of a profile {tunable!r}{nearest(tunable, names)}")
     owner = rows[tunable]
     click.echo(row_text(tunable, owner.name, owner.describe(f"{owner.prefix}{tunable}")))
+
+
+def _explained(name: str, known: Registry) -> str:
+    """The tunable, row or field that a name means: a setting as it is printed leads to its row, or else its tunable."""
+    rows = {row for owner in known.values() for row in owner.rows}
+    parts = [name, *name.split(":", 1)[1:], *name.split("/")[::-1]]
+    return next((part for part in parts if part in rows or part in known), name)
 
 
 @click.command()
@@ -148,15 +228,17 @@ def topology(settings: Settings, output: str) -> None:
 @click.pass_obj
 def diff(settings: Settings, left: str, right: str, file: str | None, name: str | None, output: str) -> None:
     """Compare two machines: each a capture, a tree, a report (audit -o json), or `live`."""
+    from tuneagent.engine.names import namer
     from tuneagent.report.comparison import comparison_text
     from tuneagent.share.comparison import compare
+    from tuneagent.tunables.registry import registry
 
     reports = [settings.report_of(place, file, name) for place in (left, right)]
     found = compare(reports[0], reports[1], (left, right))
     if output == "json":
         emit(found)
     else:
-        click.echo(comparison_text(found))
+        click.echo(comparison_text(found, namer(registry())))
     sys.exit(3 if found.differences else 0)
 
 
@@ -166,12 +248,14 @@ def diff(settings: Settings, left: str, right: str, file: str | None, name: str 
 def journal(settings: Settings, output: str) -> None:
     """Show what was written, when, for which profile, and what it was before."""
     from tuneagent.contracts.journal import JournalDocument
+    from tuneagent.engine.names import namer
     from tuneagent.report.journal import journal_text
 
     if settings.capture is not None:
         raise UsageError("--capture: a capture holds no journal; a support bundle does")
-    records = settings.tuner().journal.records()
+    tuner = settings.tuner()
+    records = tuner.journal.records()
     if output == "json":
         emit(JournalDocument(records=tuple(records)))
     else:
-        click.echo(journal_text(records))
+        click.echo(journal_text(records, namer(tuner.registry)))

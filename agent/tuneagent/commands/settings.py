@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 import sys
+from typing import TYPE_CHECKING
 
+import click
 import msgspec
 
 from tuneagent.contracts.report import SCHEMA_REPORT, Report
@@ -21,6 +24,16 @@ from tuneagent.tunables.registry import registry, resolved
 PROFILE_LIMIT_BYTES = 1024 * 1024
 REPORT_LIMIT_BYTES = 256 * 1024 * 1024
 
+if TYPE_CHECKING:
+    from tuneagent.report.findings import Invocation
+
+
+class ProfileText(msgspec.Struct, frozen=True):
+    """A profile as it was written, and where."""
+
+    file: str
+    text: str
+
 
 class Settings(msgspec.Struct):
     """Global options."""
@@ -30,6 +43,8 @@ class Settings(msgspec.Struct):
     state_dir: str | None = None
     host_root: str | None = None
     host_pid: int = 1
+    # What was read last: a fault that is found in it later is shown at its place.
+    document: ProfileText | None = None
     stack: contextlib.ExitStack = msgspec.field(default_factory=contextlib.ExitStack)
 
     def host(self, *, writing: bool = False) -> Host:
@@ -54,11 +69,26 @@ class Settings(msgspec.Struct):
     ) -> HostTuner:
         """Host, state folder and resolved profile."""
         host = self.host(writing=writing)
-        profile = load_profile(file, name)
+        if file is not None and name is None:
+            self.document = ProfileText(file, read_profile(file))
+            profile = profile_of(self.document)
+        else:
+            profile = load_profile(file, name)
         state = StateFolder(host.files, STATE_FOLDER)
         if self.state_dir is not None:
             state = StateFolder(Files("/"), paths.absolute(self.state_dir))
-        return HostTuner(host, state, profile, is_strict=is_strict)
+        tuner = HostTuner(host, state, profile, is_strict=is_strict)
+        if is_strict:
+            _tell_of_reverted(tuner)
+        return tuner
+
+    def invocation(self, file: str | None, name: str | None) -> Invocation:
+        """How to call a command on the same host with the same profile."""
+        from tuneagent.report.findings import Invocation
+
+        given = {"--root": self.root, "--capture": self.capture, "--state-dir": self.state_dir, "-f": file, "-p": name}
+        options = "".join(f" {option} {shlex.quote(value)}" for option, value in given.items() if value is not None)
+        return Invocation(options, self.capture is None)
 
     def report_of(self, place: str, file: str | None, name: str | None) -> Report:
         """Report of a machine named on the command line: `live`, a folder, a capture, or a report of ours."""
@@ -80,6 +110,14 @@ class Settings(msgspec.Struct):
         return report
 
 
+def _tell_of_reverted(tuner: HostTuner) -> None:
+    reverted = tuner.reverted()
+    if reverted is not None:
+        from tuneagent.report.status import reverted_text
+
+        click.echo(f"tuneagent: {reverted_text(reverted)}", err=True)
+
+
 def load_profile(file: str | None, name: str | None) -> Profile:
     """Profile of a file, or a built-in one; resolved. Raises UsageError."""
     if file is not None and name is not None:
@@ -89,9 +127,14 @@ def load_profile(file: str | None, name: str | None) -> Profile:
         if found is None:
             raise UsageError(f"no built-in profile {name!r}{nearest(name or '', builtin_names())}")
         return resolved(found, registry())
+    return profile_of(ProfileText(file, read_profile(file)))
+
+
+def profile_of(document: ProfileText) -> Profile:
+    """A profile that someone has written, resolved. Raises UsageError."""
     from tuneagent.formats.yaml_document import load_yaml
 
-    return resolved(parse(load_yaml(read_profile(file), file), file), registry())
+    return resolved(parse(load_yaml(document.text, document.file), document.file), registry())
 
 
 def read_profile(file: str) -> str:
@@ -101,6 +144,8 @@ def read_profile(file: str) -> str:
                 raise UsageError("standard input is closed")
             return sys.stdin.buffer.read(PROFILE_LIMIT_BYTES + 1).decode()
         path = paths.absolute(file)
+        if not paths.exists(path) and file in builtin_names():
+            raise UsageError(f"{file}: no such file; `-p {file}` takes the built-in profile of that name")
         if paths.exists(path) and not paths.is_file(path):
             raise UsageError(f"{file}: not a regular file; `-f -` reads standard input")
         return Files("/").read(path)

@@ -51,17 +51,21 @@ def support_bundle(settings: Settings, output: str, with_identifiers: bool, file
 
 def views() -> Views:
     """How the parts of a bundle are written for people."""
+    from tuneagent.engine.names import namer
+    from tuneagent.report.audit_screen import report_text
     from tuneagent.report.journal import journal_text
     from tuneagent.report.picture import topology_text
     from tuneagent.report.reference import profile_text
-    from tuneagent.report.text import plan_text, report_text
+    from tuneagent.report.text import plan_text
     from tuneagent.share.bundle import Views
+    from tuneagent.tunables.registry import registry
 
+    name_of = namer(registry())
     return Views(
-        report=lambda report: report_text(report, show_all=True, columns=200),
-        plan=lambda plan: plan_text(plan, 200),
+        report=lambda report: report_text(report, show_all=True, columns=120),
+        plan=lambda plan: plan_text(plan, name_of, 120),
         topology=topology_text,
-        journal=journal_text,
+        journal=lambda records: journal_text(records, name_of, 120),
         profile=profile_text,
     )
 

@@ -10,12 +10,17 @@ from tuneagent.commands.main import EXIT_FAILED
 from tuneagent.commands.options import FILE, ONLY, OUTPUT, PROFILE
 from tuneagent.commands.settings import Settings, emit
 from tuneagent.contracts.outcome import UndoneDocument
-from tuneagent.contracts.report import Verdict, exit_code
+from tuneagent.contracts.plan import Plan
+from tuneagent.contracts.report import Finding, Verdict, exit_code
 from tuneagent.contracts.values import Disruption
-from tuneagent.engine.host_tuner import ApplyResult, Confirm, refuse_unknown
+from tuneagent.engine.applied_settings import Key
+from tuneagent.engine.host_assessment import HostAssessment
+from tuneagent.engine.host_tuner import ApplyResult, Confirm
+from tuneagent.engine.names import chosen, namer, names_of
 from tuneagent.engine.plan import narrowed
-from tuneagent.errors import UsageError
+from tuneagent.errors import PlanMoved, UsageError
 from tuneagent.host.signals import stop_event
+from tuneagent.host.terminal import can_ask
 
 
 @click.command()
@@ -27,21 +32,21 @@ from tuneagent.host.signals import stop_event
 def plan(settings: Settings, file: str | None, name: str | None, output: str, only: tuple[str, ...]) -> None:
     """Show what apply would change. Writes nothing."""
     tuner = settings.tuner(file, name)
-    refuse_unknown(only, tuner.registry)
     found = tuner.observe()
-    made = narrowed(found.plan, only)
+    settings_chosen = found.chosen(only)
+    made = narrowed(found.plan, settings_chosen)
     if output == "json":
         emit(made)
     else:
         from tuneagent.report.text import plan_text
 
-        click.echo(plan_text(made))
+        click.echo(plan_text(made, namer(tuner.registry)))
         unread = found.report.summary[Verdict.UNKNOWN.value]
         if unread:
             click.echo(f"{unread} settings could not be read; audit names them")
     if made.changes or made.refused:
         sys.exit(3)
-    sys.exit(exit_code(one for one in found.report.findings if not only or one.tunable in only))
+    sys.exit(exit_code(_about(found, settings_chosen)))
 
 
 def _seconds(ctx: click.Context, parameter: click.Parameter, value: str | None) -> float | None:
@@ -60,7 +65,9 @@ def _seconds(ctx: click.Context, parameter: click.Parameter, value: str | None) 
 @PROFILE
 @OUTPUT
 @ONLY
-@click.option("--yes", is_flag=True, help="Write. Without it the plan is shown and nothing is written.")
+@click.option(
+    "--yes", is_flag=True, help="Write without asking. Where nobody can be asked, nothing is written without it."
+)
 @click.option("--digest", metavar="D", help="Refuse if the plan no longer has this digest.")
 @click.option(
     "--max-disruption", type=click.Choice([d.value for d in Disruption]), default="live", show_default=True,
@@ -89,10 +96,13 @@ def apply(  # noqa: PLR0913 - one for each option of the command
     from tuneagent.report.text import aftermath, outcomes_text, plan_text, undone_text
 
     tuner = ctx.obj.tuner(file, name, writing=True)
+    name_of = namer(tuner.registry)
     if not yes:
-        refuse_unknown(only, tuner.registry)
-        click.echo(plan_text(narrowed(tuner.observe().plan, only)), err=output == "json")
-        raise UsageError("nothing was written; --yes writes")
+        found = tuner.observe()
+        shown = narrowed(found.plan, found.chosen(only))
+        click.echo(plan_text(shown, name_of), err=output == "json")
+        # What was read is what is written: a plan that has moved meanwhile is refused.
+        digest = _agreed(shown, Disruption(max_disruption), digest)
     confirmation.refuse_governed(tuner, force=force)
     confirm = Confirm(confirm_within, lambda by: confirmation.arm(tuner, by)) if confirm_within else None
     with stop_event() as stop:
@@ -104,16 +114,35 @@ def apply(  # noqa: PLR0913 - one for each option of the command
             confirm=confirm,
             stop=stop.is_set,
         )
+    tuner.forget_reverted()
     _warn(confirmation.daemon_note(tuner))
     if output == "json":
         emit(applied.document)
     else:
         if applied.recovered:
-            click.echo(f"left open by a crash:\n{undone_text(applied.recovered)}\n")
-        click.echo(outcomes_text(applied.outcomes))
+            click.echo(f"left open by a crash:\n{undone_text(applied.recovered, name_of)}\n")
+        click.echo(outcomes_text(applied.outcomes, name_of))
         click.echo(f"digest {applied.plan.digest}")
     _warn(aftermath(applied.outcomes))
-    sys.exit(_applied_code(applied, only))
+    pending = tuner.pending() if confirm is not None else None
+    if pending is not None:
+        from tuneagent.report.status import confirmation_text
+
+        _warn(confirmation_text(pending.deadline, tuner.host.now(), len(pending.keys)))
+    sys.exit(_applied_code(applied))
+
+
+def _agreed(plan: Plan, limit: Disruption, digest: str | None) -> str:
+    """Digest of the plan if the person at the terminal wants it. Raises UsageError where nobody says so."""
+    count = sum(1 for change in plan.changes if change.disruption.rank <= limit.rank)
+    if not can_ask() or not count:
+        raise UsageError("nothing was written; --yes writes")
+    if digest is not None and digest != plan.digest:
+        raise PlanMoved(f"the plan now has digest {plan.digest}, not {digest}: review the new plan")
+    if not click.confirm(f"Make {'this change' if count == 1 else f'these {count} changes'} now?", err=True):
+        click.echo("tuneagent: nothing was written", err=True)
+        sys.exit(EXIT_FAILED)
+    return plan.digest
 
 
 def _warn(text: str | None) -> None:
@@ -121,11 +150,15 @@ def _warn(text: str | None) -> None:
         click.echo(f"tuneagent: {text}", err=True)
 
 
-def _applied_code(applied: ApplyResult, only: tuple[str, ...]) -> int:
+def _applied_code(applied: ApplyResult) -> int:
     if any(outcome.result in ("failed", "skipped") for outcome in applied.outcomes):
         return EXIT_FAILED
-    chosen = [finding for finding in applied.after.report.findings if not only or finding.tunable in only]
-    return exit_code(chosen)
+    return exit_code(_about(applied.after, applied.chosen))
+
+
+def _about(found: HostAssessment, chosen: set[Key] | None) -> list[Finding]:
+    """Findings of the settings that were chosen; all for None."""
+    return [one for one in found.report.findings if chosen is None or (one.tunable, one.subject) in chosen]
 
 
 @click.command()
@@ -143,16 +176,15 @@ def undo(settings: Settings, output: str, force: bool, only: tuple[str, ...], un
     if unconfirmed:
         results = tuner.revert_unconfirmed() or []
     else:
-        refuse_unknown(only, tuner.registry)
-        keys = {key for key in tuner.journal.applied() if key[0] in only} if only else None
-        results = tuner.undo(keys, force=force)
+        held = tuner.journal.applied()
+        results = tuner.undo(chosen(only, names_of((), held, tuner.registry), tuner.registry), force=force)
     if tuner.pending() is None:
         disarm(tuner.host)
     _warn(daemon_note(tuner))
     if output == "json":
         emit(UndoneDocument(results=tuple(results)))
     else:
-        click.echo(undone_text(results))
+        click.echo(undone_text(results, namer(tuner.registry)))
     if any(result.result == "failed" for result in results):
         sys.exit(EXIT_FAILED)
     sys.exit(3 if any(not result.is_settled for result in results) else 0)

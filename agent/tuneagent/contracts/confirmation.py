@@ -1,4 +1,4 @@
-"""An apply that waits to be confirmed, as it is kept in the state folder."""
+"""An apply that waits to be confirmed, and one that was not: notes in the state folder."""
 
 from __future__ import annotations
 
@@ -11,3 +11,11 @@ class Pending(msgspec.Struct, frozen=True):
     plan: str
     deadline: float
     keys: tuple[tuple[str, str], ...]
+
+
+class Reverted(msgspec.Struct, frozen=True):
+    """An apply that was not confirmed in time, and was undone at `time` (seconds since 1970)."""
+
+    plan: str
+    time: float
+    settings: int

@@ -72,14 +72,31 @@ class ProfileName(msgspec.Struct, frozen=True):
     revision: str
 
 
+class GpuName(msgspec.Struct, frozen=True):
+    """One GPU of a report's machine. `index` is NVML's."""
+
+    index: int
+    uuid: str
+    name: str | None = None
+
+
 class HostName(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """The machine of a report. Unknown parts are None."""
+    """The machine of a report. Unknown parts are None.
+
+    `gpus` is empty where there are none, and None where that is not known; `no_gpus` says why in both cases. Only an
+    audit asks for CPUs, memory, driver and GPUs.
+    """
 
     name: str | None = None
     kernel: str | None = None
     arch: str | None = None
     boot_id: str | None = msgspec.field(default=None, name="bootID")
     source: str = "live"
+    cpus: int | None = None
+    memory_bytes: int | None = None
+    driver: str | None = None
+    gpus: tuple[GpuName, ...] | None = None
+    no_gpus: str | None = None
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
@@ -101,16 +118,25 @@ def summarize(findings: Iterable[Finding]) -> dict[str, int]:
     return counts
 
 
-def exit_code(findings: Iterable[Finding], fail_on: Severity | None = None) -> int:
+class FailOn(msgspec.Struct, frozen=True):
+    """Least severity that counts, of what is wrong now and of what is right now and lost at the next boot."""
+
+    wrong_now: Severity | None = None
+    lost: Severity | None = None
+
+
+def exit_code(findings: Iterable[Finding], fail_on: FailOn | None = None) -> int:
     """0 converged, 3 something is wrong now or at the next boot, 4 none of these but something unknown.
 
-    `fail_on` narrows 3 to what is wrong now, of at least that severity: a value that is right and not kept for the next
-    boot keeps no job away.
+    `fail_on` narrows 3: a value that is right and not kept for the next boot keeps no job away, unless that is asked.
     """
     code = 0
     for finding in findings:
         if finding.verdict in WRONG:
-            if fail_on is None or (finding.severity.rank >= fail_on.rank and not finding.in_effect):
+            if fail_on is None:
+                return 3
+            least = fail_on.lost if finding.in_effect else fail_on.wrong_now
+            if least is not None and finding.severity.rank >= least.rank:
                 return 3
         elif finding.verdict is Verdict.UNKNOWN:
             code = 4

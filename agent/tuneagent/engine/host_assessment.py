@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import date
 from functools import cached_property
 
@@ -15,10 +15,11 @@ from tuneagent.contracts.values import Absent, Reading, Subject
 from tuneagent.engine.applied_settings import AppliedSetting, Key
 from tuneagent.engine.assess import Assessment, assess
 from tuneagent.engine.journal import Journal
+from tuneagent.engine.names import chosen, names_of
 from tuneagent.engine.observe import Observed, observe, observe_again
 from tuneagent.engine.plan import make_plan
 from tuneagent.errors import ReadFailed
-from tuneagent.facts.host_name import host_name
+from tuneagent.facts.host_name import host_name, machine_of
 from tuneagent.facts.one_pass import Facts
 from tuneagent.host.machine import Host
 from tuneagent.profile_files.document import Profile
@@ -44,10 +45,12 @@ class HostAssessment(msgspec.Struct, frozen=True, dict=True):
         registry: Mapping[str, AnyTunable],
         journal: Journal,
         today: date,
+        *,
+        with_machine: bool = False,
     ) -> HostAssessment:
-        """Read the host. The journal is read only if it is asked for: an audit needs none."""
+        """Read the host, with what it is made of if asked. The journal is read only where it is needed."""
         observed = tuple(observe(facts, registry))
-        host = host_name(facts.host)
+        host = machine_of(facts) if with_machine else host_name(facts.host)
         facts.close()
         return cls(facts, profile, registry, observed, journal, today, host)
 
@@ -125,6 +128,17 @@ class HostAssessment(msgspec.Struct, frozen=True, dict=True):
             known = {subject: reading for subject, reading in subjects.items() if subject in one.readings}
             observed.append(observe_again(facts, one, known) if known else one)
         return msgspec.structs.replace(self, facts=facts, observed=tuple(observed))
+
+    @property
+    def names(self) -> dict[Key, str]:
+        """What each setting that was found or is held is called."""
+        return names_of(self.report.findings, self.applied, self.registry)
+
+    def chosen(self, only: Sequence[str]) -> set[Key] | None:
+        """Settings that `--only` means, None where it was not given. Raises UsageError for a name of nothing."""
+        if not only:
+            return None
+        return chosen(only, self.names, self.registry)
 
     def finding(self, key: Key) -> Finding | None:
         """The finding of one setting."""

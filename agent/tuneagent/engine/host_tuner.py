@@ -9,15 +9,16 @@ from datetime import date, datetime, timezone
 
 import msgspec
 
-from tuneagent.contracts.confirmation import Pending
+from tuneagent.contracts.confirmation import Pending, Reverted
 from tuneagent.contracts.outcome import Applied, Outcome, Undone
 from tuneagent.contracts.plan import Change, Plan
 from tuneagent.contracts.values import Disruption
 from tuneagent.engine.applied_settings import AppliedSetting, Key
 from tuneagent.engine.host_assessment import HostAssessment
+from tuneagent.engine.journal import NAME as JOURNAL
 from tuneagent.engine.journal import Journal
 from tuneagent.engine.plan import BASELINE, narrowed
-from tuneagent.errors import PathMissing, PlanMoved, ProfileInvalid, ReadFailed, UsageError, nearest
+from tuneagent.errors import PathMissing, PlanMoved, ProfileInvalid, ReadFailed, UsageError
 from tuneagent.facts.one_pass import Facts
 from tuneagent.host.machine import Host
 from tuneagent.host.state_folder import StateFolder
@@ -30,6 +31,8 @@ STATE_FOLDER = "var/lib/tuneagent"
 HOLD_PATH = "etc/tuneagent/hold"
 GOVERNED = "governed-by-cluster"
 CONFIRM = "confirm.json"
+REVERTED = "reverted.json"
+DAEMON_LOCK = "daemon.lock"
 
 
 class Confirm(msgspec.Struct, frozen=True):
@@ -47,6 +50,8 @@ class ApplyResult(msgspec.Struct, frozen=True):
     outcomes: tuple[Outcome, ...]
     recovered: tuple[Undone, ...]
     after: HostAssessment
+    # What `--only` meant; None for everything.
+    chosen: set[Key] | None = None
 
     @property
     def document(self) -> Applied:
@@ -90,15 +95,17 @@ class HostTuner(msgspec.Struct, frozen=True, dict=True):
             self.journal.open_for_writing()
             yield self.journal
 
-    def observe(self) -> HostAssessment:
-        """Read the host and compare it with the profile. Writes nothing."""
+    def observe(self, *, with_machine: bool = False) -> HostAssessment:
+        """Read the host, with what it is made of if asked, and compare it with the profile. Writes nothing."""
         specs = self.specs()
         facts = Facts(self.host, specs)
         if self.is_strict:
             wrong = [told for name, spec in specs.items() for told in self.registry[name].not_here(facts, spec)]
             if wrong:
                 raise ProfileInvalid([f"spec.tune.{told}" for told in wrong], f"profile {self.profile.name}")
-        return HostAssessment.of(facts, self.profile, self.registry, self.journal, self._today())
+        return HostAssessment.of(
+            facts, self.profile, self.registry, self.journal, self._today(), with_machine=with_machine
+        )
 
     def _today(self) -> date:
         return datetime.fromtimestamp(self.host.now(), timezone.utc).date()
@@ -126,15 +133,15 @@ class HostTuner(msgspec.Struct, frozen=True, dict=True):
 
         if self.host.files.exists(HOLD_PATH):
             raise UsageError(f"/{HOLD_PATH} is there: nothing is written on this host until it is removed")
-        refuse_unknown(only, self.registry)
         with self.locked() as journal:
             recovered = recover(self.host, journal, self.registry)
             journal.shrink()
             self._refuse_other_profile(journal, over_other=over_other)
             before = found if found is not None and found.applied is journal.applied() else self.observe()
-            plan = narrowed(before.plan, only)
+            chosen = before.chosen(only)
+            plan = narrowed(before.plan, chosen)
             if digest is not None and digest != plan.digest:
-                raise PlanMoved(f"the plan now has digest {plan.digest}, not {digest}: look at it again")
+                raise PlanMoved(f"the plan now has digest {plan.digest}, not {digest}: review the new plan")
             repeated = repeats(plan, journal.applied()) if again else set()
 
             def allowed(change: Change) -> bool:
@@ -154,10 +161,12 @@ class HostTuner(msgspec.Struct, frozen=True, dict=True):
                 stop=stop,
             )
             after = before.after(before.facts.again(), verified) if verified else before
-        return ApplyResult(before, plan, tuple(outcomes), tuple(recovered), after)
+        return ApplyResult(before, plan, tuple(outcomes), tuple(recovered), after, chosen)
 
     def undo(self, keys: set[Key] | None = None, *, force: bool = False) -> list[Undone]:
-        """Back to the baseline, under the lock."""
+        """Back to the baseline, under the lock. Where nothing was ever written, nothing is made."""
+        if not self.state.exists(JOURNAL):
+            return []
         from tuneagent.engine.recover import recover
         from tuneagent.engine.undo import foreign_results, undo
 
@@ -166,6 +175,7 @@ class HostTuner(msgspec.Struct, frozen=True, dict=True):
             results = undo(self.host, journal, self.registry, keys, force=force)
             if keys is None:
                 self.state.remove(CONFIRM)
+                self.state.remove(REVERTED)
             # What a crash had left open was settled first; where it was kept, the undo that followed speaks for it.
             told = {(result.tunable, result.subject) for result in results}
             kept = foreign_results(journal) if keys is None else []
@@ -195,6 +205,7 @@ class HostTuner(msgspec.Struct, frozen=True, dict=True):
         keys = {(change.tunable, change.subject) for change in changes} | set(before.keys if before else ())
         deadline = min(self.host.now() + confirm.within_s, before.deadline if before else float("inf"))
         confirm.arm(deadline)
+        self.state.remove(REVERTED)
         pending = Pending(plan.digest, deadline, tuple(sorted(keys)))
         self.state.replace(CONFIRM, msgspec.json.encode(pending))
 
@@ -206,6 +217,11 @@ class HostTuner(msgspec.Struct, frozen=True, dict=True):
             return None
         except msgspec.MsgspecError as error:
             raise ReadFailed(f"{self.state.path(CONFIRM)}: {error}") from None
+
+    def forget_reverted(self) -> None:
+        """Drop the note of an apply that was not confirmed: another one has come."""
+        if self.state.exists(REVERTED):
+            self.state.remove(REVERTED)
 
     def confirm(self) -> bool:
         """Keep what was applied. False where nothing waits."""
@@ -220,8 +236,16 @@ class HostTuner(msgspec.Struct, frozen=True, dict=True):
             return None
         results = self.undo(set(pending.keys))
         if all(result.is_settled or result.result == "conflict" for result in results):
+            self.state.replace(REVERTED, msgspec.json.encode(Reverted(pending.plan, self.host.now(), len(results))))
             self.state.remove(CONFIRM)
         return results
+
+    def reverted(self) -> Reverted | None:
+        """The apply that was not confirmed in time and was undone, until the next one."""
+        try:
+            return msgspec.json.decode(self.state.read_bytes(REVERTED), type=Reverted)
+        except (PathMissing, ReadFailed, msgspec.MsgspecError):
+            return None
 
 
 def repeats(plan: Plan, applied: Mapping[Key, AppliedSetting]) -> set[Key]:
@@ -235,10 +259,3 @@ def repeats(plan: Plan, applied: Mapping[Key, AppliedSetting]) -> set[Key]:
         and before.step in ("done", "verified")
         and before.wrote == change.desired
     }
-
-
-def refuse_unknown(only: tuple[str, ...], registry: Mapping[str, AnyTunable]) -> None:
-    """Raise UsageError for a name in `--only` that is no tunable's."""
-    unknown = [name for name in only if name not in registry]
-    if unknown:
-        raise UsageError(f"--only {unknown[0]}: no such tunable{nearest(unknown[0], tuple(registry))}")

@@ -78,10 +78,10 @@ def make_plan(
     return Plan(digest=digest_of(changes), changes=tuple(changes), refused=tuple(refused))
 
 
-def narrowed(plan: Plan, only: Collection[str]) -> Plan:
-    """The part of a plan that is about these tunables; all of it where none is named."""
-    if not only:
+def narrowed(plan: Plan, only: Collection[Key] | None) -> Plan:
+    """The part of a plan that is about these settings; all of it for None."""
+    if only is None:
         return plan
-    changes = tuple(change for change in plan.changes if change.tunable in only)
-    refused = tuple(item for item in plan.refused if item.tunable in only)
+    changes = tuple(change for change in plan.changes if (change.tunable, change.subject) in only)
+    refused = tuple(item for item in plan.refused if (item.tunable, item.subject) in only)
     return Plan(digest=digest_of(changes), changes=changes, refused=refused)

@@ -1,9 +1,15 @@
-"""Who the host is, as far as its files say."""
+"""Who the host is, and what it is made of."""
 
 from __future__ import annotations
 
-from tuneagent.contracts.report import HostName
+import re
+
+import msgspec
+
+from tuneagent.contracts.report import GpuName, HostName
+from tuneagent.contracts.values import Absent, Unreadable, Value
 from tuneagent.errors import PathMissing, ReadFailed
+from tuneagent.facts.one_pass import Facts
 from tuneagent.host.machine import Host
 from tuneagent.host.processes import machine
 
@@ -24,4 +30,24 @@ def host_name(host: Host) -> HostName:
         arch=arch or read("proc/sys/kernel/arch"),
         boot_id=read("proc/sys/kernel/random/boot_id"),
         source=host.source,
+    )
+
+
+def machine_of(facts: Facts) -> HostName:
+    """Who the host is, with its CPUs, memory, driver and GPUs. Asks NVML where a driver may be there."""
+    memory = facts.host.observe("proc/meminfo")
+    match = re.search(r"^MemTotal:\s+(\d+) kB", str(memory.value), re.MULTILINE) if isinstance(memory, Value) else None
+    gpus = facts.gpus
+    known = msgspec.structs.replace(
+        host_name(facts.host),
+        cpus=facts.topology.cpus_online,
+        memory_bytes=int(match.group(1)) * 1024 if match else None,
+    )
+    if isinstance(gpus, Unreadable):
+        return msgspec.structs.replace(known, no_gpus=gpus.error)
+    if isinstance(gpus, Absent):
+        return msgspec.structs.replace(known, gpus=(), no_gpus=gpus.why)
+    named = tuple(GpuName(one.index, one.uuid, one.name) for one in gpus.devices)
+    return msgspec.structs.replace(
+        known, driver=gpus.driver_version, gpus=named, no_gpus=None if named else "the driver lists no GPU"
     )

@@ -25,9 +25,9 @@ def _loader() -> Any:
             for key_node, _ in node.value:
                 key = self.construct_object(key_node, deep=True)
                 if not isinstance(key, (str, int, float, bool)):
-                    raise yaml.YAMLError(f"line {key_node.start_mark.line + 1}: a key must be text")
+                    raise yaml.YAMLError(f"{_place(key_node.start_mark)}: a key must be text")
                 if key in seen:
-                    raise yaml.YAMLError(f"line {key_node.start_mark.line + 1}: key {key!r} is given twice")
+                    raise yaml.YAMLError(f"{_place(key_node.start_mark)}: key {key!r} is given twice")
                 seen.add(key)
             return super().construct_mapping(node, deep=deep)
 
@@ -35,25 +35,29 @@ def _loader() -> Any:
             try:
                 return self.construct_yaml_timestamp(node)
             except ValueError as error:
-                raise yaml.YAMLError(f"line {node.start_mark.line + 1}: {node.value} is no date: {error}") from None
+                raise yaml.YAMLError(f"{_place(node.start_mark)}: {node.value} is no date: {error}") from None
 
     Loader.add_constructor("tag:yaml.org,2002:timestamp", Loader.construct_date)
     return Loader
 
 
-def _check_shape(text: str) -> None:
+def _place(mark: Any) -> str:
+    return f"line {mark.line + 1}, column {mark.column + 1}" if mark is not None else "line 1"
+
+
+def check_shape(text: str) -> None:
     """Raise YAMLError for aliases, which make small documents huge, and for nesting, which ends the loader in C."""
     import yaml
 
     depth = 0
     for event in yaml.parse(text, Loader=_loader()):
-        line = event.start_mark.line + 1 if event.start_mark else 1
+        place = _place(event.start_mark)
         if isinstance(event, yaml.AliasEvent):
-            raise yaml.YAMLError(f"line {line}: aliases are not allowed in a profile")
+            raise yaml.YAMLError(f"{place}: aliases are not allowed in a profile")
         if isinstance(event, yaml.CollectionStartEvent):
             depth += 1
             if depth > DEPTH_LIMIT:
-                raise yaml.YAMLError(f"line {line}: nested deeper than {DEPTH_LIMIT} levels")
+                raise yaml.YAMLError(f"{place}: nested deeper than {DEPTH_LIMIT} levels")
         elif isinstance(event, yaml.CollectionEndEvent):
             depth -= 1
 
@@ -66,18 +70,29 @@ def load_yaml(text: str, source: str) -> object:
     if len(text.encode(errors="surrogateescape")) > SIZE_LIMIT_BYTES:
         raise ProfileInvalid([f"larger than {SIZE_LIMIT_BYTES} bytes"], source)
     try:
-        _check_shape(text)
+        check_shape(text)
         # A safe loader: it makes plain data only.
         document = yaml.load(text, Loader=_loader())  # noqa: S506
         fault = _implausible(document)
     except Exception as error:
-        told = " ".join(str(error).split())[:300]
-        if not isinstance(error, yaml.YAMLError):
-            told = f"a value that YAML cannot read: {told or type(error).__name__}"
-        raise ProfileInvalid([told], source) from None
+        raise ProfileInvalid([_told(error)], source) from None
     if fault is not None:
         raise ProfileInvalid([fault], source)
     return document
+
+
+def _told(error: Exception) -> str:
+    """What YAML says of a document, with its place in front."""
+    import yaml
+
+    mark = error.problem_mark if isinstance(error, yaml.MarkedYAMLError) else None
+    if isinstance(error, yaml.MarkedYAMLError) and mark is not None:
+        told = error.problem or error.context or "not YAML"
+        return f"{_place(mark)}: {told}"
+    told = " ".join(str(error).split())[:300]
+    return (
+        told if isinstance(error, yaml.YAMLError) else f"a value that YAML cannot read: {told or type(error).__name__}"
+    )
 
 
 def _implausible(value: object, path: str = "") -> str | None:

@@ -1,4 +1,4 @@
-"""The terminal that the output goes to."""
+"""The terminal that the output goes to, and who sits at it."""
 
 from __future__ import annotations
 
@@ -8,8 +8,19 @@ import sys
 from tuneagent.host.processes import environment
 
 
+def is_terminal() -> bool:
+    """Whether a person reads along."""
+    return sys.stdout.isatty()
+
+
+# What is not read on a terminal is searched by lines: nothing in it is wrapped.
+ENDLESS = 1_000_000
+
+
 def width() -> int:
-    """Columns to write in."""
+    """Columns to write in; without end where the output is no terminal."""
+    if not is_terminal():
+        return ENDLESS
     given = environment("COLUMNS") or ""
     if given.isdigit() and int(given):
         return max(int(given), 40)
@@ -19,6 +30,20 @@ def width() -> int:
         return 100
 
 
+def can_ask() -> bool:
+    """Whether a person can be asked, and sees what about."""
+    return is_terminal() and sys.stdin is not None and sys.stdin.isatty()
+
+
+def is_root() -> bool:
+    """Whether root runs this."""
+    return os.geteuid() == 0
+
+
 def has_colours() -> bool:
-    """Whether stdout is a terminal that knows colours, and nobody asked for none (https://no-color.org)."""
-    return sys.stdout.isatty() and not environment("NO_COLOR") and environment("TERM") != "dumb"
+    """Whether to colour: on a terminal that can, unless NO_COLOR is set (https://no-color.org); FORCE_COLOR asks for it
+    anywhere (https://force-color.org).
+    """
+    if environment("NO_COLOR"):
+        return False
+    return bool(environment("FORCE_COLOR")) or (is_terminal() and environment("TERM") != "dumb")

@@ -19,12 +19,11 @@ from tuneagent.contracts.report import Verdict
 from tuneagent.contracts.values import Disruption
 from tuneagent.engine.applied_settings import AppliedSetting, Key
 from tuneagent.engine.host_assessment import HostAssessment
-from tuneagent.engine.host_tuner import GOVERNED, HOLD_PATH, HostTuner
+from tuneagent.engine.host_tuner import DAEMON_LOCK, GOVERNED, HOLD_PATH, HostTuner
 from tuneagent.engine.plan import undo_change
 from tuneagent.errors import ReadFailed, TuneError
 from tuneagent.host.signals import daemon_stop_event
 from tuneagent.node.api_client import ApiFailed, KubeApi, credentials
-from tuneagent.node.confirmation import DAEMON_LOCK
 from tuneagent.node.grants import Grants
 from tuneagent.node.last_good import LastGood
 from tuneagent.node.log import log, set_up_logging

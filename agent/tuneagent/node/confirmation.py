@@ -6,13 +6,12 @@ import contextlib
 import sys
 from datetime import datetime, timezone
 
-from tuneagent.engine.host_tuner import GOVERNED, STATE_FOLDER, HostTuner
+from tuneagent.engine.host_tuner import DAEMON_LOCK, GOVERNED, STATE_FOLDER, HostTuner
 from tuneagent.errors import CommandFailed, UsageError, WriteFailed
 from tuneagent.facts.one_pass import Facts
 from tuneagent.host import paths
 from tuneagent.host.machine import Host
 
-DAEMON_LOCK = "daemon.lock"
 UNIT = "tuneagent-confirm"
 _FOLDER = "etc/systemd/system"
 _SERVICE, _TIMER = f"{_FOLDER}/{UNIT}.service", f"{_FOLDER}/{UNIT}.timer"

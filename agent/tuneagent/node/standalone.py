@@ -6,10 +6,9 @@ import contextlib
 from collections.abc import Callable
 
 from tuneagent.contracts.report import Report
-from tuneagent.engine.host_tuner import HostTuner
+from tuneagent.engine.host_tuner import DAEMON_LOCK, HostTuner
 from tuneagent.errors import TuneError
 from tuneagent.host.signals import daemon_stop_event
-from tuneagent.node.confirmation import DAEMON_LOCK
 from tuneagent.node.log import log, set_up_logging
 from tuneagent.node.metrics import Metrics
 from tuneagent.node.passes import log_failure, next_wait_s, open_findings, run_pass

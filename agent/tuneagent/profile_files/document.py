@@ -106,14 +106,15 @@ def _parse_field(value: object, kind: object, path: str, faults: list[str]) -> o
         if bare == Count:
             faults.append(f"{path}: {value!r} is neither a count nor a percentage up to 100%")
         else:
-            faults.append(_located(path, error))
+            faults.append(_told(path, value, kind, error))
         return None
 
 
-def _located(path: str, error: msgspec.ValidationError) -> str:
-    text = str(error)
-    message, _, where = text.partition(" - at `$")
-    return f"{path}{where.rstrip('`')}: {message}"
+def _told(path: str, value: object, kind: object, error: msgspec.ValidationError) -> str:
+    # A profile without faults needs none of it.
+    from tuneagent.profile_files.fault_words import fault_of
+
+    return fault_of(path, value, kind, error)
 
 
 def convert_spec(raw: object, kind: object, path: str, faults: list[str]) -> object:
@@ -133,5 +134,7 @@ def convert_spec(raw: object, kind: object, path: str, faults: list[str]) -> obj
         try:
             msgspec.convert({key: value}, kind)
         except msgspec.ValidationError as error:
-            faults.append(f"{path}.{key}: {str(error).partition(' - at')[0]}")
+            row = get_args(kind)[1] if get_origin(kind) is dict else kind
+            inner = msgspec.ValidationError(str(error).replace("`$[...]", "`$", 1).replace(" - at `$`", ""))
+            faults.append(_told(f"{path}.{key}", value, row, inner))
     return None

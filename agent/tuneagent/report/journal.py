@@ -1,77 +1,86 @@
-"""The journal for people, and the story of one setting."""
+"""The journal for people: a line for each change, grouped by the apply that made it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timezone
 
-from tuneagent.contracts.journal import Record
-from tuneagent.contracts.report import Report
-from tuneagent.engine.applied_settings import AppliedSetting, Key
-from tuneagent.errors import UsageError, nearest
-from tuneagent.profile_files.document import Profile
-from tuneagent.report.text import shown, table
+import msgspec
+
+from tuneagent.contracts.journal import Record, SubjectRecord
+from tuneagent.host.terminal import width
+from tuneagent.report.lines import Row, rows_text
+from tuneagent.report.terminal import clean
+from tuneagent.report.text import NameOf, name_shown
+from tuneagent.report.values import spoken
+
+EMPTY = "the journal is empty: tuneagent has written nothing on this host"
 
 
-def _time(seconds: float) -> str:
+class _Change(msgspec.Struct):
+    """One setting of an apply: its intention, and the last that the journal says of it."""
+
+    tunable: str
+    intended: SubjectRecord
+    last: Record
+
+
+class _Apply(msgspec.Struct):
+    """The records of one plan that was carried out."""
+
+    first: Record
+    changes: dict[tuple[str, str], _Change]
+
+
+def at(seconds: float) -> str:
+    """A moment, in UTC."""
     try:
         return datetime.fromtimestamp(seconds, timezone.utc).strftime("%Y-%m-%d %H:%M:%SZ")
     except (ValueError, OverflowError, OSError):
         return f"not a time: {seconds:g}"
 
 
-def journal_text(records: Sequence[Record], columns: int | None = None) -> str:
-    """One line for each setting of each record, oldest first."""
-    rows = []
+def journal_text(records: Sequence[Record], name_of: NameOf, columns: int | None = None) -> str:
+    """Every apply, oldest first."""
+    limit = columns or width()
+    parts = []
+    for apply in _applies(records):
+        first = apply.first
+        rows = [_row(change, first, name_of) for change in apply.changes.values()]
+        head = f"{at(first.time)}  profile {clean(first.profile)} {clean(first.revision)}, plan {first.plan}"
+        parts.append("\n".join([head, *(f"  {line}" for line in rows_text(rows, limit - 2))]))
+    return "\n\n".join(parts) or EMPTY
+
+
+def _applies(records: Sequence[Record]) -> list[_Apply]:
+    """Records by plan. The same plan carried out again, after it was undone, is another apply."""
+    found: list[_Apply] = []
     for record in records:
         for one in record.subjects:
-            change = ""
-            if record.step == "intended":
-                change = f"{shown(one.prior)} -> {shown(one.wrote)}"
-                if not one.live:
-                    change = f"{shown(one.wrote)} for the next boot; now {shown(one.prior)}"
-                elif one.drop_in_wrote:
-                    change += " and for the next boot"
-            rows.append(
-                [
-                    _time(record.time), record.step, record.tunable, one.subject,
-                    f"{record.profile} {record.revision}", change or record.reason,
-                ]
-            )  # fmt: skip
-    if not rows:
-        return "the journal is empty: tuneagent has written nothing on this host"
-    return table(("time", "step", "tunable", "subject", "profile", ""), rows, columns)
+            key = (record.tunable, one.subject)
+            if record.step != "intended" and (held := [apply.changes[key] for apply in found if key in apply.changes]):
+                # An undo takes back all that we ever wrote to the setting, any other step the last of it.
+                for change in held if record.step == "undone" else held[-1:]:
+                    if change is held[-1] or change.last.step not in ("undone", "reverted"):
+                        change.last = record
+                continue
+            if not found or found[-1].first.plan != record.plan or key in found[-1].changes:
+                found.append(_Apply(record, {}))
+            found[-1].changes[key] = _Change(record.tunable, one, record)
+    return found
 
 
-def why_text(subject: str, report: Report, held: Mapping[Key, AppliedSetting], profile: Profile) -> str:
-    """Everything known of one subject. Raises UsageError for one that the profile is not about."""
-    known = {finding.subject for finding in report.findings} | {key[1] for key in held}
-    wanted = subject if subject in known else f"key:{subject}"
-    if wanted not in known:
-        raise UsageError(f"profile {profile.name} is not about {subject!r}{nearest(subject, sorted(known))}")
-    lines = [wanted]
-    for finding in report.findings:
-        if finding.subject != wanted:
-            continue
-        origin = profile.origins.get(finding.tunable, profile.name)
-        lines += [
-            f"  verdict    {finding.verdict.value} ({finding.severity.value})",
-            f"  found      {shown(finding.observed)}  ({finding.evidence})",
-            f"  wanted     {shown(finding.desired)}  ({finding.tunable} of profile {origin})",
-            f"  next boot  {shown(finding.next_boot)}",
-            f"  owner      {finding.owner or 'nobody else known'}",
-            f"  why        {finding.why}",
-        ]
-        lines += [f"  advice     {finding.advice}"] if finding.advice else []
-        lines += [f"  source     {source}" for source in finding.sources]
-    for (tunable, name), item in held.items():
-        if name == wanted:
-            by = f"{tunable}, profile {item.profile} {item.revision}"
-            word, rest = "written   ", ""
-            if item.step == "intended":
-                word, rest = "intended  ", "; a crash left open whether it was, the next apply or undo settles it"
-            lines += [
-                f"  {word} {shown(item.wrote)} at {_time(item.time)} by {by}{rest}",
-                f"  baseline   {shown(item.baseline)}, which `tuneagent undo` brings back",
-            ]
-    return "\n".join(lines)
+def _row(change: _Change, first: Record, name_of: NameOf) -> Row:
+    one, last = change.intended, change.last
+    values = f"{spoken(one.prior)} -> {spoken(one.wrote)}"
+    if not one.live:
+        values = f"{spoken(one.wrote)} for the next boot; {spoken(one.prior)} until then"
+    elif one.drop_in_wrote:
+        values += ", and at boot"
+    name = name_shown(name_of, change.tunable, one.subject)
+    if last.step == "intended":
+        return Row("open", name, values, "a crash left open whether it was made")
+    told = last.reason if last.step not in ("done", "verified") or last.reason else ""
+    when = at(last.time) if last.step in ("undone", "reverted", "left") and last.time != first.time else ""
+    remark = ", ".join(part for part in (when, clean(told)) if part)
+    return Row(last.step, name, values, remark)

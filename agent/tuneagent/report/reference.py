@@ -16,7 +16,7 @@ from tuneagent.contracts.values import About
 from tuneagent.host.terminal import width
 from tuneagent.interop.tuned import Imported
 from tuneagent.profile_files.document import Profile
-from tuneagent.report.text import table
+from tuneagent.report.lines import Row, rows_text
 from tuneagent.tunables.base import AnyTunable
 
 
@@ -29,10 +29,10 @@ def _persistence(tunable: AnyTunable) -> str:
 def list_text(registry: Mapping[str, AnyTunable]) -> str:
     """One line for each tunable."""
     rows = [
-        [name, tunable.group, "-" if tunable.report_only else tunable.disruption.value, summary(tunable)]
+        Row("", name, "reported" if tunable.report_only else tunable.disruption.value, summary(tunable))
         for name, tunable in registry.items()
     ]
-    return table(("tunable", "group", "disruption", ""), rows)
+    return "\n".join(rows_text(rows, width()))
 
 
 def summary(tunable: AnyTunable) -> str:

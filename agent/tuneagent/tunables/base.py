@@ -44,6 +44,8 @@ class Tunable(Generic[S, V]):
     merges: ClassVar[bool] = False
     # How a subject starts, before the name that a person uses: `key:` of `key:vm.swappiness`.
     prefix: ClassVar[str] = ""
+    # Whether that name says enough without the tunable's: `vm.swappiness`, and `swap/zram0`.
+    is_known_by_row: ClassVar[bool] = False
     # What a subject that a profile can name looks like, as a whole: undo writes no other.
     subject_pattern: ClassVar[str] = r"(?!)"
     # Names of the rows, where the tunable is a table of them.
@@ -151,8 +153,9 @@ class Tunable(Generic[S, V]):
         return "equal"
 
     def title(self, subject: Subject) -> str:
-        """What people call one setting: this tunable, and the subject without its kind."""
-        return f"{self.name} {subject.removeprefix(self.prefix)}"
+        """What people call one setting, in one word: every command that takes a setting knows it by this."""
+        name = subject.removeprefix(self.prefix)
+        return name if self.is_known_by_row else f"{self.name}/{name}"
 
     def culprit(self, facts: Facts, subject: Subject, found: V) -> str | None:
         """Who may have set the value found, by what the host's files say; None where they say nothing."""

@@ -50,6 +50,7 @@ class Checks(Tunable[msgspec.Struct, object]):
     spec_type = Spec
     merges = True
     prefix = "check:"
+    is_known_by_row = True
     rows = tuple(ROWS)
     about = About(Severity.MEDIUM, "settings that tuneagent reports and leaves to people")
     report_only = True

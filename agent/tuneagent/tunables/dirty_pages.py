@@ -54,6 +54,7 @@ class DirtyPages(Tunable[Spec, SettingValue]):
     group = "memory"
     spec_type = Spec
     value_type = SettingValue
+    prefix = "key:vm."
     subject_pattern = r"key:vm\.dirty(_background)?"
     about = About(
         Severity.MEDIUM,

@@ -62,6 +62,7 @@ class Gpu(Tunable[Spec, SettingValue]):
     group = "gpu settings"
     spec_type = Spec
     value_type = SettingValue
+    prefix = "gpu:"
     subject_pattern = r"gpu:GPU-[0-9a-f-]+/[A-Za-z]+"
     about = About(
         Severity.MEDIUM,

@@ -145,6 +145,7 @@ class GpuHealth(Tunable[msgspec.Struct, object]):
     group = "gpu settings"
     spec_type = Spec
     merges = True
+    prefix = "gpu:"
     rows = tuple(ROWS)
     about = About(Severity.HIGH, "one slow GPU holds back every rank of a job", (_NVML,))
     report_only = True
@@ -183,12 +184,12 @@ class GpuHealth(Tunable[msgspec.Struct, object]):
 
     def comparison(self, subject: Subject, desired: object) -> Comparison:
         """The row's own."""
-        row = ROWS.get(subject.rpartition("/")[2])
+        row = ROWS.get(subject.removeprefix(self.prefix).rpartition("/")[2])
         return comparison_of(row.right) if row else "rule"
 
     def describe(self, subject: Subject) -> About:
         """The row's own."""
-        row = ROWS.get(subject.rpartition("/")[2])
+        row = ROWS.get(subject.removeprefix(self.prefix).rpartition("/")[2])
         return row.about if row else self.about
 
 

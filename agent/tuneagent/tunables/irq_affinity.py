@@ -38,6 +38,7 @@ class IrqAffinity(Tunable[Spec, str]):
     group = "irq"
     spec_type = Spec
     value_type = str
+    prefix = "pci:"
     subject_pattern = r"pci:[0-9a-f]{4,8}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]/msix:[0-9]+"
     about = About(
         Severity.MEDIUM,

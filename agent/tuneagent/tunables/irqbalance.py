@@ -42,6 +42,7 @@ class Irqbalance(Tunable[Spec, str]):
     group = "irq"
     spec_type = Spec
     value_type = str
+    prefix = "irqbalance:"
     subject_pattern = r"irqbalance:banned"
     about = About(
         Severity.MEDIUM,

@@ -28,6 +28,7 @@ class Ksm(Tunable[Spec, int]):
     group = "memory"
     spec_type = Spec
     value_type = int
+    prefix = "ksm:"
     subject_pattern = r"ksm:run"
     about = About(
         Severity.MEDIUM,

@@ -52,6 +52,7 @@ class Mig(Tunable[Spec, Partition]):
     group = "mig"
     spec_type = Spec
     value_type = dict[str, object]
+    prefix = "gpu:"
     subject_pattern = r"gpu:GPU-[0-9a-f-]+"
     about = About(
         Severity.HIGH,

@@ -35,6 +35,7 @@ class NetQueues(Tunable[Spec, str]):
     group = "network"
     spec_type = Spec
     value_type = str
+    prefix = "pci:"
     subject_pattern = r"pci:[0-9a-f:.]+/(rx|tx)-[0-9]+"
     about = About(
         Severity.LOW,

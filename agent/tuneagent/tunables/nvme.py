@@ -57,6 +57,7 @@ class Nvme(Tunable[Spec, SettingValue]):
     group = "storage"
     spec_type = Spec
     value_type = SettingValue
+    prefix = "nvme:"
     subject_pattern = r"nvme:[0-9a-f:.]+/ns[0-9]+/\w+"
     about = About(
         Severity.MEDIUM,

@@ -35,6 +35,7 @@ class PciPower(Tunable[Spec, str]):
     group = "pcie/iommu"
     spec_type = Spec
     value_type = str
+    prefix = "pci:"
     subject_pattern = r"pci:[0-9a-f:.]+/power"
     about = About(
         Severity.MEDIUM,

@@ -40,6 +40,7 @@ class Smt(Tunable[Spec, str]):
     group = "cpu"
     spec_type = Spec
     value_type = str
+    prefix = "smt:"
     subject_pattern = r"smt:control"
     about = About(
         Severity.MEDIUM,

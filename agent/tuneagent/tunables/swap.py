@@ -44,6 +44,7 @@ class Swap(Tunable[Spec, Priority]):
     group = "memory"
     spec_type = Spec
     value_type = Priority
+    prefix = "swap:"
     subject_pattern = r"swap:.+"
     about = About(
         Severity.HIGH,

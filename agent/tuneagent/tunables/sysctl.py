@@ -141,6 +141,7 @@ class Sysctl(Tunable[Spec, KeyValue]):
     value_type = int | str
     merges = True
     prefix = "key:"
+    is_known_by_row = True
     rows = tuple(ROWS)
     about = About(
         Severity.LOW, "a kernel parameter that the profile sets", ("https://docs.kernel.org/admin-guide/sysctl/",)

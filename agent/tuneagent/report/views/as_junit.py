@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 from tuneagent.contracts.report import WRONG, Finding, Report, Verdict
 from tuneagent.formats.lazy_regex import lazy_regex
 from tuneagent.report.terminal import clean
-from tuneagent.report.text import shown, wanted
+from tuneagent.report.values import found, wanted
 
 # Not allowed in XML 1.0.
 _FORBIDDEN = lazy_regex("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -35,7 +35,7 @@ def render(report: Report, now: float) -> str:
 def _case(suite: ElementTree.Element, finding: Finding) -> None:
     names = {"classname": finding.tunable, "name": _plain(finding.subject)}
     case = ElementTree.SubElement(suite, "testcase", names)
-    message = _plain(f"found {shown(finding.observed)}, wanted {shown(wanted(finding))}")
+    message = _plain(f"found {found(finding)}, wanted {wanted(finding)}")
     text = _plain("; ".join(part for part in (finding.advice, finding.why) if part))
     if finding.verdict in WRONG:
         failure = ElementTree.SubElement(case, "failure", {"type": finding.verdict.value, "message": message})

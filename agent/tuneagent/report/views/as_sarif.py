@@ -7,7 +7,8 @@ import msgspec
 from tuneagent.contracts.report import Finding, Report, Verdict
 from tuneagent.contracts.values import Severity
 from tuneagent.report.terminal import clean
-from tuneagent.report.text import shown, wanted
+from tuneagent.report.values import found as found_words
+from tuneagent.report.values import wanted
 
 _SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
 _LEVELS = {
@@ -34,7 +35,7 @@ def render(report: Report, now: float) -> str:
 
 
 def _result(finding: Finding, host: str | None) -> dict[str, object]:
-    values = f"found {shown(finding.observed)}, wanted {shown(wanted(finding))}"
+    values = f"found {found_words(finding)}, wanted {wanted(finding)}"
     text = "; ".join(part for part in (clean(finding.name), values, clean(finding.advice)) if part)
     place = {"fullyQualifiedName": clean(f"{host or 'host'}/{finding.subject}"), "kind": "resource"}
     return {

@@ -1,0 +1,78 @@
+"""What tuneagent holds on a host, as a few lines."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tuneagent.contracts.confirmation import Reverted
+from tuneagent.contracts.host_status import HostStatus
+from tuneagent.engine.names import short
+from tuneagent.host.terminal import width
+from tuneagent.report.journal import at
+from tuneagent.report.lines import wrapped
+from tuneagent.report.terminal import clean
+
+_COLUMN = 14
+
+
+def status_text(status: HostStatus, now: float, columns: int | None = None) -> str:
+    """Every line that says something; `now` is in seconds since 1970."""
+    rows: list[tuple[str, str]] = []
+    for one in status.profiles:
+        newest = f", last written {at(one.last)}" if one.last != one.since else ""
+        settings = f"{one.settings} setting{'' if one.settings == 1 else 's'}"
+        rows.append(("profile", f"{clean(one.name)} {clean(one.revision)}: {settings} since {at(one.since)}{newest}"))
+    if not status.profiles:
+        rows.append(("profile", "none: tuneagent holds no setting of this host"))
+    if status.confirm_by is not None:
+        rows.append(("confirm", confirmation_text(status.confirm_by, now, len(status.awaits_confirmation))))
+    if status.unsettled:
+        rows.append(("open", f"{_names(status.unsettled)}: a crash came between; the next apply or undo settles it"))
+    if status.not_understood:
+        rows.append(("journal", f"{status.not_understood} lines are not understood by this version; they are kept"))
+    waiting = _names(status.waits_for_reboot)
+    rows.append(("reboot", f"needed for {waiting}" if waiting else "not needed"))
+    rows.append(("daemon", "running" if status.daemon else "not running"))
+    if status.governed_by is not None:
+        rows.append(("cluster", f"this host is node {clean(status.governed_by)}, and follows its NodeTuning"))
+    if status.held:
+        rows.append(("hold", "/etc/tuneagent/hold is there: nothing is written until it is removed"))
+    limit = columns or width()
+    lines = []
+    for name, text in rows:
+        first, *more = wrapped(text, limit - _COLUMN)
+        lines += [f"{name.ljust(_COLUMN)}{first}", *(" " * _COLUMN + line for line in more)]
+    return "\n".join(lines)
+
+
+def confirmation_text(deadline: float, now: float, count: int) -> str:
+    """What happens when, and what to type."""
+    left = int(deadline - now)
+    settings = f"{count} setting{'' if count == 1 else 's'}"
+    if left <= 0:
+        return f"{settings} waited for `tuneagent confirm` until {at(deadline)}, and will be undone"
+    goes = "goes" if count == 1 else "go"
+    return (
+        f"{settings} {goes} back in {_span(left)}, at {at(deadline)}, unless you run `tuneagent confirm`; "
+        "`tuneagent undo` goes back now"
+    )
+
+
+def reverted_text(reverted: Reverted) -> str:
+    """That an apply is no more, and why."""
+    settings = f"{reverted.settings} setting{'' if reverted.settings == 1 else 's'}"
+    return (
+        f"plan {reverted.plan} was not confirmed in time: {settings} went back at {at(reverted.time)}; "
+        "`tuneagent journal` names them"
+    )
+
+
+def _span(seconds: int) -> str:
+    minutes, rest = divmod(seconds, 60)
+    hours, minutes = divmod(minutes, 60)
+    parts = [(hours, "h"), (minutes, "min"), (rest if not hours else 0, "s")]
+    return " ".join(f"{number} {unit}" for number, unit in parts if number) or "0 s"
+
+
+def _names(names: Sequence[str]) -> str:
+    return ", ".join(short(clean(name)) for name in names)

@@ -1,0 +1,148 @@
+"""What commands take and ask: names of settings, the host after the command, the terminal's answer, exit codes."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from support import write_tree
+from tuneagent.commands import main, write_commands
+from tuneagent.commands.main import cli
+from tuneagent.errors import WriteFailed
+
+HEAD = "apiVersion: tuneagent.dev/v1alpha1\nkind: TuningProfile\nmetadata: {name: t}\n"
+
+
+def call(*argv: str) -> Result:
+    return CliRunner().invoke(cli, list(argv))
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    files = {"proc/sys/vm/swappiness": "60\n", "proc/sys/vm/stat_interval": "1\n", "sys/kernel/mm/ksm/run": "0\n"}
+    write_tree(tmp_path / "tree", files, ["etc/sysctl.d", "etc/tmpfiles.d"])
+    return tmp_path / "tree"
+
+
+def profile(tmp_path: Path, tune: str) -> str:
+    path = tmp_path / "p.yaml"
+    path.write_text(f"{HEAD}spec:\n  tune: {tune}\n")
+    return str(path)
+
+
+def test_the_host_may_be_named_after_the_command(root: Path, tmp_path: Path) -> None:
+    file = profile(tmp_path, "{sysctl: {vm.swappiness: 10}}")
+    before = call("--root", str(root), "plan", "-f", file)
+    assert call("plan", "--root", str(root), "-f", file).output == before.output
+    assert call("status", "--root", str(root)).exit_code == 0
+    for argv in (("--root", "/", "audit", "--capture", "x"), ("audit", "--root", "/", "--capture", "x")):
+        refused = call(*argv)
+        assert refused.exit_code == 2 and "exclude each other" in refused.stderr
+
+
+def test_only_takes_one_setting(root: Path, tmp_path: Path) -> None:
+    file = profile(tmp_path, "{sysctl: {vm.swappiness: 10, vm.stat_interval: 10}, ksm: {run: false}}")
+    shown = call("--root", str(root), "audit", "-f", file, "--only", "vm.swappiness", "-o", "json")
+    assert [one["name"] for one in json.loads(shown.stdout)["findings"]] == ["vm.swappiness"]
+    planned = call("--root", str(root), "plan", "-f", file, "--only", "key:vm.swappiness", "-o", "json")
+    assert [one["subject"] for one in json.loads(planned.stdout)["changes"]] == ["key:vm.swappiness"]
+    applied = call("--root", str(root), "apply", "-f", file, "--yes", "--only", "sysctl/vm.swappiness", "-o", "json")
+    assert [one["subject"] for one in json.loads(applied.stdout)["results"]] == ["key:vm.swappiness"]
+    assert (root / "proc/sys/vm/swappiness").read_text() == "10\n"
+    wrong = call("--root", str(root), "apply", "-f", file, "--yes", "--only", "vm.swapiness")
+    assert wrong.exit_code == 2 and "did you mean 'vm.swappiness'?" in wrong.stderr
+    undone = call("--root", str(root), "undo", "--only", "vm.swappiness")
+    assert undone.output == "undone  vm.swappiness  60\n"
+    assert (root / "proc/sys/vm/swappiness").read_text() == "60\n"
+
+
+def test_undo_where_nothing_was_written_makes_nothing(root: Path) -> None:
+    before = sorted(root.rglob("*"))
+    assert call("--root", str(root), "undo").output == "nothing to undo\n"
+    assert sorted(root.rglob("*")) == before
+
+
+def test_fail_on_tells_what_is_wrong_now_from_what_the_next_boot_loses(root: Path, tmp_path: Path) -> None:
+    (root / "proc/sys/kernel").mkdir(exist_ok=True)
+    (root / "proc/sys/kernel/numa_balancing").write_text("0\n")
+    lost = profile(tmp_path, "{sysctl: {kernel.numa_balancing: 0}}")
+
+    def code(file: str, what: str) -> int:
+        return call("--root", str(root), "audit", "-f", file, "--fail-on", what).exit_code
+
+    assert call("--root", str(root), "audit", "-f", lost).exit_code == 3
+    assert [code(lost, what) for what in ("high", "high,not-persisted", "critical,not-persisted", "not-persisted")] == [
+        0,
+        3,
+        0,
+        3,
+    ]
+    wrong = profile(tmp_path, "{sysctl: {vm.swappiness: 10}}")
+    assert [code(wrong, what) for what in ("low", "medium", "not-persisted")] == [3, 0, 0]
+    for what in ("bad", "low,high", "low,", ""):
+        assert code(wrong, what) == 2
+
+
+def test_a_terminal_is_asked_before_anything_is_written(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = profile(tmp_path, "{sysctl: {vm.swappiness: 10}}")
+    argv = ("--root", str(root), "apply", "-f", file)
+    assert "nothing was written; --yes writes" in call(*argv).stderr
+    monkeypatch.setattr(write_commands, "can_ask", lambda: True)
+    refused = CliRunner().invoke(cli, argv, input="n\n")
+    assert refused.exit_code == 1 and "Make this change now?" in refused.stderr
+    assert "tuneagent: nothing was written" in refused.stderr
+    assert (root / "proc/sys/vm/swappiness").read_text() == "60\n"
+    moved = CliRunner().invoke(cli, (*argv, "--digest", "sha256:other"), input="y\n")
+    assert moved.exit_code == 1 and "review the new plan" in moved.stderr
+    agreed = CliRunner().invoke(cli, argv, input="y\n")
+    assert agreed.exit_code == 0 and (root / "proc/sys/vm/swappiness").read_text() == "10\n"
+    # With nothing to change there is nothing to ask.
+    assert "nothing was written" in CliRunner().invoke(cli, argv, input="y\n").stderr
+
+
+def test_fix_commands_are_for_a_shell(root: Path, tmp_path: Path) -> None:
+    file = profile(tmp_path, "{sysctl: {vm.swappiness: 10}, checks: {deviceLinks: true}}")
+    printed = call("--root", str(root), "audit", "-f", file, "--fix-commands").output.splitlines()
+    assert f"tuneagent apply --root {root} -f {file} --yes --only vm.swappiness" in printed
+    assert all(line.startswith(("tuneagent apply ", "# ")) for line in printed)
+
+
+@pytest.mark.parametrize(
+    ("name", "leads_to"),
+    [
+        ("deviceLinks", "deviceLinks"), ("check:deviceLinks", "deviceLinks"), ("checks/deviceLinks", "deviceLinks"),
+        ("gpuHealth/GPU-9c2b1d34/noThrottle", "noThrottle"), ("gpu:GPU-9c2b1d34/noThrottle", "noThrottle"),
+        ("key:vm.swappiness", "vm.swappiness"), ("cpuGovernor/cpu:0", "cpuGovernor"), ("hugepages", "hugepages"),
+    ],
+)  # fmt: skip
+def test_explain_takes_every_printed_name(name: str, leads_to: str) -> None:
+    assert call("explain", name).output.splitlines()[0] == leads_to
+
+
+def test_the_journal_has_a_line_for_each_change_of_an_apply(root: Path, tmp_path: Path) -> None:
+    file = profile(tmp_path, "{sysctl: {vm.swappiness: 10, vm.stat_interval: 10}}")
+    call("--root", str(root), "apply", "-f", file, "--yes")
+    call("--root", str(root), "undo", "--only", "vm.swappiness")
+    call("--root", str(root), "apply", "-f", file, "--yes")
+    blocks = call("--root", str(root), "journal").output.split("\n\n")
+    assert len(blocks) == 2
+    for block in blocks:
+        assert re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\dZ  profile t [0-9a-f]{10}, plan sha256:", block)
+    kept, undone = (" ".join(line.split()) for line in blocks[0].splitlines()[1:])
+    assert undone.startswith("undone vm.swappiness 60 -> 10, and at boot")
+    assert kept == "verified vm.stat_interval 1 -> 10, and at boot"
+    assert [" ".join(line.split()) for line in blocks[1].splitlines()[1:]] == [
+        "verified vm.swappiness 60 -> 10, and at boot"
+    ]
+
+
+def test_who_is_not_root_is_told(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    with pytest.raises(SystemExit):
+        main.fail(WriteFailed("/var/lib/tuneagent/lock: EACCES Permission denied"))
+    assert capsys.readouterr().err.splitlines()[-1] == "tuneagent: you are not root; run it with sudo"

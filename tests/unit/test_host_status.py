@@ -1,0 +1,105 @@
+"""`status`: what is held, what waits, who else is at work; from a host's journal and notes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import pytest
+from support import session_of, tree, write_tree
+from tuneagent.contracts.host_status import HostStatus, ProfileInForce
+from tuneagent.contracts.values import Disruption
+from tuneagent.engine.host_status import status_of
+from tuneagent.engine.host_tuner import DAEMON_LOCK, GOVERNED, Confirm, HostTuner
+from tuneagent.host.files import Files
+from tuneagent.report.status import confirmation_text, reverted_text, status_text
+
+NOW = 1_800_000_000.0
+
+
+@pytest.fixture
+def tuner(tmp_path: Path) -> HostTuner:
+    write_tree(tmp_path, {"proc/sys/vm/swappiness": "60\n", "proc/sys/kernel/random/boot_id": "b0\n"}, ["etc/sysctl.d"])
+    return session_of(tree(Files(str(tmp_path))), {"sysctl": {"vm.swappiness": 10}})
+
+
+def test_a_host_that_was_never_touched(tuner: HostTuner, tmp_path: Path) -> None:
+    before = sorted(tmp_path.rglob("*"))
+    assert status_of(tuner) == HostStatus()
+    assert status_text(HostStatus(), NOW, 80).splitlines() == [
+        "profile       none: tuneagent holds no setting of this host",
+        "reboot        not needed",
+        "daemon        not running",
+    ]
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_what_is_held_and_by_whom(tuner: HostTuner, tmp_path: Path) -> None:
+    tuner.apply(confirm=Confirm(300.0, lambda _: None))
+    write_tree(tmp_path, {"etc/tuneagent/hold": "ticket\n"})
+    tuner.state.replace(GOVERNED, b"node7\n")
+    with tuner.state.locked(DAEMON_LOCK):
+        found = status_of(tuner)
+    assert found == HostStatus(
+        profiles=(ProfileInForce(name="case", revision=tuner.profile.revision, settings=1, since=NOW, last=NOW),),
+        confirm_by=NOW + 300,
+        awaits_confirmation=("vm.swappiness",),
+        daemon=True,
+        governed_by="node7",
+        held=True,
+    )
+    text = status_text(found, NOW, 200)
+    assert f"profile       case {tuner.profile.revision}: 1 setting since 2027-01-15 08:00:00Z\n" in text
+    assert "1 setting goes back in 5 min, at 2027-01-15 08:05:00Z, unless you run `tuneagent confirm`" in text
+    assert (
+        "daemon        running\n" in text and "this host is node node7" in text and "nothing is written until" in text
+    )
+
+
+def test_what_only_a_boot_changes_waits_for_it(tmp_path: Path) -> None:
+    files = {
+        "proc/cmdline": "root=/dev/sda1\n",
+        "etc/default/grub": "",
+        "boot/grub/grub.cfg": "menuentry x {\n linux /v root=/dev/sda1 iommu=pt\n}\n",
+    }
+    write_tree(tmp_path, files, ["etc/default/grub.d"])
+    from support import PlayedPrograms
+
+    tuner = session_of(tree(Files(str(tmp_path)), PlayedPrograms(tmp_path)), {"kernelArguments": {"iommu": "pt"}})
+    (tmp_path / "boot/grub/grub.cfg").write_text("menuentry x {\n linux /v root=/dev/sda1\n}\n")
+    outcomes = tuner.apply(limit=Disruption.REBOOT).outcomes
+    assert [one.result for one in outcomes] == ["verified"], outcomes
+    assert status_of(tuner).waits_for_reboot == ("kernelArguments/iommu",)
+    assert "reboot        needed for kernelArguments/iommu" in status_text(status_of(tuner), NOW, 80)
+    (tmp_path / "proc/cmdline").write_text("root=/dev/sda1 iommu=pt\n")
+    assert status_of(tuner).waits_for_reboot == ()
+
+
+def test_an_apply_that_nobody_confirmed_is_told_until_the_next(tuner: HostTuner) -> None:
+    applied = tuner.apply(confirm=Confirm(60.0, lambda _: None))
+    late = msgspec.structs.replace(tuner, host=msgspec.structs.replace(tuner.host, now=lambda: NOW + 61))
+    assert late.revert_unconfirmed()
+    reverted = late.reverted()
+    assert reverted is not None and (reverted.plan, reverted.settings) == (applied.plan.digest, 1)
+    assert reverted_text(reverted) == (
+        f"plan {applied.plan.digest} was not confirmed in time: 1 setting went back at 2027-01-15 08:01:01Z; "
+        "`tuneagent journal` names them"
+    )
+    late.forget_reverted()
+    assert late.reverted() is None
+
+
+@pytest.mark.parametrize(
+    ("left", "told"),
+    [
+        (59, "in 59 s,"),
+        (60, "in 1 min,"),
+        (61, "in 1 min 1 s,"),
+        (3600, "in 1 h,"),
+        (7265, "in 2 h 1 min,"),
+        (0, "undone"),
+        (-5, "undone"),
+    ],
+)
+def test_how_long_is_left(left: int, told: str) -> None:
+    assert told in confirmation_text(NOW + left, NOW, 2)
