@@ -119,7 +119,7 @@ def told_no_nodes(plane: ControlPlane, name: str) -> dict[str, Any] | None:
 WRONG: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "forbidden-sysctl": ({"sysctl": {"kernel.core_pattern": "|/bin/x"}}, ("spec.tune.sysctl.kernel.core_pattern",)),
     "misspelt-sysctl": ({"sysctl": {"vm.swapiness": 10}}, ("did you mean 'vm.swappiness'",)),
-    "sysctl-range": ({"sysctl": {"vm.swappiness": 1000}}, ("between 0 and 200",)),
+    "sysctl-range": ({"sysctl": {"vm.swappiness": 1000}}, ("from 0 to 200",)),
     "page-size": ({"hugepages": {"pages": [{"size": "3Mi", "perNumaNode": 1}]}}, ("'3Mi' is none of",)),
     "argument": ({"kernelArguments": {"init": "/bin/sh"}}, ("spec.tune.kernelArguments.init",)),
     "dirty": ({"dirtyPages": {"ratio": 10, "bytes": 1 << 30}}, ("two names of one setting",)),

@@ -286,7 +286,7 @@ def test_an_answer_may_be_as_large_as_the_limit(served: Any, monkeypatch: pytest
     assert served(Answer(200, b'{"a": 1}'))[0].call("GET", "/x") == {"a": 1}
     with pytest.raises(ApiFailed, match=r"answer to /x is larger than 8 bytes"):
         served(Answer(200, b'{"a": 12}'))[0].call("GET", "/x")
-    with pytest.raises(ApiFailed, match=r"answer to /x is no JSON object"):
+    with pytest.raises(ApiFailed, match=r"answer to /x is not a JSON object"):
         served(Answer(200, b"[1]"))[0].call("GET", "/x")
 
 

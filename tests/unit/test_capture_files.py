@@ -54,11 +54,11 @@ def with_manifest(data: bytes, change: Callable[[dict[str, object]], object]) ->
 @pytest.mark.parametrize(
     ("wrong", "reason"),
     [
-        (lambda data: b"", "no sound capture"),
-        (lambda data: data[: len(data) // 2], "no sound capture"),
-        (lambda data: data[:-8] + b"\0" * 8, "no sound capture"),
-        (lambda data: b"plain text\n", "no sound capture"),
-        (lambda data: gzip.compress(b"no archive at all, though zipped"), "no sound capture"),
+        (lambda data: b"", "not a valid capture"),
+        (lambda data: data[: len(data) // 2], "not a valid capture"),
+        (lambda data: data[:-8] + b"\0" * 8, "not a valid capture"),
+        (lambda data: b"plain text\n", "not a valid capture"),
+        (lambda data: gzip.compress(b"no archive at all, though zipped"), "not a valid capture"),
         (lambda data: archive_of(), "manifest.json"),
         (lambda data: archive_of((member("manifest.json"), b"{")), "manifest.json"),
         (lambda data: with_manifest(data, lambda _: []), "manifest.json"),

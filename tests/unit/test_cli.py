@@ -148,7 +148,7 @@ def test_damaged_captures(tmp_path: Path) -> None:
     for data in (b"", b"\x1f\x8b broken", b"plain text"):
         path.write_bytes(data)
         result = call("--capture", str(path), "audit")
-        assert result.exit_code == 1 and "no sound capture" in result.stderr
+        assert result.exit_code == 1 and "not a valid capture" in result.stderr
     with tarfile.open(path, "w:gz") as archive:
         archive.addfile(tarfile.TarInfo("../../escape"), io.BytesIO())
     assert "leaves the capture" in call("--capture", str(path), "audit").stderr
@@ -301,7 +301,9 @@ def test_an_acceptance_of_nothing_is_told_beside_the_audit(root: Path, tmp_path:
     assert shown.stderr == "tuneagent: accept: no setting cpuGovernor 'key:vm.swappines' here\n"
     date = typo.replace("reason: r", "reason: r, until: 2027-13-31")
     refused = call("profile", "check", profile(tmp_path, "{sysctl: {vm.swappiness: 60}}", date))
-    assert refused.exit_code == 2 and "error: 2027-13-31 is no date" in refused.output and "p.yaml:6:" in refused.output
+    assert (
+        refused.exit_code == 2 and "error: 2027-13-31 is not a date" in refused.output and "p.yaml:6:" in refused.output
+    )
 
 
 def test_a_pipe_as_profile_is_refused_with_what_to_do(root: Path, tmp_path: Path) -> None:

@@ -150,7 +150,7 @@ def test_content_that_this_agent_will_not_take_is_a_refusal_and_a_server_that_is
     node.agent.once()
     second = node.server.name({"sysctl": {"vm.swappiness": 1000}})
     node.agent.once()
-    assert second in node.server.node["refusal"] and "between 0 and 200" in node.server.node["refusal"]
+    assert second in node.server.node["refusal"] and "from 0 to 200" in node.server.node["refusal"]
     assert node.server.node["revision"] == first and node.read("proc/sys/vm/swappiness") == "10"
     node.server.name(LIVE)
     node.agent.once()

@@ -353,7 +353,7 @@ def test_our_rule_is_what_the_next_boot_sets(facts_of: Callable[..., Facts], tmp
     assert (tmp_path / UdevRules.path).read_text().splitlines()[-1] == (
         'ACTION!="remove", SUBSYSTEM=="block", KERNEL=="nvme*n*", KERNELS=="0000:7b:00.0", ATTR{queue/scheduler}="7"'
     )
-    with pytest.raises(ReadFailed, match="'nonsense' is no attribute of a device"):
+    with pytest.raises(ReadFailed, match="'nonsense' is not an attribute of a device"):
         UdevRules().bodies({"nonsense": "1"})
     found = udev.reading(facts_of({}), "sys/x", Value(7), ENTRY, int)
     assert found.impossible is None

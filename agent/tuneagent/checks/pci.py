@@ -102,7 +102,7 @@ def _links(facts: Facts) -> Observation:
                 return seen
             if isinstance(seen, Value):
                 if not str(seen.value).isdigit():
-                    return Unreadable(f"/{_PCI}/{device.address}/{name}: {seen.value!r} is no width")
+                    return Unreadable(f"/{_PCI}/{device.address}/{name}: {seen.value!r} is not a width")
                 widths.append(int(str(seen.value)))
         # 0 and 255 are what functions without a link of their own say.
         if len(widths) == 2 and 0 < widths[1] <= 32:

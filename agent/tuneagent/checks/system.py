@@ -66,7 +66,7 @@ def _newest_kernel(facts: Facts) -> Observation:
     if not isinstance(running, Value):
         return running
     if not re.match(r"\d+\.\d+", str(running.value)):
-        return Unreadable(f"/proc/sys/kernel/osrelease: {str(running.value)[:40]!r} is no release")
+        return Unreadable(f"/proc/sys/kernel/osrelease: {str(running.value)[:40]!r} is not a release")
     try:
         names = [
             name.removeprefix("vmlinuz-") for name in facts.host.files.names("boot") if name.startswith("vmlinuz-")

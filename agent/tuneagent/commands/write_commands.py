@@ -75,7 +75,12 @@ def _seconds(ctx: click.Context, parameter: click.Parameter, value: str | None) 
 )  # fmt: skip
 @click.option("--replace", is_flag=True, help="Apply over another profile.")
 @click.option("--force", is_flag=True, help="Apply although a cluster governs this host.")
-@click.option("--confirm-within", callback=_seconds, metavar="TIME", help="Go back unless confirmed in time, as 5m.")
+@click.option(
+    "--confirm-within",
+    callback=_seconds,
+    metavar="TIME",
+    help="Undo automatically unless you run `tuneagent confirm` within TIME, such as 5m.",
+)
 @click.pass_context
 def apply(  # noqa: PLR0913 - one for each option of the command
     ctx: click.Context,

@@ -6,7 +6,7 @@ import msgspec
 
 
 class Pending(msgspec.Struct, frozen=True):
-    """An apply that goes back by itself unless it is confirmed before `deadline` (seconds since 1970)."""
+    """An apply that is undone automatically unless it is confirmed before `deadline` (seconds since 1970)."""
 
     plan: str
     deadline: float

@@ -28,7 +28,7 @@ class HostStatus(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     unsettled: tuple[str, ...] = ()
     # Lines of the journal that this version does not understand.
     not_understood: int = 0
-    # When an apply goes back by itself unless `confirm` comes first, in seconds since 1970, and what it takes back.
+    # When an apply is undone automatically unless it is confirmed, in seconds since 1970, and which settings go back.
     confirm_by: float | None = None
     awaits_confirmation: tuple[str, ...] = ()
     daemon: bool = False

@@ -77,7 +77,7 @@ Observation = Union[Value, Absent, Unreadable]
 class Reading(msgspec.Struct, frozen=True):
     """One subject as found: running value, persisted value, and who owns it.
 
-    `persisted` is None where the setting has no persistence of its own (the agent asserts it again).
+    `persisted` is None where the setting has no persistence of its own (the agent re-applies it).
     `mechanism` names the file or unit that would persist it, `impossible` says why that cannot be.
     `owner` names someone else who would win over us.
     """

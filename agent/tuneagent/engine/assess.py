@@ -104,7 +104,7 @@ def _not_comparable(one: Observed, subject: Subject, reading: Reading) -> tuple[
     if isinstance(reading.live, Absent):
         return Verdict.UNSUPPORTED, reading.live.why
     if subject not in one.desired:
-        return Verdict.UNKNOWN, "read, but what is wanted here cannot be told on this host"
+        return Verdict.UNKNOWN, "read, but the wanted value cannot be determined on this host"
     if one.tunable.drop_in is not None and isinstance(reading.persisted, Unreadable):
         return Verdict.UNKNOWN, f"what the next boot sets was not read: {reading.persisted.error}"
     return None

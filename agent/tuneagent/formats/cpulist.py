@@ -24,9 +24,9 @@ def parse_cpulist(text: str) -> frozenset[int]:
             step = int(group) if group else (int(used) if used else 1)
             take = int(used) if group else 1
         except ValueError:
-            raise ValueError(f"{part!r} is no part of a CPU list") from None
+            raise ValueError(f"{part!r} is not a part of a CPU list") from None
         if not 0 <= first <= last < CPU_LIMIT or step < 1 or not 1 <= take <= step:
-            raise ValueError(f"{part!r} is no range of CPUs below {CPU_LIMIT}")
+            raise ValueError(f"{part!r} is not a range of CPUs below {CPU_LIMIT}")
         for start in range(first, last + 1, step):
             cpus.update(range(start, min(start + take, last + 1)))
     return frozenset(cpus)
@@ -53,9 +53,9 @@ def parse_cpumask(text: str) -> frozenset[int]:
         try:
             bits = int(word, 16)
         except ValueError:
-            raise ValueError(f"{word!r} is no word of a CPU mask") from None
+            raise ValueError(f"{word!r} is not a word of a CPU mask") from None
         if not 0 <= bits < 1 << 64:
-            raise ValueError(f"{word!r} is no word of a CPU mask")
+            raise ValueError(f"{word!r} is not a word of a CPU mask")
         cpus.update(position * 32 + bit for bit in range(bits.bit_length()) if bits >> bit & 1)
     return frozenset(cpus)
 

@@ -35,7 +35,7 @@ def _loader() -> Any:
             try:
                 return self.construct_yaml_timestamp(node)
             except ValueError as error:
-                raise yaml.YAMLError(f"{_place(node.start_mark)}: {node.value} is no date: {error}") from None
+                raise yaml.YAMLError(f"{_place(node.start_mark)}: {node.value} is not a date: {error}") from None
 
     Loader.add_constructor("tag:yaml.org,2002:timestamp", Loader.construct_date)
     return Loader
@@ -112,5 +112,5 @@ def _implausible(value: object, path: str = "") -> str | None:
     if isinstance(value, float) and not math.isfinite(value):
         return f"{where}: {value} is not a number"
     if not isinstance(value, (str, int, float, bool, date, type(None))):
-        return f"{where}: {type(value).__name__} is no kind of value that a profile has"
+        return f"{where}: {type(value).__name__} is not a kind of value that a profile has"
     return None

@@ -193,7 +193,7 @@ def _not_here(host: Host, section: Section, variables: dict[str, str]) -> str | 
             if pattern and not re.search(pattern, text, re.MULTILINE):
                 return f"not for this machine: {name}={pattern}"
         except re.error:
-            return f"{name}={pattern} is no pattern"
+            return f"{name}={pattern} is not a pattern"
     return None
 
 
@@ -218,7 +218,7 @@ def _sysctl(key: str, value: str, tune: Tune) -> str | None:
 
 def _dirty(pair: str, member: str, value: str, tune: Tune) -> str | None:
     if not value.isdigit():
-        return f"{value!r} is no number"
+        return f"{value!r} is not a number"
     if int(value) == 0:
         return "0 leaves the other member of the pair in force"
     background = "background" in pair

@@ -45,7 +45,7 @@ def rank_of(environment: Mapping[str, str | None]) -> Rank:
         if not text:
             continue
         if not re.match(r"\d{1,6}\Z", text):
-            raise UsageError(f"{rank_name}={text!r} is no number")
+            raise UsageError(f"{rank_name}={text!r} is not a number")
         told = next((value for name in count_names if (value := environment.get(name))), "")
         # Slurm writes `8(x2)` for two nodes of eight.
         count = re.match(r"(\d{1,6})(\(|\Z)", told)
@@ -136,7 +136,7 @@ def bind(
     if cpus != "local":
         wanted = int(cpus)
         if not 1 <= wanted <= len(own):
-            raise UsageError(f"--cpus {wanted}: {len(own)} whole cores are to be had")
+            raise UsageError(f"--cpus {wanted}: only {len(own)} whole cores are available")
         own = own[:wanted]
     if count > 1 or cpus != "local":
         local = frozenset().union(*own)

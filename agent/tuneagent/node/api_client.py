@@ -149,7 +149,7 @@ class KubeApi:
         try:
             return msgspec.json.decode(raw, type=Document)
         except msgspec.MsgspecError as error:
-            raise ApiFailed(0, f"answer to {path} is no JSON object: {error}") from None
+            raise ApiFailed(0, f"answer to {path} is not a JSON object: {error}") from None
 
     def get(self, path: str) -> Document | None:
         """An object, None where it does not exist."""

@@ -33,7 +33,7 @@ class UdevRules(OwnFiles):
         for name, value in sorted(entries.items()):
             match = _KEY.match(name)
             if match is None:
-                raise ReadFailed(f"{name!r} is no attribute of a device")
+                raise ReadFailed(f"{name!r} is not an attribute of a device")
             subsystem, address, kernel, attribute = match.groups()
             place = f'KERNEL=="{address}"' if subsystem == "pci" else f'KERNEL=="{kernel}", KERNELS=="{address}"'
             lines.append(f'ACTION!="remove", SUBSYSTEM=="{subsystem}", {place}, ATTR{{{attribute}}}="{value}"\n')

@@ -54,7 +54,7 @@ def parse(document: object, source: str = "profile") -> Profile:
     metadata = document.get("metadata")
     name = metadata.get("name") if isinstance(metadata, dict) else None
     if not isinstance(name, str) or not NAME_PATTERN.match(name):
-        faults.append(f"metadata.name: {name!r} is no DNS label of at most 63 characters")
+        faults.append(f"metadata.name: {name!r} is not a DNS label of at most 63 characters")
     raw = document.get("spec")
     if not isinstance(raw, dict):
         faults.append("spec: missing, or not a mapping")

@@ -23,7 +23,9 @@ from tuneagent.tunables.base import AnyTunable
 def _persistence(tunable: AnyTunable) -> str:
     if tunable.report_only:
         return "never written"
-    return f"/{tunable.drop_in.path}" if tunable.drop_in is not None else f"{tunable.lifetime.value}, asserted again"
+    if tunable.drop_in is not None:
+        return f"/{tunable.drop_in.path}"
+    return f"{tunable.lifetime.value}, re-applied by the daemon"
 
 
 def list_text(registry: Mapping[str, AnyTunable]) -> str:

@@ -127,7 +127,7 @@ def _put(target: Files, member: tarfile.TarInfo, content: IO[bytes] | None) -> N
 
 
 def unpack(path: str, folder: str) -> Host:
-    """The host of a capture, its tree unpacked into `folder`. Raises ReadFailed for what is no sound capture."""
+    """The host of a capture, its tree unpacked into `folder`. Raises ReadFailed for what is not a valid capture."""
     target = Files(folder)
     try:
         with tarfile.open(fileobj=io.BytesIO(_unzipped(path)), mode="r:") as archive:
@@ -146,11 +146,11 @@ def unpack(path: str, folder: str) -> Host:
                 except (OSError, WriteFailed) as error:
                     raise ReadFailed(f"{path}: member {member.name!r} cannot be unpacked: {error}") from None
     except (OSError, tarfile.TarError, EOFError, zlib.error) as error:
-        raise ReadFailed(f"{path}: no sound capture: {error}") from None
+        raise ReadFailed(f"{path}: not a valid capture: {error}") from None
     try:
         manifest = msgspec.json.decode(target.read("manifest.json"), type=Manifest)
     except PathMissing:
-        raise ReadFailed(f"{path}: no sound capture: it holds no manifest.json") from None
+        raise ReadFailed(f"{path}: not a valid capture: it holds no manifest.json") from None
     except msgspec.MsgspecError as error:
         raise ReadFailed(f"{path}: manifest.json: {error}") from None
     if manifest.format != FORMAT:

@@ -94,7 +94,7 @@ class CpuFrequency(Tunable[Spec, SettingValue]):
         path = _path(cpu, "energy_performance_preference")
         live: Observation = facts.host.observe(path)
         if isinstance(live, Value) and live.value not in _PREFERENCES and not str(live.value).isdigit():
-            live = Unreadable(f"/{path}: {str(live.value)[:40]!r} is no preference")
+            live = Unreadable(f"/{path}: {str(live.value)[:40]!r} is not a preference")
         return reading(facts, path, live)
 
     def desire(self, facts: Facts, spec: Spec, readings: Mapping[Subject, Reading]) -> Mapping[Subject, SettingValue]:
@@ -165,7 +165,9 @@ def _boost(facts: Facts) -> Reading:
     live: Observation = facts.host.observe(path)
     if isinstance(live, Value):
         known = live.value in ("0", "1")
-        live = Value((live.value == "1") != inverse) if known else Unreadable(f"/{path}: {live.value!r} is no switch")
+        live = (
+            Value((live.value == "1") != inverse) if known else Unreadable(f"/{path}: {live.value!r} is not a switch")
+        )
     return reading(facts, path, live, lambda text: (text == "1") != inverse, default=Value(True))
 
 
@@ -175,7 +177,9 @@ def _limit(facts: Facts, cpu: str, end: str) -> Reading:
     if isinstance(live, Value):
         known = str(live.value).isdigit()
         live = (
-            Value(int(str(live.value))) if known else Unreadable(f"/{path}: {str(live.value)[:40]!r} is no frequency")
+            Value(int(str(live.value)))
+            if known
+            else Unreadable(f"/{path}: {str(live.value)[:40]!r} is not a frequency")
         )
     # Without a line the kernel starts with the widest that the hardware has.
     widest = _number(facts, _path(cpu, f"cpuinfo_{end}_freq"))

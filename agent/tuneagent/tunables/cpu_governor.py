@@ -62,7 +62,7 @@ class CpuGovernor(Tunable[Spec, str]):
         path = _path(subject)
         live = facts.host.observe(path)
         if isinstance(live, Value) and not str(live.value).replace("_", "").isalpha():
-            live = Unreadable(f"/{path}: {live.value!r} is no governor")
+            live = Unreadable(f"/{path}: {live.value!r} is not a governor")
         return reading(facts, path, live)
 
     def desire(self, facts: Facts, spec: Spec, readings: Mapping[Subject, Reading]) -> Mapping[Subject, str]:

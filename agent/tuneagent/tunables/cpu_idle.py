@@ -41,7 +41,7 @@ class Spec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 def _path(subject: Subject, file: str = "disable") -> str:
     match = _SUBJECT.match(subject)
     if match is None:
-        raise ReadFailed(f"{subject!r} is no idle state")
+        raise ReadFailed(f"{subject!r} is not an idle state")
     return f"{BASE}/cpu{match.group(1)}/cpuidle/state{match.group(2)}/{file}"
 
 
@@ -99,7 +99,9 @@ class CpuIdle(Tunable[Spec, int]):
         live: Observation = facts.host.observe(path)
         if isinstance(live, Value):
             known = str(live.value).isdigit()
-            live = Value(int(str(live.value) != "0")) if known else Unreadable(f"/{path}: {live.value!r} is no switch")
+            live = (
+                Value(int(str(live.value) != "0")) if known else Unreadable(f"/{path}: {live.value!r} is not a switch")
+            )
         return reading(facts, path, live, int, default=Value(0))
 
     def desire(self, facts: Facts, spec: Spec, readings: Mapping[Subject, Reading]) -> Mapping[Subject, int]:

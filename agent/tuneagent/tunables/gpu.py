@@ -68,7 +68,7 @@ class Gpu(Tunable[Spec, SettingValue]):
         Severity.MEDIUM,
         "without persistence the driver forgets clocks and limits when the last client ends",
         ("https://docs.nvidia.com/deploy/driver-persistence/", "nvml.h: nvmlDeviceSetPowerManagementLimit"),
-        "lost when the driver is unloaded; the daemon asserts it again",
+        "lost when the driver is unloaded; the daemon re-applies it",
     )
     lifetime = Lifetime.DRIVER
 

@@ -42,7 +42,7 @@ class Spec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 def _path(subject: Subject, file: str = "nr_hugepages") -> str:
     match = _SUBJECT.match(subject)
     if match is None:
-        raise ReadFailed(f"{subject!r} is no pool of huge pages")
+        raise ReadFailed(f"{subject!r} is not a pool of huge pages")
     return f"{BASE}/node{match.group(1)}/hugepages/hugepages-{match.group(2)}kB/{file}"
 
 
@@ -122,7 +122,7 @@ class Hugepages(Tunable[Spec, int]):
         """More pages than the node's free and reclaimable memory can give."""
         match = _SUBJECT.match(subject)
         if match is None:
-            return f"{subject!r} is no pool of huge pages"
+            return f"{subject!r} is not a pool of huge pages"
         now = facts.host.files.read_or(_path(subject), "0")
         more = (int(desired) - int(now)) * int(match.group(2)) if now.isdigit() else 0
         text = facts.host.files.read_or(f"{BASE}/node{match.group(1)}/meminfo", "")

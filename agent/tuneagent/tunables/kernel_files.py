@@ -115,7 +115,7 @@ def parse_value(row: KernelFileRow, text: str) -> SettingValue:
     if row.form == "number":
         return int(text)
     if not re.match(r"[a-z0-9_-]{1,40}\Z", text):
-        raise ValueError(f"{text[:40]!r} is no plain word")
+        raise ValueError(f"{text[:40]!r} is not a plain word")
     return text
 
 

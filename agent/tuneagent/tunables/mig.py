@@ -1,7 +1,7 @@
 """mig: the partition of each GPU with exact placements. Keeps instances that fit, touches none in use.
 
 MIG user guide; nvml.h: nvmlDeviceSetMigMode, nvmlDeviceCreateGpuInstanceWithPlacement. On Hopper and later
-mode and instances end when the driver is unloaded, so the daemon asserts them again.
+mode and instances end when the driver is unloaded, so the daemon re-applies them.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class Mig(Tunable[Spec, Partition]):
             for profile, given in layout.items():
                 count = given if isinstance(given, int) else len(given)
                 if not 1 <= count <= 16:
-                    faults.append(f"{where}.{profile}: {given!r} is no count between 1 and 16 and no list of starts")
+                    faults.append(f"{where}.{profile}: {given!r} is neither a count from 1 to 16 nor a list of starts")
         if not spec.enabled and (spec.layout or spec.gpus):
             faults.append(".layout: given although enabled is false")
         return faults

@@ -137,7 +137,7 @@ def _attribute(subject: Subject) -> str:
 def _entry(subject: Subject) -> str:
     match = _SUBJECT.match(subject)
     if match is None:
-        raise ReadFailed(f"{subject!r} is no queue")
+        raise ReadFailed(f"{subject!r} is not a queue")
     # Through the interface: a queue's own event names a path that is gone once the interface has been renamed.
     return key("net", match.group(1), "*", f"queues/{match.group(2)}/{_attribute(subject)}")
 

@@ -128,7 +128,7 @@ class Nvme(Tunable[Spec, SettingValue]):
                 live = Value(word) if word else Unreadable(f"/{path}: no choice in {live.value!r}")
             else:
                 known = str(live.value).isdigit()
-                live = Value(int(str(live.value))) if known else Unreadable(f"/{path}: {live.value!r} is no number")
+                live = Value(int(str(live.value))) if known else Unreadable(f"/{path}: {live.value!r} is not a number")
         found = reading(facts, path, live, _entry(subject), str if is_word else int)
         match = _SUBJECT.match(subject)
         name = self._namespaces(facts).get(f"{match.group(1)}/ns{match.group(2)}", "") if match else ""
@@ -164,7 +164,7 @@ class Nvme(Tunable[Spec, SettingValue]):
 def _entry(subject: Subject) -> str:
     match = _SUBJECT.match(subject)
     if match is None:
-        raise ReadFailed(f"{subject!r} is no namespace")
+        raise ReadFailed(f"{subject!r} is not a namespace")
     return key("block", match.group(1), f"nvme*n{match.group(2)}", f"queue/{FILES[match.group(3)]}")
 
 

@@ -66,7 +66,7 @@ class Smt(Tunable[Spec, str]):
         if isinstance(seen, Value) and seen.value in _IMPOSSIBLE:
             seen = Absent(f"the kernel says {seen.value}")
         elif isinstance(seen, Value) and seen.value not in ("on", "off"):
-            seen = Unreadable(f"/{PATH}: {str(seen.value)[:40]!r} is no state of SMT")
+            seen = Unreadable(f"/{PATH}: {str(seen.value)[:40]!r} is not a state of SMT")
         return reading(facts, PATH, seen, default=Value("on"))
 
     def desire(self, facts: Facts, spec: Spec, readings: Mapping[Subject, Reading]) -> Mapping[Subject, str]:

@@ -159,7 +159,7 @@ class Sysctl(Tunable[Spec, KeyValue]):
             given = value.min if isinstance(value, AtLeast) else normal(value)
             highest = ROWS[key].highest if key in ROWS else None
             if highest is not None and not (isinstance(given, int) and 0 <= given <= highest):
-                faults.append(f".{key}: {given!r} is no number between 0 and {highest}")
+                faults.append(f".{key}: {given!r} is not a number from 0 to {highest}")
             if isinstance(value, AtLeast) and _SEVERAL.fullmatch(key):
                 faults.append(f".{key}: holds several numbers; give them all instead of a lower limit")
             if not isinstance(value, AtLeast) and not (_VALUE.match(str(value)) and len(str(value)) <= 256):
