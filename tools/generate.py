@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 import yaml
 from crd_schema import structural, tune_schema, without_defaults
+from tuneagent.contracts.host_status import HostStatus
 from tuneagent.contracts.journal import JournalDocument
 from tuneagent.contracts.json_schema import json_schema
 from tuneagent.contracts.node_tuning import FullStatus, NodeTuningSpec
@@ -21,10 +22,11 @@ from tuneagent.contracts.report import Report
 from tuneagent.contracts.tuning_policy import PolicySpec, PolicyStatus
 from tuneagent.contracts.tuning_profile import ProfileSpec, ProfileStatus
 from tuneagent.formats.yaml_document import load_yaml
+from tuneagent.profile_files.document import Profile, parse
 from tuneagent.report.reference import reference_markdown
 from tuneagent.share.comparison import Comparison
 from tuneagent.topology.picture import Topology
-from tuneagent.tunables.registry import registry
+from tuneagent.tunables.registry import registry, resolved
 
 ROOT = Path(__file__).parents[1]
 GROUP, VERSION = "tuneagent.dev", "v1alpha1"
@@ -163,6 +165,7 @@ DOCUMENTS = {
     "applied": Applied,
     "undone": UndoneDocument,
     "journal": JournalDocument,
+    "status": HostStatus,
     "diff": Comparison,
     "topology": Topology,
 }
@@ -202,7 +205,7 @@ def outputs() -> dict[Path, str]:
         msgspec.json.format(msgspec.json.encode(tune, order="sorted"), indent=1).decode() + "\n"
     )
     for path in sorted((ROOT / "agent/tuneagent/profile_files/builtin").glob("*.yaml")):
-        document = load_yaml(path.read_text(), path.name)
+        document = {**_written(path.stem), "revision": resolved(_parsed(path.stem), registry(), _parsed).revision}
         found[path.with_suffix(".json")] = msgspec.json.format(msgspec.json.encode(document), indent=1).decode() + "\n"
     readme = ROOT / "README.md"
     pattern = re.compile(r"(<!-- tunables -->\n).*?(<!-- end of tunables -->)", re.DOTALL)
@@ -213,6 +216,16 @@ def outputs() -> dict[Path, str]:
     screen = re.compile(r"(<!-- screen (\S+) -->\n).*?(<!-- end of screen -->)", re.DOTALL)
     found[page] = screen.sub(lambda match: match.group(1) + _screen(match.group(2)) + match.group(3), page.read_text())
     return found
+
+
+def _written(name: str) -> dict[str, object]:
+    """A built-in profile as people wrote it."""
+    path = ROOT / f"agent/tuneagent/profile_files/builtin/{name}.yaml"
+    return msgspec.convert(load_yaml(path.read_text(), path.name), dict[str, object])
+
+
+def _parsed(name: str) -> Profile:
+    return parse(_written(name), name)
 
 
 def _screen(name: str) -> str:

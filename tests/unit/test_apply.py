@@ -12,6 +12,7 @@ from tuneagent.contracts.values import Lifetime
 from tuneagent.engine import host_tuner
 from tuneagent.engine.applied_settings import fold
 from tuneagent.engine.host_tuner import HostTuner
+from tuneagent.engine.plan import narrowed
 from tuneagent.errors import PlanMoved
 from tuneagent.host.files import Files
 
@@ -68,8 +69,8 @@ def test_a_plan_of_which_only_a_part_is_chosen_names_only_its_refusals(tmp_path:
     session = session_of(tree(Files(str(tmp_path)), PlayedPrograms(tmp_path)), tune)
     whole = session.observe()
     assert [one.tunable for one in whole.plan.refused] == ["kernelArguments"]
-    assert host_tuner.narrowed(whole.plan, whole.chosen(("sysctl",))).refused == ()
-    assert [one.tunable for one in host_tuner.narrowed(whole.plan, whole.chosen(("kernelArguments",))).refused] == [
+    assert narrowed(whole.plan, whole.chosen(("sysctl",))).refused == ()
+    assert [one.tunable for one in narrowed(whole.plan, whole.chosen(("kernelArguments",))).refused] == [
         "kernelArguments"
     ]
 

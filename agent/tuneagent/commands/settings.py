@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import shlex
 import sys
 from typing import TYPE_CHECKING
 
@@ -84,6 +83,8 @@ class Settings(msgspec.Struct):
 
     def invocation(self, file: str | None, name: str | None) -> Invocation:
         """How to call a command on the same host with the same profile."""
+        import shlex
+
         from tuneagent.report.findings import Invocation
 
         given = {"--root": self.root, "--capture": self.capture, "--state-dir": self.state_dir, "-f": file, "-p": name}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable
 
 import msgspec
@@ -53,5 +52,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
 def digest_of(changes: Iterable[Change]) -> str:
     """Hash of the changes alone: `sha256:` and 32 hexadecimal digits."""
+    import hashlib
+
     encoded = msgspec.json.encode(list(changes), order="sorted")
     return "sha256:" + hashlib.sha256(encoded).hexdigest()[:32]

@@ -2,28 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import date
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from tuneagent import __version__
-from tuneagent.contracts.plan import Plan
 from tuneagent.contracts.report import Finding, HostName, Report, summarize
 from tuneagent.contracts.values import Absent, Reading, Subject
-from tuneagent.engine.applied_settings import AppliedSetting, Key
 from tuneagent.engine.assess import Assessment, assess
-from tuneagent.engine.journal import Journal
-from tuneagent.engine.names import chosen, names_of
 from tuneagent.engine.observe import Observed, observe, observe_again
-from tuneagent.engine.plan import make_plan
 from tuneagent.errors import ReadFailed
 from tuneagent.facts.host_name import host_name, machine_of
 from tuneagent.facts.one_pass import Facts
 from tuneagent.host.machine import Host
 from tuneagent.profile_files.document import Profile
 from tuneagent.tunables.base import AnyTunable
+
+if TYPE_CHECKING:
+    from tuneagent.contracts.plan import Plan
+    from tuneagent.engine.applied_settings import AppliedSetting, Key
+    from tuneagent.engine.journal import Journal
 
 
 class HostAssessment(msgspec.Struct, frozen=True, dict=True):
@@ -33,7 +34,8 @@ class HostAssessment(msgspec.Struct, frozen=True, dict=True):
     profile: Profile
     registry: Mapping[str, AnyTunable]
     observed: tuple[Observed, ...]
-    journal: Journal
+    # Gives the journal where it is needed: an audit does without.
+    journal_of: Callable[[], Journal]
     today: date
     host: HostName
 
@@ -43,7 +45,7 @@ class HostAssessment(msgspec.Struct, frozen=True, dict=True):
         facts: Facts,
         profile: Profile,
         registry: Mapping[str, AnyTunable],
-        journal: Journal,
+        journal_of: Callable[[], Journal],
         today: date,
         *,
         with_machine: bool = False,
@@ -52,12 +54,12 @@ class HostAssessment(msgspec.Struct, frozen=True, dict=True):
         observed = tuple(observe(facts, registry))
         host = machine_of(facts) if with_machine else host_name(facts.host)
         facts.close()
-        return cls(facts, profile, registry, observed, journal, today, host)
+        return cls(facts, profile, registry, observed, journal_of, today, host)
 
     @cached_property
     def applied(self) -> Mapping[Key, AppliedSetting]:
         """What the journal says of this host. Raises JournalError."""
-        return self.journal.applied()
+        return self.journal_of().applied()
 
     @cached_property
     def assessments(self) -> tuple[Assessment, ...]:
@@ -87,6 +89,8 @@ class HostAssessment(msgspec.Struct, frozen=True, dict=True):
         return self._plan(assume_idle=True)
 
     def _plan(self, *, assume_idle: bool) -> Plan:
+        from tuneagent.engine.plan import make_plan
+
         # What a crash left open may not have been done.
         done = {key for key, setting in self.applied.items() if setting.step != "intended"}
         return make_plan(self.assessments, self.registry, self._dropped(), done, assume_idle=assume_idle)
@@ -132,12 +136,16 @@ class HostAssessment(msgspec.Struct, frozen=True, dict=True):
     @property
     def names(self) -> dict[Key, str]:
         """What each setting that was found or is held is called."""
+        from tuneagent.engine.names import names_of
+
         return names_of(self.report.findings, self.applied, self.registry)
 
     def chosen(self, only: Sequence[str]) -> set[Key] | None:
         """Settings that `--only` means, None where it was not given. Raises UsageError for a name of nothing."""
         if not only:
             return None
+        from tuneagent.engine.names import chosen
+
         return chosen(only, self.names, self.registry)
 
     def finding(self, key: Key) -> Finding | None:

@@ -6,18 +6,12 @@ import contextlib
 import functools
 from collections.abc import Callable, Iterator, Mapping
 from datetime import date, datetime, timezone
+from typing import TYPE_CHECKING
 
 import msgspec
 
-from tuneagent.contracts.confirmation import Pending, Reverted
-from tuneagent.contracts.outcome import Applied, Outcome, Undone
-from tuneagent.contracts.plan import Change, Plan
 from tuneagent.contracts.values import Disruption
-from tuneagent.engine.applied_settings import AppliedSetting, Key
 from tuneagent.engine.host_assessment import HostAssessment
-from tuneagent.engine.journal import NAME as JOURNAL
-from tuneagent.engine.journal import Journal
-from tuneagent.engine.plan import BASELINE, narrowed
 from tuneagent.errors import PathMissing, PlanMoved, ProfileInvalid, ReadFailed, UsageError
 from tuneagent.facts.one_pass import Facts
 from tuneagent.host.machine import Host
@@ -33,6 +27,15 @@ GOVERNED = "governed-by-cluster"
 CONFIRM = "confirm.json"
 REVERTED = "reverted.json"
 DAEMON_LOCK = "daemon.lock"
+
+
+if TYPE_CHECKING:
+    # An audit loads none of these.
+    from tuneagent.contracts.confirmation import Pending, Reverted
+    from tuneagent.contracts.outcome import Applied, Outcome, Undone
+    from tuneagent.contracts.plan import Change, Plan
+    from tuneagent.engine.applied_settings import AppliedSetting, Key
+    from tuneagent.engine.journal import Journal
 
 
 class Confirm(msgspec.Struct, frozen=True):
@@ -56,6 +59,8 @@ class ApplyResult(msgspec.Struct, frozen=True):
     @property
     def document(self) -> Applied:
         """What `apply -o json` prints."""
+        from tuneagent.contracts.outcome import Applied
+
         return Applied(
             digest=self.plan.digest, results=self.outcomes, recovered=self.recovered, report=self.after.report
         )
@@ -76,7 +81,9 @@ class HostTuner(msgspec.Struct, frozen=True, dict=True):
 
     @functools.cached_property
     def journal(self) -> Journal:
-        """The journal of this host."""
+        """The journal of this host. An audit needs none, and none of its module."""
+        from tuneagent.engine.journal import Journal
+
         return self.shared_journal or Journal(self.state)
 
     def with_profile(self, profile: Profile) -> HostTuner:
@@ -104,7 +111,7 @@ class HostTuner(msgspec.Struct, frozen=True, dict=True):
             if wrong:
                 raise ProfileInvalid([f"spec.tune.{told}" for told in wrong], f"profile {self.profile.name}")
         return HostAssessment.of(
-            facts, self.profile, self.registry, self.journal, self._today(), with_machine=with_machine
+            facts, self.profile, self.registry, lambda: self.journal, self._today(), with_machine=with_machine
         )
 
     def _today(self) -> date:
@@ -129,6 +136,7 @@ class HostTuner(msgspec.Struct, frozen=True, dict=True):
         was loaded anew has forgotten are applied again, whatever the limit.
         """
         from tuneagent.engine.apply import apply, context_of
+        from tuneagent.engine.plan import narrowed
         from tuneagent.engine.recover import recover
 
         if self.host.files.exists(HOLD_PATH):
@@ -165,11 +173,12 @@ class HostTuner(msgspec.Struct, frozen=True, dict=True):
 
     def undo(self, keys: set[Key] | None = None, *, force: bool = False) -> list[Undone]:
         """Back to the baseline, under the lock. Where nothing was ever written, nothing is made."""
-        if not self.state.exists(JOURNAL):
-            return []
+        from tuneagent.engine.journal import NAME
         from tuneagent.engine.recover import recover
         from tuneagent.engine.undo import foreign_results, undo
 
+        if not self.state.exists(NAME):
+            return []
         with self.locked() as journal:
             recovered = recover(self.host, journal, self.registry)
             results = undo(self.host, journal, self.registry, keys, force=force)
@@ -198,6 +207,8 @@ class HostTuner(msgspec.Struct, frozen=True, dict=True):
 
     def _await_confirmation(self, plan: Plan, limit: Disruption, confirm: Confirm) -> None:
         """Note what goes back, and see that something will do it. What waits already waits no longer than it did."""
+        from tuneagent.contracts.confirmation import Pending
+
         changes = [change for change in plan.changes if change.disruption.rank <= limit.rank]
         if not changes:
             return
@@ -211,6 +222,8 @@ class HostTuner(msgspec.Struct, frozen=True, dict=True):
 
     def pending(self) -> Pending | None:
         """The apply that waits for confirmation. Raises ReadFailed."""
+        from tuneagent.contracts.confirmation import Pending
+
         try:
             return msgspec.json.decode(self.state.read_bytes(CONFIRM), type=Pending)
         except PathMissing:
@@ -234,6 +247,8 @@ class HostTuner(msgspec.Struct, frozen=True, dict=True):
         pending = self.pending()
         if pending is None or self.host.now() < pending.deadline:
             return None
+        from tuneagent.contracts.confirmation import Reverted
+
         results = self.undo(set(pending.keys))
         if all(result.is_settled or result.result == "conflict" for result in results):
             self.state.replace(REVERTED, msgspec.json.encode(Reverted(pending.plan, self.host.now(), len(results))))
@@ -242,6 +257,10 @@ class HostTuner(msgspec.Struct, frozen=True, dict=True):
 
     def reverted(self) -> Reverted | None:
         """The apply that was not confirmed in time and was undone, until the next one."""
+        if not self.state.exists(REVERTED):
+            return None
+        from tuneagent.contracts.confirmation import Reverted
+
         try:
             return msgspec.json.decode(self.state.read_bytes(REVERTED), type=Reverted)
         except (PathMissing, ReadFailed, msgspec.MsgspecError):
@@ -250,6 +269,8 @@ class HostTuner(msgspec.Struct, frozen=True, dict=True):
 
 def repeats(plan: Plan, applied: Mapping[Key, AppliedSetting]) -> set[Key]:
     """Changes of GPUs that bring back exactly what this host was given before: leave for these was given then."""
+    from tuneagent.engine.plan import BASELINE
+
     return {
         (change.tunable, change.subject)
         for change in plan.changes

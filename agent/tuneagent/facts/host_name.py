@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
-
 import msgspec
 
 from tuneagent.contracts.report import GpuName, HostName
 from tuneagent.contracts.values import Absent, Unreadable, Value
 from tuneagent.errors import PathMissing, ReadFailed
 from tuneagent.facts.one_pass import Facts
+from tuneagent.formats.meminfo import total_kib
 from tuneagent.host.machine import Host
 from tuneagent.host.processes import machine
 
@@ -36,12 +35,12 @@ def host_name(host: Host) -> HostName:
 def machine_of(facts: Facts) -> HostName:
     """Who the host is, with its CPUs, memory, driver and GPUs. Asks NVML where a driver may be there."""
     memory = facts.host.observe("proc/meminfo")
-    match = re.search(r"^MemTotal:\s+(\d+) kB", str(memory.value), re.MULTILINE) if isinstance(memory, Value) else None
+    kib = total_kib(str(memory.value)) if isinstance(memory, Value) else None
     gpus = facts.gpus
     known = msgspec.structs.replace(
         host_name(facts.host),
         cpus=facts.topology.cpus_online,
-        memory_bytes=int(match.group(1)) * 1024 if match else None,
+        memory_bytes=kib * 1024 if kib is not None else None,
     )
     if isinstance(gpus, Unreadable):
         return msgspec.structs.replace(known, no_gpus=gpus.error)

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from tuneagent.contracts.values import Absent, Observation, Setting, Unreadable, Value
 from tuneagent.errors import PathMissing, ProfileInvalid, ReadFailed
 from tuneagent.facts.one_pass import Facts
-from tuneagent.formats.yaml_document import load_yaml
 
 KUBELET_CONFIG = "var/lib/kubelet/config.yaml"
 
@@ -22,7 +21,11 @@ def has_kubelet(facts: Facts) -> str | None:
 def _config(facts: Facts) -> dict[str, object] | Absent | Unreadable:
     def read() -> dict[str, object] | Absent | Unreadable:
         try:
-            document = load_yaml(facts.host.files.read(KUBELET_CONFIG), KUBELET_CONFIG)
+            text = facts.host.files.read(KUBELET_CONFIG)
+            # A host without a kubelet needs no YAML.
+            from tuneagent.formats.yaml_document import load_yaml
+
+            document = load_yaml(text, KUBELET_CONFIG)
         except PathMissing:
             return facts.host.missing(KUBELET_CONFIG)
         except (ReadFailed, ProfileInvalid) as error:

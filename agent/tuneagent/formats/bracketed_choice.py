@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from tuneagent.formats.lazy_regex import lazy_regex
-
-_CHOSEN = lazy_regex(r"\[([^\]\s]+)\]")
-
 
 def chosen(text: str) -> str | None:
     """The word in brackets; None where there is none."""
-    match = _CHOSEN.search(text)
-    return match.group(1) if match else None
+    word, closed, _ = text.partition("[")[2].partition("]")
+    return word if closed and word and not any(letter.isspace() for letter in word) else None
 
 
 def offered(text: str) -> list[str]:

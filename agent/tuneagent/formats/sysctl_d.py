@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import re
-from fnmatch import fnmatchcase
 
 from tuneagent.formats.lazy_regex import lazy_regex
 
@@ -59,6 +58,9 @@ def is_glob(key: str) -> bool:
 
 def covers(glob: str, key: str) -> bool:
     """Whether a key with wildcards stands for this one; no wildcard stands for a dot, `{a,b}` for either."""
+    # Few files have a wildcard.
+    from fnmatch import fnmatchcase
+
     parts = [part.split(",") if number % 2 else [part] for number, part in enumerate(re.split(r"[{}]", glob))]
     asked = key.split(".")
     for one in itertools.islice(itertools.product(*parts), 256):

@@ -6,7 +6,6 @@ Reads are bounded. A kernel file is written in place with one call; any other fi
 from __future__ import annotations
 
 import contextlib
-import copy
 import errno
 import fcntl
 import os
@@ -72,7 +71,8 @@ class Files:
 
     def for_a_pass(self) -> Files:
         """The same files, read by one pass: it keeps folders open. What changes something goes the whole way."""
-        found = copy.copy(self)
+        found = object.__new__(type(self))
+        found.__dict__.update(self.__dict__)
         found._known = OpenFolders()
         return found
 

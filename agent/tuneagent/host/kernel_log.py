@@ -53,11 +53,10 @@ def warnings_of(found: Iterable[bytes]) -> str:
     """The text of each record `PRIORITY,SEQUENCE,TIME,FLAGS;TEXT` of level warning and worse."""
     kept = []
     for record in found:
-        prefix, _, text = record.partition(b";")
-        priority = prefix.partition(b",")[0]
+        priority = record.partition(b",")[0]
         if priority.isdigit() and int(priority) & 7 <= _WARNING:
             # What follows the first line are the record's properties.
-            kept.append(text.partition(b"\n")[0])
+            kept.append(record.partition(b";")[2].partition(b"\n")[0])
     whole = b"".join(text + b"\n" for text in kept)
     # The kernel hands out what is neither a letter nor a sign of ASCII, and the backslash, as \x and two digits.
     spelt = re.sub(rb"\\x([0-9a-f]{2})", lambda match: bytes((int(match[1], 16),)), whole) if b"\\x" in whole else whole

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fnmatch
 from collections.abc import Callable, Mapping
 
 from tuneagent.contracts.values import Absent, Observation, Reading, Setting, Unreadable, Value
@@ -39,7 +38,12 @@ def winner(facts: Facts, path: str) -> Line | None:
     systemd-tmpfiles: it is carried out as well, so one that matches is taken to win.
     """
     known = facts.once("tmpfiles.d", lambda: lines(facts.host))
-    matching = [line for line in known if line.is_glob and fnmatch.fnmatchcase(path, line.path)]
+    globs = [line for line in known if line.is_glob]
+    matching = []
+    if globs:
+        from fnmatch import fnmatchcase
+
+        matching = [line for line in globs if fnmatchcase(path, line.path)]
     exact = [line for line in known if line.path == path]
     return next(iter(matching or exact), None)
 

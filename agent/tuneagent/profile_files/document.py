@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from typing import Annotated, TypeVar, get_args, get_origin
 
@@ -13,7 +12,6 @@ from tuneagent.contracts.report import ProfileName
 from tuneagent.contracts.tuning_profile import API_VERSION, KIND, Count, ProfileSpec
 from tuneagent.errors import ProfileInvalid, nearest
 from tuneagent.formats.lazy_regex import lazy_regex
-from tuneagent.profile_files.selector import parse_selector
 
 NAME_PATTERN = lazy_regex(r"[a-z0-9]([-a-z0-9.]{0,61}[a-z0-9])?\Z")
 
@@ -27,10 +25,18 @@ class Profile(msgspec.Struct, frozen=True):
     name: str
     spec: ProfileSpec
     origins: dict[str, str] = {}
+    # Of a built-in profile: the revision that it has when it is resolved, and then the spec which that is about.
+    shipped: str = ""
+    resolved_spec: ProfileSpec | None = None
 
     @property
     def revision(self) -> str:
         """Hash of what decides a node's settings: tune, accept and drift. Ten hexadecimal digits."""
+        if self.shipped and self.resolved_spec is self.spec:
+            return self.shipped
+        # OpenSSL, which it brings, takes 3 % of an audit's time to load.
+        import hashlib
+
         content = [self.spec.tune, self.spec.accept, self.spec.drift]
         return hashlib.sha256(msgspec.json.encode(content, order="sorted")).hexdigest()[:10]
 
@@ -95,6 +101,8 @@ def _parse_field(value: object, kind: object, path: str, faults: list[str]) -> o
     """One field; a structure in it field by field again."""
     bare = get_args(kind)[0] if get_origin(kind) is Annotated else kind
     if bare is NodeSelector:
+        from tuneagent.profile_files.selector import parse_selector
+
         return parse_selector(value, path, faults)
     if isinstance(bare, type) and issubclass(bare, msgspec.Struct) and isinstance(value, dict):
         before = len(faults)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import pkgutil
 from collections.abc import Callable
 
 import msgspec
 
 from tuneagent.contracts.tuning_profile import Accept
 from tuneagent.errors import UsageError, nearest
+from tuneagent.host.paths import is_file, read_whole
 from tuneagent.profile_files.document import NAME_PATTERN, Profile, parse
 
 EXTENDS_LIMIT = 16
+SIZE_LIMIT_BYTES = 256 * 1024
 
 
 def builtin_names() -> list[str]:
@@ -26,11 +27,12 @@ def builtin(name: str) -> Profile | None:
     """A shipped profile, not resolved; None if there is none of that name."""
     if not NAME_PATTERN.match(name):
         return None
-    try:
-        data = pkgutil.get_data("tuneagent.profile_files", f"builtin/{name}.json")
-    except OSError:
+    path = f"{__file__.rpartition('/')[0]}/builtin/{name}.json"
+    if not is_file(path):
         return None
-    return parse(msgspec.json.decode(data), name) if data is not None else None
+    document = msgspec.json.decode(read_whole(path, SIZE_LIMIT_BYTES), type=dict[str, object])
+    shipped = document.pop("revision", "")
+    return msgspec.structs.replace(parse(document, name), shipped=str(shipped))
 
 
 def resolve(
@@ -70,7 +72,7 @@ def _resolve(
     for tunable, spec in profile.spec.tune.items():
         _merge(tune, origins, tunable, spec, profile.name, merges)
     whole = msgspec.structs.replace(profile.spec, extends=(), tune=tune, accept=(*accept, *profile.spec.accept))
-    return Profile(profile.name, whole, origins)
+    return Profile(profile.name, whole, origins, profile.shipped, whole)
 
 
 def _merge(

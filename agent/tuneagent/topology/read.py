@@ -10,6 +10,7 @@ from collections.abc import Iterable
 
 from tuneagent.errors import PathMissing, ReadFailed
 from tuneagent.formats.cpulist import format_cpulist, parse_cpulist, parse_cpumask
+from tuneagent.formats.meminfo import total_kib
 from tuneagent.host.machine import Host
 from tuneagent.host.processes import machine
 from tuneagent.topology.picture import NumaNode, PciDevice, Topology
@@ -134,8 +135,7 @@ def _l3_groups(host: Host, online: frozenset[int]) -> tuple[str, ...] | None:
 
 def _memory_kib(host: Host, number: int) -> int | None:
     text = _read(host, f"{_NODE}/node{number}/meminfo") or ""
-    match = re.search(r"MemTotal:\s+(\d+) kB", text)
-    return int(match.group(1)) if match else None
+    return total_kib(text)
 
 
 def _hugepages(host: Host, number: int) -> dict[str, int]:

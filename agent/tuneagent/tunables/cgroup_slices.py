@@ -17,11 +17,11 @@ from tuneagent.contracts.values import (
 )
 from tuneagent.errors import ReadFailed
 from tuneagent.facts.one_pass import Facts
+from tuneagent.facts.reserved_plan import expand, waiting
 from tuneagent.formats.cpulist import format_cpulist, parse_cpulist
 from tuneagent.persist.drop_in import Entries
 from tuneagent.persist.systemd_d import OWN_NAME, SLICES, SliceDropIns, unit_cpus
 from tuneagent.tunables.base import Tunable
-from tuneagent.tunables.reserved_cpus import expand, waiting
 
 BASE = "sys/fs/cgroup"
 Spec = dict[str, str]

@@ -11,11 +11,11 @@ import msgspec
 from tuneagent.contracts.values import About, Absent, Reading, Severity, Subject, Unreadable, Value
 from tuneagent.errors import PathMissing, ReadFailed
 from tuneagent.facts.one_pass import Facts
+from tuneagent.facts.reserved_plan import plan_of, waiting
 from tuneagent.formats.cpulist import format_cpulist, parse_cpulist
 from tuneagent.formats.lazy_regex import lazy_regex
 from tuneagent.topology.picture import PciDevice
 from tuneagent.tunables.base import Tunable
-from tuneagent.tunables.reserved_cpus import plan_of, waiting
 
 _SUBJECT = lazy_regex(r"pci:([0-9a-f]{4,8}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7])/msix:(\d+)\Z")
 # Queues whose interrupts the kernel spreads itself (genirq managed affinity): a write fails with EIO.

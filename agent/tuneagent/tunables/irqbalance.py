@@ -20,11 +20,11 @@ from tuneagent.contracts.values import (
 )
 from tuneagent.errors import CommandFailed, NoSystemd, ReadFailed, WriteFailed
 from tuneagent.facts.one_pass import Facts
+from tuneagent.facts.reserved_plan import expand, waiting
 from tuneagent.formats.cpulist import format_cpulist, parse_cpulist
 from tuneagent.persist.drop_in import Entries
 from tuneagent.persist.systemd_d import IrqbalanceDropIn, reload_refusal
 from tuneagent.tunables.base import Tunable
-from tuneagent.tunables.reserved_cpus import expand, waiting
 
 UNIT, VARIABLE = "irqbalance.service", "IRQBALANCE_BANNED_CPULIST"
 

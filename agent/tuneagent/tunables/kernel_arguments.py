@@ -19,12 +19,12 @@ from tuneagent.contracts.values import (
 )
 from tuneagent.errors import PathMissing, ReadFailed
 from tuneagent.facts.one_pass import Facts
+from tuneagent.facts.reserved_plan import expand, waiting
 from tuneagent.formats.kernel_line import values_of
 from tuneagent.formats.lazy_regex import lazy_regex
 from tuneagent.persist.boot_arguments import BootArguments, by_hand
 from tuneagent.persist.drop_in import Entries
 from tuneagent.tunables.base import Tunable
-from tuneagent.tunables.reserved_cpus import expand, waiting
 
 # Arguments that a profile may name. Those that start another program (init=, rdinit=), load other code or
 # disarm the kernel (mitigations, module signatures, lockdown, selinux) match none of these.

@@ -11,12 +11,12 @@ import msgspec
 from tuneagent.contracts.values import About, Observation, Reading, Severity, Subject, Unreadable, Value
 from tuneagent.errors import ReadFailed
 from tuneagent.facts.one_pass import Facts
+from tuneagent.facts.reserved_plan import expand, waiting
 from tuneagent.formats.bracketed_choice import chosen, with_chosen
 from tuneagent.formats.cpulist import format_cpulist, format_cpumask, parse_cpulist, parse_cpumask
 from tuneagent.persist.drop_in import Entries
 from tuneagent.persist.tmpfiles_d import TmpfilesD, reading
 from tuneagent.tunables.base import Tunable
-from tuneagent.tunables.reserved_cpus import expand, waiting
 
 _TRANSHUGE = "https://docs.kernel.org/admin-guide/mm/transhuge.html"
 _SHMEM = ("always", "within_size", "advise", "never", "deny", "force")

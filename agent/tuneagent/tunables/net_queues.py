@@ -10,12 +10,12 @@ import msgspec
 from tuneagent.contracts.values import About, Absent, Observation, Reading, Severity, Subject, Unreadable, Value
 from tuneagent.errors import PathMissing, ReadFailed
 from tuneagent.facts.one_pass import Facts
+from tuneagent.facts.reserved_plan import expand, waiting
 from tuneagent.formats.cpulist import format_cpulist, format_cpumask, parse_cpulist, parse_cpumask
 from tuneagent.formats.lazy_regex import lazy_regex
 from tuneagent.persist.drop_in import Entries
 from tuneagent.persist.udev import UdevRules, key, reading
 from tuneagent.tunables.base import Tunable
-from tuneagent.tunables.reserved_cpus import expand, waiting
 
 _SUBJECT = lazy_regex(r"pci:([0-9a-f:.]+)/((?:rx|tx)-\d+)\Z")
 QUEUE_LIMIT = 1024

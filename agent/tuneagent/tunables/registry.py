@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import pkgutil
 from collections.abc import Callable, Iterator, Mapping
 
 from tuneagent import tunables as package
@@ -42,6 +41,8 @@ class Registry(Mapping[str, AnyTunable]):
         return found
 
     def __iter__(self) -> Iterator[str]:
+        import pkgutil
+
         modules = pkgutil.iter_modules(package.__path__)
         found = [info.name for info in modules if not info.ispkg and info.name not in _NOT_TUNABLES]
         return iter(sorted(_name(module) for module in found))

@@ -11,45 +11,15 @@ from collections.abc import Mapping, Sequence
 from tuneagent.contracts.values import About, Absent, Disruption, Reading, Severity, Subject, Unreadable, Value
 from tuneagent.facts.kubelet import KUBELET_CONFIG, has_kubelet, kubelet_field
 from tuneagent.facts.one_pass import Facts
+from tuneagent.facts.reserved_plan import plan_of, waiting
 from tuneagent.formats.cpulist import format_cpulist, parse_cpulist
-from tuneagent.topology import cpu_plan
-from tuneagent.topology.cpu_plan import CpuPlan, Spec
+from tuneagent.topology.cpu_plan import Spec
 from tuneagent.tunables.base import Tunable
 
 PLAN, KUBELET = "cpus:plan", "kubelet:reservedSystemCPUs"
 
 
 SettingValue = str | list[str]
-
-
-def plan_of(facts: Facts) -> CpuPlan | None:
-    """The plan that the profile under way asks for; None where it asks for none."""
-    spec = facts.specs.get("reservedCpus")
-    if not isinstance(spec, Spec):
-        return None
-    smt = getattr(facts.specs.get("smt"), "enabled", None)
-    arguments = facts.specs.get("kernelArguments")
-    if isinstance(arguments, dict) and arguments.get("nosmt"):
-        smt = False
-    return facts.once(f"cpu plan {spec} {smt}", lambda: cpu_plan.make(facts.topology, spec, smt=smt))
-
-
-def expand(facts: Facts, text: str) -> str | None:
-    """Text with `{reserved}` and `{isolated}` filled in; None where there is no sound plan to fill in."""
-    if "{" not in text:
-        return text
-    plan = plan_of(facts)
-    if plan is None or plan.faults:
-        return None
-    return text.replace("{reserved}", format_cpulist(plan.reserved)).replace(
-        "{isolated}", format_cpulist(plan.isolated)
-    )
-
-
-def waiting(facts: Facts) -> str | None:
-    """Why settings that follow the plan wait; None where they do not."""
-    plan = plan_of(facts)
-    return plan.waits if plan is not None else None
 
 
 class ReservedCpus(Tunable[Spec, SettingValue]):

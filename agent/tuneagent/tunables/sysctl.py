@@ -52,7 +52,7 @@ _FAMILIES = lazy_regex(
 def is_allowed(key: str) -> bool:
     """Whether a profile may name this key."""
     prefix, _, name = key.rpartition(".")
-    return name in _NAMES.get(prefix, ()) or _FAMILIES.fullmatch(key) is not None
+    return name in _NAMES.get(prefix, ()) or key in ROWS or _FAMILIES.fullmatch(key) is not None
 
 
 ELSEWHERE = {
@@ -64,7 +64,10 @@ ELSEWHERE = {
     "vm.nr_hugepages_mempolicy": "hugepages",
 }
 # Several numbers each: a lower limit of one of them would be written over the first.
-_SEVERAL = lazy_regex(r"kernel\.sem|net\.ipv4\.(tcp_([rw]?mem|fastopen_key)|udp_mem|ip_local_port_range)")
+_SEVERAL = frozenset((
+    "kernel.sem", "net.ipv4.tcp_mem", "net.ipv4.tcp_rmem", "net.ipv4.tcp_wmem", "net.ipv4.tcp_fastopen_key",
+    "net.ipv4.udp_mem", "net.ipv4.ip_local_port_range",
+))  # fmt: skip
 # What these say for "no limit": more than any number.
 _UNLIMITED = {
     "kernel.sched_rt_runtime_us": -1,
@@ -73,8 +76,8 @@ _UNLIMITED = {
 }
 _VALUE = lazy_regex(r"[A-Za-z0-9_.+-]+([ \t]+[A-Za-z0-9_.+-]+){0,15}\Z")
 _NAMESPACES = (
-    (lazy_regex(r"net\."), "net"),
-    (lazy_regex(r"kernel\.(shm|msg|sem|auto_msgmni)|fs\.mqueue\."), "ipc"),
+    (("net.",), "net"),
+    (("kernel.shm", "kernel.msg", "kernel.sem", "kernel.auto_msgmni", "fs.mqueue."), "ipc"),
 )
 
 
@@ -98,7 +101,7 @@ def normal(value: object) -> int | str:
 
 def namespace_of(key: str) -> str | None:
     """The namespace that a key belongs to; None for the whole kernel."""
-    return next((kind for pattern, kind in _NAMESPACES if pattern.match(key)), None)
+    return next((kind for prefixes, kind in _NAMESPACES if key.startswith(prefixes)), None)
 
 
 def _path(key: str) -> str:
@@ -160,9 +163,9 @@ class Sysctl(Tunable[Spec, KeyValue]):
             highest = ROWS[key].highest if key in ROWS else None
             if highest is not None and not (isinstance(given, int) and 0 <= given <= highest):
                 faults.append(f".{key}: {given!r} is not a number from 0 to {highest}")
-            if isinstance(value, AtLeast) and _SEVERAL.fullmatch(key):
+            if isinstance(value, AtLeast) and key in _SEVERAL:
                 faults.append(f".{key}: holds several numbers; give them all instead of a lower limit")
-            if not isinstance(value, AtLeast) and not (_VALUE.match(str(value)) and len(str(value)) <= 256):
+            if isinstance(value, str) and not (_VALUE.match(value) and len(value) <= 256):
                 faults.append(f".{key}: {value!r} is not a plain value")
         return faults
 
