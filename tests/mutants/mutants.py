@@ -36,6 +36,8 @@ LEFT_OUT = (
     "test_rollout.py",
     "test_machines.py",
     "test_hosts.py",
+    "test_words.py",
+    "test_screens.py::test_screens_of_real_machines",
     "test_boundaries.py::test_no_profile_file_and_no_journal_ends_a_running_daemon",
     "test_boundaries.py::test_a_daemon_on_a_host_writes_nothing_unless_the_profile_says_so",
     "test_crash.py::test_death_at_every_step",
@@ -67,14 +69,19 @@ def make(folder: Path) -> None:
     synchronize(ROOT / "agent/tuneagent", folder / "src/tuneagent")
     synchronize(ROOT / "operator/tuneoperator", folder / "src/tuneoperator")
     synchronize(ROOT / "tests", folder / "tests")
-    # mutmut makes its own copy of the tests, and removes nothing from it.
+    # mutmut makes its own copy: of the tests it removes nothing, and of the code only what it changes is made anew.
     shutil.rmtree(folder / "mutants/tests", ignore_errors=True)
+    for path in (folder / "src").rglob("*"):
+        parts = path.relative_to(folder / "src").parts
+        target = folder / "mutants/src" / path.relative_to(folder / "src")
+        if path.is_file() and target.parent.exists() and not (len(parts) > 2 and parts[1] in ROOMS):
+            shutil.copyfile(path, target)
     others = ("examples", "manifests", "tools", "packaging", "README.md")
-    for name in others:
-        if (ROOT / name).is_dir():
-            synchronize(ROOT / name, folder / name)
+    for other in others:
+        if (ROOT / other).is_dir():
+            synchronize(ROOT / other, folder / other)
         else:
-            shutil.copyfile(ROOT / name, folder / name)
+            shutil.copyfile(ROOT / other, folder / other)
     without = [f"--{'deselect' if '::' in name else 'ignore'}=tests/unit/{name}" for name in LEFT_OUT]
     (folder / "pyproject.toml").write_text(
         '[tool.pytest.ini_options]\npythonpath = ["tests", "tests/cluster", "src"]\naddopts = ["--import-mode=importlib"]\n'

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
+from click.shell_completion import get_completion_class
 from click.testing import CliRunner, Result
 from support import write_tree
 from tuneagent.commands import main, write_commands
@@ -146,3 +147,24 @@ def test_who_is_not_root_is_told(monkeypatch: pytest.MonkeyPatch, capsys: pytest
     with pytest.raises(SystemExit):
         main.fail(WriteFailed("/var/lib/tuneagent/lock: EACCES Permission denied"))
     assert capsys.readouterr().err.splitlines()[-1] == "tuneagent: you are not root; run it with sudo"
+
+
+@pytest.mark.parametrize(
+    ("words", "begun", "offered"),
+    [
+        (["audit", "-p"], "tr", ["training"]),
+        (["daemon", "--profile"], "inf", ["inference"]),
+        (["profile", "show"], "gen", ["generic"]),
+        (["why"], "vm.swap", ["vm.swappiness"]),
+        (["undo", "--only"], "cpuGov", ["cpuGovernor"]),
+        (["explain"], "noThr", ["noThrottle"]),
+        (["explain"], "rollout.max", ["rollout.maxParallelLive", "rollout.maxUnavailable", "rollout.maxUnhealthy"]),
+        (["audit", "-o"], "ju", ["junit"]),
+        ([], "stat", ["status"]),
+    ],
+)
+def test_the_shell_completes_names(words: list[str], begun: str, offered: list[str]) -> None:
+    shell = get_completion_class("bash")
+    assert shell is not None
+    found = shell(cli, {}, "tuneagent", "_TUNEAGENT_COMPLETE").get_completions(words, begun)
+    assert [one.value for one in found] == offered

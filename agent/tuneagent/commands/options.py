@@ -1,10 +1,46 @@
-"""Options that several commands share."""
+"""Options that several commands share, and what the shell completes for them."""
 
 from __future__ import annotations
 
 import click
 
-FILE = click.option("-f", "--file", metavar="FILE", help="File of a profile; - is standard input.")
-PROFILE = click.option("-p", "--profile", "name", metavar="NAME", help="Built-in profile.  [default: generic]")
+
+def complete_profiles(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    """Built-in profiles that begin so."""
+    from tuneagent.profile_files.resolve import builtin_names
+
+    del ctx, param
+    return [name for name in builtin_names() if name.startswith(incomplete)]
+
+
+def complete_settings(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    """Tunables, and settings that are known by their rows, that begin so. The host is not read for it."""
+    from tuneagent.tunables.registry import registry
+
+    del ctx, param
+    known = registry()
+    rows = [row for tunable in known.values() if tunable.is_known_by_row for row in tunable.rows]
+    return [name for name in (*known, *rows) if name.startswith(incomplete)]
+
+
+def complete_explained(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    """What `explain` explains: tunables, all rows, and fields of a profile."""
+    from tuneagent.report.reference import profile_fields
+    from tuneagent.tunables.registry import registry
+
+    del ctx, param
+    known = registry()
+    rows = [row for tunable in known.values() for row in tunable.rows]
+    return sorted({name for name in (*known, *rows, *profile_fields()) if name.startswith(incomplete)})
+
+
+FILE = click.option("-f", "--file", metavar="FILE", type=click.Path(), help="File of a profile; - is standard input.")
+PROFILE = click.option(
+    "-p", "--profile", "name", metavar="NAME", help="Built-in profile.  [default: generic]",
+    shell_complete=complete_profiles,
+)  # fmt: skip
 OUTPUT = click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text", show_default=True)
-ONLY = click.option("--only", multiple=True, metavar="NAME", help="This tunable or setting alone; may be repeated.")
+ONLY = click.option(
+    "--only", multiple=True, metavar="NAME", help="This tunable or setting alone; may be repeated.",
+    shell_complete=complete_settings,
+)  # fmt: skip

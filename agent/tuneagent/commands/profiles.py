@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from tuneagent.commands.options import FILE
+from tuneagent.commands.options import FILE, complete_profiles
 from tuneagent.commands.settings import ProfileText, Settings, load_profile, read_profile
 from tuneagent.errors import UsageError, nearest
 from tuneagent.formats.yaml_document import load_yaml
@@ -26,7 +26,7 @@ def profile_list() -> None:
 
 
 @profile.command("show")
-@click.argument("name", required=False)
+@click.argument("name", required=False, shell_complete=complete_profiles)
 @FILE
 @click.option("--resolved", is_flag=True, help="With everything it extends, and where each tunable came from.")
 def profile_show(name: str | None, file: str | None, resolved: bool) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 import msgspec
 
-from tuneagent.commands.options import FILE, ONLY, OUTPUT, PROFILE
+from tuneagent.commands.options import FILE, ONLY, OUTPUT, PROFILE, complete_explained, complete_settings
 from tuneagent.commands.settings import Settings, emit
 from tuneagent.contracts.report import FailOn, Verdict, exit_code, summarize
 from tuneagent.contracts.values import Severity
@@ -154,7 +154,7 @@ def status(settings: Settings, output: str) -> None:
 
 
 @click.command()
-@click.argument("subject", metavar="SETTING", nargs=-1, required=True)
+@click.argument("subject", metavar="SETTING", nargs=-1, required=True, shell_complete=complete_settings)
 @FILE
 @PROFILE
 @click.pass_obj
@@ -167,7 +167,7 @@ def why(settings: Settings, subject: tuple[str, ...], file: str | None, name: st
 
 
 @click.command()
-@click.argument("tunable", metavar="NAME", required=False)
+@click.argument("tunable", metavar="NAME", required=False, shell_complete=complete_explained)
 @click.pass_obj
 def explain(settings: Settings, tunable: str | None) -> None:
     """Explain a tunable, a row of one or a field of a profile: what it sets, why, how it is undone, who disagrees."""
