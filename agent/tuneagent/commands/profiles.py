@@ -10,7 +10,7 @@ from tuneagent.errors import UsageError, nearest
 from tuneagent.formats.yaml_document import load_yaml
 from tuneagent.host import paths
 from tuneagent.profile_files.document import Profile, parse
-from tuneagent.profile_files.resolve import builtin, builtin_names
+from tuneagent.profile_files.resolve import builtin, builtin_names, builtin_purpose
 
 
 @click.group()
@@ -20,9 +20,12 @@ def profile() -> None:
 
 @profile.command("list")
 def profile_list() -> None:
-    """Names of the built-in profiles."""
-    for name in builtin_names():
-        click.echo(name)
+    """Built-in profiles, and what each is for."""
+    from tuneagent.host.terminal import width
+    from tuneagent.report.lines import Row, rows_text
+
+    rows = [Row("", name, "", builtin_purpose(name)) for name in builtin_names()]
+    click.echo("\n".join(rows_text(rows, width())))
 
 
 @profile.command("show")

@@ -23,6 +23,14 @@ def builtin_names() -> list[str]:
     return sorted(item.name.removesuffix(".yaml") for item in folder.iterdir() if item.name.endswith(".yaml"))
 
 
+def builtin_purpose(name: str) -> str:
+    """What a shipped profile is for: the first line of its file."""
+    import importlib.resources
+
+    text = (importlib.resources.files("tuneagent.profile_files") / "builtin" / f"{name}.yaml").read_text()
+    return text.partition("\n")[0].removeprefix("# ")
+
+
 def builtin(name: str) -> Profile | None:
     """A shipped profile, not resolved; None if there is none of that name."""
     if not NAME_PATTERN.match(name):

@@ -43,7 +43,7 @@ def rows_text(rows: Sequence[Row], limit: int, *, name_size: int | None = None) 
         if row.value and row.remark:
             whole += max(values - len(row.value), 0)
         if whole <= limit:
-            columns = [head.ljust(start), *([row.value.ljust(values)] if row.value or row.remark else []), row.remark]
+            columns = [head.ljust(start), *([row.value.ljust(values)] if values else []), row.remark]
             lines.append(_GAP.join(columns).rstrip())
         elif row.value and start + len(_GAP) + len(row.value) <= limit:
             lines.append(f"{head.ljust(start)}{_GAP}{row.value}")
