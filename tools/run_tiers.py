@@ -1,6 +1,6 @@
 """Runs every tier of tests, times each, and says last what could not be run and why.
 
-On a user's machine a tier that cannot be provided is skipped with its reason; with CI=true that is an error.
+Root on Debian or Ubuntu gets the packages installed that the tiers need; PACKAGES=no leaves them. On a user's machine a tier that cannot be provided is skipped with its reason; with CI=true that is an error.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ PYTEST = [sys.executable, "-m", "pytest", "-q"]
 
 @dataclass(frozen=True)
 class Tier:
-    """One tier: its tests, the programs it needs with the Debian package of each, whether it needs root."""
+    """One tier: its tests, the programs or files it needs with the Debian package of each, whether it needs root."""
 
     name: str
     argv: tuple[str, ...]
@@ -45,7 +45,7 @@ TIERS = (
         (
             ("qemu-system-x86_64", "qemu-system-x86"), ("qemu-img", "qemu-utils"), ("iasl", "acpica-tools"),
             ("grub-mkimage", "grub-common"), ("mmdebstrap", "mmdebstrap"), ("mkfs.ext4", "e2fsprogs"),
-            ("apt-get", "apt"), ("setpriv", "util-linux"),
+            ("apt-get", "apt"), ("setpriv", "util-linux"), ("/usr/lib/grub/i386-pc/boot.img", "grub-pc-bin"),
         ),
         root=True,
     ),
@@ -64,20 +64,42 @@ TIERS = (
 
 def missing(tier: Tier) -> list[str]:
     """What this machine lacks for a tier."""
-    found = [f"{program} (package {package})" for program, package in tier.needs if shutil.which(program) is None]
+    found = [f"{need} (package {package})" for need, package in tier.needs if not is_there(need)]
     if tier.root and os.geteuid() != 0:
         found.append("root")
     if tier.name in ("cluster", "vm") and platform.system() != "Linux":
         found.append("Linux")
-    if tier.name == "vm" and not Path("/usr/lib/grub/i386-pc/boot.img").exists():
-        found.append("GRUB for a BIOS (package grub-pc-bin)")
     return found
+
+
+def is_there(need: str) -> bool:
+    """Whether a program is on PATH, or a file where it should be."""
+    return Path(need).exists() if need.startswith("/") else shutil.which(need) is not None
+
+
+def packages(tiers: list[Tier]) -> list[str]:
+    """Debian packages that the tiers need and this machine lacks."""
+    return sorted(
+        {package for tier in tiers for need, package in tier.needs if not is_there(need) and " " not in package}
+    )
+
+
+def install(names: list[str]) -> None:
+    """Say what is installed, and install it. A failure is told by the tiers that go without."""
+    print(f"installing {', '.join(names)} for the tests; PACKAGES=no leaves them out", file=sys.stderr, flush=True)
+    quiet = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    for argv in (["update", "-qq"], ["install", "-y", "-qq", *names]):
+        subprocess.run(["apt-get", *argv], env=quiet, stdout=subprocess.DEVNULL, check=False)
 
 
 def main() -> int:
     """Run the tiers named, or all."""
     chosen = [tier for tier in TIERS if not sys.argv[1:] or tier.name in sys.argv[1:]]
     in_ci = os.environ.get("CI") == "true"
+    lacking_packages = packages(chosen)
+    may_install = os.geteuid() == 0 and shutil.which("apt-get") and os.environ.get("PACKAGES") != "no"
+    if lacking_packages and may_install:
+        install(lacking_packages)
     results: list[str] = []
     failed = False
     for tier in chosen:
