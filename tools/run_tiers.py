@@ -1,6 +1,7 @@
 """Runs every tier of tests, times each, and says last what could not be run and why.
 
-Root on Debian or Ubuntu gets the packages installed that the tiers need; PACKAGES=no leaves them. On a user's machine a tier that cannot be provided is skipped with its reason; with CI=true that is an error.
+Root on Debian or Ubuntu gets the packages installed that the tiers need; PACKAGES=no leaves them. On a user's machine a
+tier that cannot be provided is skipped with its reason; with CI=true that is an error.
 """
 
 from __future__ import annotations
