@@ -11,6 +11,7 @@ from tuneagent.errors import ReadFailed, UsageError, WriteFailed
 from tuneagent.facts.one_pass import Facts
 from tuneagent.host.commands import Completed
 from tuneagent.host.files import Files
+from tuneagent.persist.own_files import put, take_away
 
 
 def test_cpus_of_a_slice_add_up_over_drop_ins(tmp_path: Path) -> None:
@@ -142,3 +143,25 @@ def test_hardware_that_is_not_known_is_not_gone(tmp_path: Path, monkeypatch: pyt
     (result,) = session.undo()
     assert result.result == "failed" and "not read, so not written" in result.reason
     assert ("netQueues", result.subject) in session.journal.applied()
+
+
+def test_a_file_of_ours_names_the_topmost_folder_that_was_made_for_it(tmp_path: Path) -> None:
+    write_tree(tmp_path, {}, ["etc"])
+    path = "etc/systemd/system/irqbalance.service.d/zz-tuneagent.conf"
+    mark = "# tuneagent made the folder /etc/systemd with this file.\n"
+    for text in ("# one\nA=1\n", "# two\nA=2\n"):
+        # The mark stays when the file is replaced, although its folder is there by then.
+        put(Facts(tree(Files(str(tmp_path)))), path, text)
+        head, _, rest = text.partition("\n")
+        assert (tmp_path / path).read_text() == f"{head}\n{mark}{rest}"
+    take_away(Facts(tree(Files(str(tmp_path)))), path)
+    assert sorted(tmp_path.rglob("*")) == [tmp_path / "etc"]
+
+
+def test_a_folder_that_was_there_is_not_marked(tmp_path: Path) -> None:
+    write_tree(tmp_path, {}, ["etc/systemd/system"])
+    path = "etc/systemd/system/irqbalance.service.d/zz-tuneagent.conf"
+    put(Facts(tree(Files(str(tmp_path)))), path, "# one\n")
+    assert "/etc/systemd/system/irqbalance.service.d with this file" in (tmp_path / path).read_text()
+    put(Facts(tree(Files(str(tmp_path)))), "etc/systemd/system/plain.conf", "# one\nA=1\n")
+    assert (tmp_path / "etc/systemd/system/plain.conf").read_text() == "# one\nA=1\n"

@@ -87,6 +87,12 @@ def test_an_apply_that_nobody_confirmed_is_told_until_the_next(tuner: HostTuner)
     )
     late.forget_reverted()
     assert late.reverted() is None
+    # Another apply that awaits its confirmation drops the note as well.
+    late.apply(confirm=Confirm(60.0, lambda _: None))
+    later = msgspec.structs.replace(late, host=msgspec.structs.replace(late.host, now=lambda: NOW + 200))
+    assert later.revert_unconfirmed() and later.reverted() is not None
+    later.apply(confirm=Confirm(60.0, lambda _: None))
+    assert later.reverted() is None
 
 
 @pytest.mark.parametrize(

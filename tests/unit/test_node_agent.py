@@ -456,3 +456,14 @@ def test_baseline_names_every_setting_that_stays(node: Node, monkeypatch: pytest
     told = node.server.node["error"]
     assert told.startswith("key:vm.swappiness: wrote 10, found 33") and told.endswith("; smt:control: EBUSY")
     assert node.server.node["bootID"] == "b0" and node.server.node["baseline"] is False
+
+
+def test_a_grant_that_has_run_out_does_not_end_the_next_one(node: Node) -> None:
+    node.server.name(SMT)
+    node.agent.once()
+    node.server.grant(digest="sha256:other")
+    node.agent.once()
+    node.agent.grants.first_seen = dict.fromkeys(node.agent.grants.first_seen, -1e9)
+    node.server.grant()
+    node.agent.once()
+    assert node.read(SMT_PATH) == "off"

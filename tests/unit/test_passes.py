@@ -264,3 +264,22 @@ def test_waits(monkeypatch: pytest.MonkeyPatch, spread: float, factor: float) ->
         60 * factor
     )
     assert set(asked) == {(-0.1, 0.1)}
+
+
+@pytest.mark.parametrize("again", [True, False])
+def test_a_pass_applies_over_another_profile_and_again_only_where_it_may(
+    tuner: HostTuner, monkeypatch: pytest.MonkeyPatch, again: bool
+) -> None:
+    asked: list[dict[str, Any]] = []
+    apply = HostTuner.apply
+
+    def noted(self: HostTuner, **more: Any) -> Any:
+        asked.append(more)
+        return apply(self, **more)
+
+    monkeypatch.setattr(HostTuner, "apply", noted)
+    monkeypatch.setattr(passes, "repeats", lambda plan, applied: asked.append({"repeats": bool(applied)}) or set())
+    run_pass(repairing(tuner), threading.Event(), Counting(), again=again)
+    told = asked[-1]
+    assert (told["again"], told["over_other"]) == (again, True) and told["found"] is not None
+    assert ({"repeats": False} in asked) is again
