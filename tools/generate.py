@@ -207,14 +207,14 @@ def outputs() -> dict[Path, str]:
     for path in sorted((ROOT / "agent/tuneagent/profile_files/builtin").glob("*.yaml")):
         document = {**_written(path.stem), "revision": resolved(_parsed(path.stem), registry(), _parsed).revision}
         found[path.with_suffix(".json")] = msgspec.json.format(msgspec.json.encode(document), indent=1).decode() + "\n"
-    readme = ROOT / "README.md"
-    pattern = re.compile(r"(<!-- tunables -->\n).*?(<!-- end of tunables -->)", re.DOTALL)
-    found[readme] = pattern.sub(
-        lambda match: match.group(1) + reference_markdown(registry()) + match.group(2), readme.read_text()
+    tunables = ROOT / "docs/tunables.md"
+    table = re.compile(r"(<!-- tunables -->\n).*?(<!-- end of tunables -->)", re.DOTALL)
+    found[tunables] = table.sub(
+        lambda match: match.group(1) + reference_markdown(registry()) + match.group(2), tunables.read_text()
     )
-    page = ROOT / "docs/screens.md"
-    screen = re.compile(r"(<!-- screen (\S+) -->\n).*?(<!-- end of screen -->)", re.DOTALL)
-    found[page] = screen.sub(lambda match: match.group(1) + _screen(match.group(2)) + match.group(3), page.read_text())
+    screen = re.compile(r"(<!-- screen (\S+?)(?: (\d+) (\d+))? -->\n).*?(<!-- end of screen -->)", re.DOTALL)
+    for page in (ROOT / "README.md", ROOT / "docs/screens.md"):
+        found[page] = screen.sub(lambda match: match[1] + _screen(*match.group(2, 3, 4)) + match[5], page.read_text())
     return found
 
 
@@ -228,9 +228,12 @@ def _parsed(name: str) -> Profile:
     return parse(_written(name), name)
 
 
-def _screen(name: str) -> str:
-    """A kept screen as a block of a page."""
-    return "\n" + textwrap.indent((ROOT / "tests/fixtures/screens" / name).read_text(), "    ") + "\n"
+def _screen(name: str, first: str | None, last: str | None) -> str:
+    """A kept screen, or some lines of it, as a block of a page."""
+    lines = (ROOT / "tests/fixtures/screens" / name).read_text().splitlines()
+    shown = lines[int(first or 0) : int(last) if last else None]
+    rest = ["..."] if len(shown) < len(lines) else []
+    return "\n" + textwrap.indent("\n".join([*shown, *rest]), "    ") + "\n\n"
 
 
 def main() -> int:

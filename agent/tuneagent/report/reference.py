@@ -102,7 +102,7 @@ def _dispute(about: About) -> list[str]:
 
 
 def reference_markdown(registry: Mapping[str, AnyTunable]) -> str:
-    """The table of tunables for README."""
+    """The table of tunables for docs/tunables.md."""
     lines = ["| tunable | group | disruption | kept by | what |", "| --- | --- | --- | --- | --- |"]
     for name, tunable in registry.items():
         cost = "report only" if tunable.report_only else tunable.disruption.value
