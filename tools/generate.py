@@ -9,9 +9,11 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
+import click
 import msgspec
 import yaml
 from crd_schema import structural, tune_schema, without_defaults
+from tuneagent.commands.main import cli
 from tuneagent.contracts.host_status import HostStatus
 from tuneagent.contracts.journal import JournalDocument
 from tuneagent.contracts.json_schema import json_schema
@@ -207,6 +209,7 @@ def outputs() -> dict[Path, str]:
     for path in sorted((ROOT / "agent/tuneagent/profile_files/builtin").glob("*.yaml")):
         document = {**_written(path.stem), "revision": resolved(_parsed(path.stem), registry(), _parsed).revision}
         found[path.with_suffix(".json")] = msgspec.json.format(msgspec.json.encode(document), indent=1).decode() + "\n"
+    found[ROOT / "docs/cli.md"] = _cli_page()
     tunables = ROOT / "docs/tunables.md"
     table = re.compile(r"(<!-- tunables -->\n).*?(<!-- end of tunables -->)", re.DOTALL)
     found[tunables] = table.sub(
@@ -226,6 +229,26 @@ def _written(name: str) -> dict[str, object]:
 
 def _parsed(name: str) -> Profile:
     return parse(_written(name), name)
+
+
+def _cli_page() -> str:
+    """What `--help` says of every command."""
+    parts = ["# Commands\n\nWhat `--help` says of each; made by `make generate`.\n"]
+    for path, command in _commands("tuneagent", cli):
+        context = click.Context(command, info_name=path, terminal_width=100, max_content_width=100)
+        text = textwrap.indent(command.get_help(context), "    ", lambda line: bool(line.strip()))
+        parts.append(f"## {path}\n\n{text}\n")
+    return "\n".join(parts)
+
+
+def _commands(path: str, command: click.Command) -> list[tuple[str, click.Command]]:
+    found = [(path, command)]
+    if isinstance(command, click.Group):
+        context = click.Context(command)
+        for name in command.list_commands(context):
+            inner = command.get_command(context, name)
+            found += _commands(f"{path} {name}", inner) if inner is not None else []
+    return found
 
 
 def _screen(name: str, first: str | None, last: str | None) -> str:

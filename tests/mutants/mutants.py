@@ -37,6 +37,7 @@ LEFT_OUT = (
     "test_machines.py",
     "test_hosts.py",
     "test_words.py",
+    "test_pages.py",
     "test_screens.py::test_screens_of_real_machines",
     "test_boundaries.py::test_no_profile_file_and_no_journal_ends_a_running_daemon",
     "test_boundaries.py::test_a_daemon_on_a_host_writes_nothing_unless_the_profile_says_so",
