@@ -20,6 +20,7 @@ from tuneagent.contracts.json_schema import json_schema
 from tuneagent.contracts.node_tuning import FullStatus, NodeTuningSpec
 from tuneagent.contracts.outcome import Applied, UndoneDocument
 from tuneagent.contracts.plan import Plan
+from tuneagent.contracts.profile_schema import profile_schema
 from tuneagent.contracts.report import Report
 from tuneagent.contracts.tuning_policy import PolicySpec, PolicyStatus
 from tuneagent.contracts.tuning_profile import ProfileSpec, ProfileStatus
@@ -206,6 +207,8 @@ def outputs() -> dict[Path, str]:
     found[schemas / "tune.json"] = (
         msgspec.json.format(msgspec.json.encode(tune, order="sorted"), indent=1).decode() + "\n"
     )
+    editors = profile_schema({name: tunable.spec_type for name, tunable in registry().items()})
+    found[schemas / "profile.schema.json"] = msgspec.json.format(msgspec.json.encode(editors), indent=1).decode() + "\n"
     for path in sorted((ROOT / "agent/tuneagent/profile_files/builtin").glob("*.yaml")):
         document = {**_written(path.stem), "revision": resolved(_parsed(path.stem), registry(), _parsed).revision}
         found[path.with_suffix(".json")] = msgspec.json.format(msgspec.json.encode(document), indent=1).decode() + "\n"

@@ -74,9 +74,7 @@ class CommandGroup(click.Group):
         found: click.Command = getattr(module, cmd_name.replace("-", "_"))
         # What `run` is given belongs to the program that it runs.
         if cmd_name != "run":
-            given = {option.name for option in found.params}
-            # Where the host is may be said before the command or after it.
-            found.params += [_placed(name) for name in ("root", "capture", "state_dir") if name not in given]
+            _take_globals(found)
         return found
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -90,6 +88,16 @@ class CommandGroup(click.Group):
             told = "`tuneagent status` says what is held" if wrote else "nothing was written"
             click.echo(f"tuneagent: interrupted; {told}", err=True)
             sys.exit(EXIT_INTERRUPTED)
+
+
+def _take_globals(command: click.Command) -> None:
+    """Let the global options stand after a command as well as before it."""
+    if isinstance(command, click.Group):
+        for inner in command.commands.values():
+            _take_globals(inner)
+        return
+    given = {option.name for option in command.params}
+    command.params += [_placed(name) for name in ("root", "capture", "state_dir") if name not in given]
 
 
 def _placed(name: str) -> click.Option:

@@ -45,6 +45,24 @@ def profile_show(name: str | None, file: str | None, resolved: bool) -> None:
     click.echo(profile_text(found), nl=False)
 
 
+@profile.command("new")
+@click.argument("name")
+@click.pass_obj
+def profile_new(settings: Settings, name: str) -> None:
+    """Print a profile to begin with, made for this host, with comments."""
+    import importlib.resources
+
+    from tuneagent.profile_files.document import NAME_PATTERN
+    from tuneagent.report.starting_profile import starting_profile
+
+    if not NAME_PATTERN.match(name):
+        raise UsageError(f"{name!r} is not a DNS label of at most 63 characters")
+    found = settings.tuner().observe(with_machine=True)
+    schema = importlib.resources.files("tuneagent.contracts") / "schemas/profile.schema.json"
+    nodes = len(found.facts.topology.nodes)
+    click.echo(starting_profile(name, found.report.host, nodes, str(schema)), nl=False)
+
+
 @profile.group("import")
 def profile_import() -> None:
     """Make a profile from another program's."""

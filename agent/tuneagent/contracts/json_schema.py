@@ -7,14 +7,15 @@ import msgspec
 
 def json_schema(kind: object) -> dict[str, object]:
     """Schema of a type, with its definitions."""
-    return msgspec.json.schema(kind, schema_hook=_hook)
+    return msgspec.json.schema(kind, schema_hook=schema_hook)
 
 
 # What stands for a value of any type: msgspec takes no empty schema.
 ANY = {"$comment": "any JSON value"}
 
 
-def _hook(kind: type) -> dict[str, object]:
+def schema_hook(kind: type) -> dict[str, object]:
+    """What stands for a type that msgspec does not know."""
     if kind is object:
         return dict(ANY)
     raise NotImplementedError
