@@ -27,10 +27,11 @@ def screens_of(place: Path, profile: str) -> tuple[Report, dict[str, str]]:
     """The report of a kept machine, and its screens by the ends of their names."""
     with tempfile.TemporaryDirectory() as folder:
         found = tuner_of(place, Path(folder), profile).observe(with_machine=True)
-        called = Invocation(f" -p {profile}")
+        kept = "--capture" if (place / "capture.tar.gz").is_file() else "--root"
+        called = Invocation(f" {kept} {place.name}", f" -p {profile}", is_writable=kept == "--root")
         made = {f"{width}.txt": report_text(found.report, columns=width, called=called) for width in WIDTHS}
         made |= {"pipe.txt": report_lines(found.report), "plain.tsv": report_plain(found.report)}
-        made |= {"plan.txt": plan_text(found.plan, namer(registry()), 80)}
+        made |= {"plan.txt": plan_text(found.plan, namer(registry()), 80, found.report.findings)}
         return found.report, made
 
 

@@ -27,7 +27,7 @@ def test_a_host_that_was_never_touched(tuner: HostTuner, tmp_path: Path) -> None
     before = sorted(tmp_path.rglob("*"))
     assert status_of(tuner) == HostStatus()
     assert status_text(HostStatus(), NOW, 80).splitlines() == [
-        "profile       none: tuneagent holds no setting of this host",
+        "profile       none: tuneagent has changed nothing on this host",
         "reboot        not needed",
         "daemon        not running",
     ]

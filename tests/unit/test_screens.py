@@ -81,7 +81,7 @@ def report(*findings: Finding, **host: object) -> Report:
         ),
         (
             [finding("a", verdict=Verdict.NOT_PERSISTED)],
-            "OK UNTIL THE NEXT BOOT: 1 setting is right now but lost at the next boot (1 low).",
+            "OK UNTIL THE NEXT BOOT: 1 setting is correct now but lost at the next boot (1 low).",
         ),
         (
             [finding("a", verdict=Verdict.ACCEPTED)],
@@ -117,18 +117,20 @@ def test_one_reason_is_told_once_and_many_that_are_alike_are_counted() -> None:
 
 
 def test_what_to_type_next_names_the_same_host_and_profile() -> None:
-    called = Invocation(" --root /srv/x -p training")
+    called = Invocation(" --root /srv/x", " -p training")
     text = report_text(report(finding("vm.x")), columns=120, called=called)
     assert "  tuneagent plan --root /srv/x -p training " in text and "tuneagent apply --root /srv/x" in text
     assert "tuneagent why --root /srv/x -p training vm.x" in text
     assert "tuneagent apply" not in report_text(
-        report(finding("vm.x")), columns=120, called=Invocation("", is_writable=False)
+        report(finding("vm.x")), columns=120, called=Invocation(is_writable=False)
     )
     assert "NEXT" not in report_text(report(), columns=120)
 
 
 def test_a_fix_that_costs_something_says_what() -> None:
-    text = report_text(report(finding("mig", disruption=Disruption.GPU)), columns=120, called=Invocation(" -p p"))
+    text = report_text(
+        report(finding("mig", disruption=Disruption.GPU)), columns=120, called=Invocation(profile=" -p p")
+    )
     assert "fix: tuneagent apply -p p --max-disruption gpu   (needs idle GPUs)".replace("   ", " ") in " ".join(
         text.split()
     )

@@ -191,6 +191,6 @@ ROWS: dict[str, CheckRow] = {
         group="container runtime", read=exists("sys/fs/cgroup/cgroup.controllers", "sys/fs/cgroup"), right=equal,
         evidence="/sys/fs/cgroup/cgroup.controllers",
         about=about(Severity.MEDIUM, "cpuset partitions, pressure and swap limits of pods need the unified cgroup tree",
-                    "https://docs.kernel.org/admin-guide/cgroup-v2.html", "systemd.unified_cgroup_hierarchy=1"),
+                    "https://docs.kernel.org/admin-guide/cgroup-v2.html", "add the kernel argument systemd.unified_cgroup_hierarchy=1 and reboot"),
     ),
 }  # fmt: skip

@@ -106,7 +106,7 @@ def _device_links(facts: Facts) -> Observation:
     """Whether each NVIDIA device node has its name under /dev/char, which runc needs after a reload of systemd."""
     files = facts.host.files
     if not files.is_dir("dev"):
-        return Unreadable(f"/dev: this {facts.host.source} holds nothing of it")
+        return Unreadable(f"this {facts.host.source} has no /dev")
     nodes = [name for name in files.names("dev") if re.match(r"nvidia(\d+|ctl)\Z", name)]
     if not nodes:
         return Absent("no NVIDIA device node")
@@ -209,9 +209,9 @@ ROWS: dict[str, CheckRow] = {
     "deviceLinks": CheckRow(
         group="container runtime", read=_device_links, right=equal, applies=(has_systemd, has_runtime),
         evidence="/dev/char/195:255",
-        about=about(Severity.HIGH, "a reload of systemd takes the GPUs from running containers whose devices lack this link",
+        about=about(Severity.HIGH, "without the links in /dev/char, `systemctl daemon-reload` takes the GPUs from running containers",
                     "https://github.com/NVIDIA/nvidia-container-toolkit/issues/48",
-                    "nvidia-ctk system create-dev-char-symlinks --create-all, or CDI"),
+                    "run `nvidia-ctk system create-dev-char-symlinks --create-all`, or switch the runtime to CDI"),
     ),
     "cdiCurrent": CheckRow(
         group="container runtime", read=_cdi, right=_cdi_is_current, evidence="/etc/cdi, /var/run/cdi",

@@ -41,7 +41,7 @@ def _swap(facts: Facts) -> Observation:
 def _managers(facts: Facts) -> Observation:
     files = facts.host.files
     if facts.host.source != "live" and not files.is_dir("run") and not files.is_dir("etc"):
-        return Unreadable(f"this {facts.host.source} holds nothing of /run or /etc")
+        return Unreadable(f"this {facts.host.source} has neither /run nor /etc")
     return Value(sorted({name for sign, name in MANAGERS.items() if files.exists(sign)}))
 
 

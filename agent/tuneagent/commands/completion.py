@@ -11,7 +11,7 @@ from tuneagent.errors import UsageError
 @click.command()
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 def completion(shell: str) -> None:
-    """Print the completion script of a shell: `eval "$(tuneagent completion bash)"`."""
+    """Print the completion script of a shell."""
     from click.shell_completion import get_completion_class
 
     found = get_completion_class(shell)

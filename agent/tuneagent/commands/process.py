@@ -57,7 +57,7 @@ def run(settings: Settings, gpu: str, cpus: str, memory: str, command: tuple[str
 def daemon(
     settings: Settings, *, file: str | None, name: str | None, node: str | None, interval: int, metrics: str
 ) -> None:
-    """Check again and again; repair drift where the profile says `drift: repair`."""
+    """Check periodically; repair drift if the profile says so."""
     if [file, name, node].count(None) != 2:
         raise UsageError("give one of -f FILE, -p NAME and --node NAME")
     tuner = settings.tuner(None, None, writing=True, is_strict=False)

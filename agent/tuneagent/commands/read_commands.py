@@ -80,9 +80,9 @@ class _FailOn(click.ParamType[FailOn]):
     "-o", "--output", type=_ViewName(), default="text", show_default=True,
     help="prom is for node_exporter's textfile collector.",
 )  # fmt: skip
-@click.option("--all", "show_all", is_flag=True, help="Show settings that are as wanted or do not apply too.")
+@click.option("--all", "show_all", is_flag=True, help="Also show settings that are as wanted or do not apply.")
 @ONLY
-@click.option("--fix-commands", is_flag=True, help="Print the commands that mend what was found, and nothing else.")
+@click.option("--fix-commands", is_flag=True, help="Print commands that fix the findings, and nothing else.")
 @click.option("--plain", is_flag=True, help="One line a setting with a tab between its columns, and nothing else.")
 @click.option(
     "--fail-on",
@@ -139,7 +139,7 @@ def audit(  # noqa: PLR0913 - one for each option of the command
 @OUTPUT
 @click.pass_obj
 def status(settings: Settings, output: str) -> None:
-    """Show what tuneagent holds here: profile, confirmation, daemon, what waits for a reboot."""
+    """Show what tuneagent has changed on this host."""
     from tuneagent.engine.host_status import status_of
     from tuneagent.report.status import status_text
 
@@ -170,7 +170,7 @@ def why(settings: Settings, subject: tuple[str, ...], file: str | None, name: st
 @click.argument("tunable", metavar="NAME", required=False, shell_complete=complete_explained)
 @click.pass_obj
 def explain(settings: Settings, tunable: str | None) -> None:
-    """Explain a tunable, a row of one or a field of a profile: what it sets, why, how it is undone, who disagrees."""
+    """Explain a tunable, a setting or a field of a profile."""
     from tuneagent.report.reference import explain_text, field_text, list_text, profile_fields, row_text
     from tuneagent.tunables.registry import registry
 
@@ -227,7 +227,7 @@ def topology(settings: Settings, output: str) -> None:
 @OUTPUT
 @click.pass_obj
 def diff(settings: Settings, left: str, right: str, file: str | None, name: str | None, output: str) -> None:
-    """Compare two machines: each a capture, a tree, a report (audit -o json), or `live`."""
+    """Compare two machines: `live`, captures, trees or reports."""
     from tuneagent.engine.names import namer
     from tuneagent.report.comparison import comparison_text
     from tuneagent.share.comparison import compare

@@ -87,9 +87,11 @@ class Settings(msgspec.Struct):
 
         from tuneagent.report.findings import Invocation
 
-        given = {"--root": self.root, "--capture": self.capture, "--state-dir": self.state_dir, "-f": file, "-p": name}
-        options = "".join(f" {option} {shlex.quote(value)}" for option, value in given.items() if value is not None)
-        return Invocation(options, self.capture is None)
+        def written(given: dict[str, str | None]) -> str:
+            return "".join(f" {option} {shlex.quote(value)}" for option, value in given.items() if value is not None)
+
+        host = written({"--root": self.root, "--capture": self.capture, "--state-dir": self.state_dir})
+        return Invocation(host, written({"-f": file, "-p": name}), self.capture is None)
 
     def report_of(self, place: str, file: str | None, name: str | None) -> Report:
         """Report of a machine named on the command line: `live`, a folder, a capture, or a report of ours."""

@@ -40,7 +40,7 @@ def capture(settings: Settings, output: str, with_identifiers: bool, file: str |
 @PROFILE
 @click.pass_obj
 def support_bundle(settings: Settings, output: str, with_identifiers: bool, file: str | None, name: str | None) -> None:
-    """Pack audit, plan, journal, profile, topology and a capture for someone who helps."""
+    """Pack audit, plan, journal and capture for someone who helps."""
     from tuneagent.share.bundle import bundle
     from tuneagent.tunables.registry import registry
 

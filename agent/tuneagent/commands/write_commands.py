@@ -11,7 +11,7 @@ from tuneagent.commands.options import FILE, ONLY, OUTPUT, PROFILE
 from tuneagent.commands.settings import Settings, emit
 from tuneagent.contracts.outcome import UndoneDocument
 from tuneagent.contracts.plan import Plan
-from tuneagent.contracts.report import Finding, Verdict, exit_code
+from tuneagent.contracts.report import Finding, exit_code
 from tuneagent.contracts.values import Disruption
 from tuneagent.engine.applied_settings import Key
 from tuneagent.engine.host_assessment import HostAssessment
@@ -40,10 +40,7 @@ def plan(settings: Settings, file: str | None, name: str | None, output: str, on
     else:
         from tuneagent.report.text import plan_text
 
-        click.echo(plan_text(made, namer(tuner.registry)))
-        unread = found.report.summary[Verdict.UNKNOWN.value]
-        if unread:
-            click.echo(f"{unread} settings could not be read; audit names them")
+        click.echo(plan_text(made, namer(tuner.registry), findings=_about(found, settings_chosen)))
     if made.changes or made.refused:
         sys.exit(3)
     sys.exit(exit_code(_about(found, settings_chosen)))
@@ -96,7 +93,7 @@ def apply(  # noqa: PLR0913 - one for each option of the command
     force: bool,
     confirm_within: float | None,
 ) -> None:
-    """Bring the host to a profile: journal, write, read back."""
+    """Apply a profile: record, write, verify."""
     from tuneagent.node import confirmation
     from tuneagent.report.text import aftermath, outcomes_text, plan_text, undone_text
 
@@ -105,7 +102,7 @@ def apply(  # noqa: PLR0913 - one for each option of the command
     if not yes:
         found = tuner.observe()
         shown = narrowed(found.plan, found.chosen(only))
-        click.echo(plan_text(shown, name_of), err=output == "json")
+        click.echo(plan_text(shown, name_of, findings=_about(found, found.chosen(only))), err=output == "json")
         # What was read is what is written: a plan that has moved meanwhile is refused.
         digest = _agreed(shown, Disruption(max_disruption), digest)
     confirmation.refuse_governed(tuner, force=force)

@@ -88,7 +88,7 @@ def classify(one: Observed, subject: Subject, reading: Reading) -> Assessment:
         others=reading.others,
     )
     if is_right_now:
-        return _said(found, Verdict.NOT_PERSISTED, f"correct now, but not persisted: {boot.told}")
+        return _said(found, Verdict.NOT_PERSISTED, f"correct now, but lost at the next boot: {boot.told}")
     if boot.is_right and not tunable.live_writable:
         return _said(found, Verdict.PENDING, "set for the next boot, in effect after it")
     blocked = found.refusal or one.busy.get(subject)

@@ -51,7 +51,7 @@ class GpuDevice(msgspec.Struct, frozen=True, kw_only=True):
         value = getattr(self, field)
         if value is not None:
             return Value(value)
-        error = self.errors.get(field, "not reported")
+        error = self.errors.get(field, "no value")
         if error in ("NotSupported", "FunctionNotFound"):
             return Absent(f"NVML: {error} on {self.name or self.uuid}")
         return Unreadable(f"NVML: {error}")

@@ -79,10 +79,10 @@ class Host(msgspec.Struct, frozen=True):
         name = path.strip("/")
         folder = name.rpartition("/")[0]
         if self.source == "capture" and name not in self.absent:
-            return Unreadable(f"/{name}: this capture does not hold it")
+            return Unreadable(f"/{name}: not in this capture")
         if self.source == "live" or name in self.absent or self.files.is_dir(folder):
             return Absent(f"/{name}: no such file")
-        return Unreadable(f"/{name}: this {self.source} holds nothing of /{folder}")
+        return Unreadable(f"/{name}: this {self.source} has no /{folder}")
 
     def namespace_is_hosts(self, kind: str) -> bool | None:
         """Whether namespaced settings read here are the host's. A tree's files are what they are."""

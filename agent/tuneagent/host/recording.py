@@ -126,7 +126,7 @@ class RecordedExec:
         del timeout_s
         done = self._answers.get(_key(argv))
         if done is None:
-            raise CommandFailed(f"{argv[0]}: no answer of it is in this capture")
+            raise CommandFailed(f"{argv[0]}: its output is not in this capture")
         if done.code < 0:
             raise NoSystemd(done.stderr) if NO_SYSTEMD in done.stderr else CommandFailed(done.stderr)
         return done

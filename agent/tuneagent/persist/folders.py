@@ -26,7 +26,7 @@ def folder_impossible(host: Host, folder: str) -> str | None:
     place = folder.strip("/")
     if not host.files.is_dir(place):
         if not any(host.files.exists(sign) for sign in _READERS.get(place, ())):
-            return f"there is no /{folder}, and nothing here that would read it"
+            return f"no /{folder} on this host, nor the program that reads it"
         while place and not host.files.is_dir(place):
             place = place.rpartition("/")[0]
     mount = _mount_of(host, "/" + place)

@@ -44,11 +44,11 @@ def report_text(
     rest = [one for one in ordered if one.verdict in REST]
     parts = [*host_lines(report, limit), "", *answer_lines(report, limit, colours)]
     parts += _section("TO DO", to_do, called, limit, colours)
-    parts += _section("RIGHT NOW, LOST AT THE NEXT BOOT", lost, called, limit, colours)
+    parts += _section("CORRECT NOW, LOST AT THE NEXT BOOT", lost, called, limit, colours)
     if show_all:
         for verdict, title in REST.items():
             parts += _section(title.upper(), [one for one in rest if one.verdict is verdict], called, limit, colours)
-    return "\n".join([*parts, *_next(to_do, lost, rest, called, limit, show_all=show_all)])
+    return "\n".join([*parts, *_next(to_do, lost, rest, called, limit, report.host.source, show_all=show_all)])
 
 
 def host_lines(report: Report, limit: int) -> list[str]:
@@ -91,7 +91,7 @@ def answer_lines(report: Report, limit: int, colours: bool) -> list[str]:
     if unknown:
         parts.append(f"{_settings(len(unknown))} not verified ({_severities(unknown)})")
     if lost:
-        parts.append(f"{_settings(len(lost))} right now but lost at the next boot ({_severities(lost)})")
+        parts.append(f"{_settings(len(lost))} correct now but lost at the next boot ({_severities(lost)})")
     word, colour = ("NOT OK", "red") if wrong else ("NOT VERIFIED", "yellow") if unknown else ("OK", "green")
     if not wrong and not unknown and lost:
         word, colour = "OK UNTIL THE NEXT BOOT", "yellow"
@@ -116,8 +116,8 @@ def _gpu_lines(report: Report, limit: int) -> list[str]:
     everywhere = sorted(what for what, seen in checked.items() if len(seen) == len(gpus))
     if not gpus or not everywhere:
         return []
-    which = f"All {len(gpus)} GPUs" if len(gpus) > 1 else "The GPU"
-    return wrapped(f"{which} as wanted: {', '.join(everywhere)}.", limit, "  ")
+    which = f"all {len(gpus)} GPUs" if len(gpus) > 1 else "the GPU"
+    return wrapped(f"Checks passed on {which}: {', '.join(everywhere)}.", limit, "  ")
 
 
 def _settings(count: int) -> str:
@@ -192,6 +192,7 @@ def _next(
     rest: Sequence[Finding],
     called: Invocation,
     limit: int,
+    source: str,
     *,
     show_all: bool,
 ) -> list[str]:
@@ -201,12 +202,18 @@ def _next(
     if any(is_doable(one) for one in (*to_do, *lost)):
         rows.append((f"tuneagent plan{options}", "what an apply would change"))
         if called.is_writable:
-            rows.append((f"tuneagent apply{options}", "make it so; `tuneagent undo` goes back"))
-    first = next(iter((*to_do, *lost)), None)
+            rows.append((f"tuneagent apply{options}", "apply the plan; `tuneagent undo` reverts it"))
+    unread = [one for one in to_do if one.verdict is Verdict.UNKNOWN]
+    if unread and source != "live":
+        rows.append(
+            (f"sudo tuneagent audit{called.profile}", f"on the host itself: this {source} lacks what is not verified")
+        )
+    # What is wrong tells more than what was not read.
+    first = next((one for one in (*to_do, *lost) if one not in unread), next(iter(unread), None))
     if first is not None:
-        rows.append((f"tuneagent why{options} {short(clean(first.name))}", "everything known of one setting"))
+        rows.append((f"tuneagent why{options} {short(clean(first.name))}", "everything known about one setting"))
     if rest and not show_all:
-        rows.append((f"tuneagent audit{options} --all", f"the other {len(rest)} too"))
+        rows.append((f"tuneagent audit{options} --all", f"also list the other {len(rest)}"))
     if not rows:
         return []
     column = max((len(one) for one, told in rows if len(one) + len(told) + 4 <= limit), default=0)

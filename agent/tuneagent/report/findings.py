@@ -24,10 +24,16 @@ _COSTS = {
 class Invocation(msgspec.Struct, frozen=True):
     """How the audit was called, for the commands that it names next."""
 
-    # Options that choose host and profile, as ` -p training`.
-    options: str = ""
+    # Options that choose the host, as ` --root DIR`, and the profile, as ` -p training`.
+    host: str = ""
+    profile: str = ""
     # Whether the host is this machine or a tree that can be written.
     is_writable: bool = True
+
+    @property
+    def options(self) -> str:
+        """All of them."""
+        return self.host + self.profile
 
 
 def weight(finding: Finding) -> tuple[int, int, str, str]:
@@ -52,7 +58,7 @@ def remarks_of(finding: Finding, called: Invocation) -> list[str]:
     if finding.verdict is Verdict.UNKNOWN:
         return [f"not verified: {reason_of_unknown(finding)}"]
     if finding.verdict is Verdict.NOT_PERSISTED:
-        return [finding.advice.removeprefix("correct now, but not persisted: "), *_fix(finding, called)]
+        return [finding.advice.removeprefix("correct now, but lost at the next boot: "), *_fix(finding, called)]
     if finding.verdict not in TO_DO:
         return [finding.advice] if finding.advice else []
     why = [f"why: {finding.why}"] if finding.why else []

@@ -23,7 +23,7 @@ def status_text(status: HostStatus, now: float, columns: int | None = None) -> s
         settings = f"{one.settings} setting{'' if one.settings == 1 else 's'}"
         rows.append(("profile", f"{clean(one.name)} {clean(one.revision)}: {settings} since {at(one.since)}{newest}"))
     if not status.profiles:
-        rows.append(("profile", "none: tuneagent holds no setting of this host"))
+        rows.append(("profile", "none: tuneagent has changed nothing on this host"))
     if status.confirm_by is not None:
         rows.append(("confirm", confirmation_text(status.confirm_by, now, len(status.awaits_confirmation))))
     if status.unsettled:

@@ -6,9 +6,11 @@ from collections.abc import Callable, Sequence
 
 from tuneagent.contracts.outcome import Outcome, Undone
 from tuneagent.contracts.plan import Change, Plan
+from tuneagent.contracts.report import Finding, Verdict
 from tuneagent.contracts.values import Disruption, Subject
 from tuneagent.engine.names import short
 from tuneagent.host.terminal import width
+from tuneagent.report.findings import reason_of_unknown, weight
 from tuneagent.report.lines import Row, name_column, rows_text
 from tuneagent.report.terminal import clean
 from tuneagent.report.values import spoken
@@ -24,16 +26,16 @@ _CLASSES = {
 }
 # What ends a value that no file keeps.
 _KEPT = {
-    "boot": "kept until the next boot",
-    "driver": "kept until the driver is unloaded",
-    "process": "kept until the process ends",
+    "boot": "not persistent: lost at the next boot",
+    "driver": "not persistent: lost when the driver is unloaded",
+    "process": "ends with the process",
     "persistent": "kept by the setting itself",
     "baseline": "back to what it was before tuneagent",
 }
 
 
-def plan_text(plan: Plan, name_of: NameOf, columns: int | None = None) -> str:
-    """Changes grouped by disruption, then what is refused and why."""
+def plan_text(plan: Plan, name_of: NameOf, columns: int | None = None, findings: Sequence[Finding] = ()) -> str:
+    """Changes grouped by disruption, what is refused and why, and open findings that no apply could mend."""
     limit = columns or width()
     parts: list[str] = []
     for disruption, title in _CLASSES.items():
@@ -43,9 +45,27 @@ def plan_text(plan: Plan, name_of: NameOf, columns: int | None = None) -> str:
     if plan.refused:
         rows = [Row("", name_shown(name_of, one.tunable, one.subject), "", clean(one.reason)) for one in plan.refused]
         parts += ["REFUSED", *rows_text(rows, limit), ""]
+    left = _left(plan, findings)
+    if left:
+        parts += ["LEFT TO YOU: an apply does not change these", *rows_text(left, limit), ""]
     count = len(plan.changes)
     counted = f"{count} change{'' if count == 1 else 's'}" if count else "nothing to change"
     return "\n".join([*parts, f"{counted}, {len(plan.refused)} refused, digest {plan.digest}"])
+
+
+def _left(plan: Plan, findings: Sequence[Finding]) -> list[Row]:
+    """Open findings that are in the plan neither as a change nor as refused."""
+    told = {(one.tunable, one.subject) for one in plan.changes} | {(one.tunable, one.subject) for one in plan.refused}
+    left = [one for one in sorted(findings, key=weight) if one.is_open and (one.tunable, one.subject) not in told]
+    reasons: dict[str, list[str]] = {}
+    for one in left:
+        unread = f"not verified: {reason_of_unknown(one)}" if one.verdict is Verdict.UNKNOWN else ""
+        reason = unread or one.cannot_persist or one.advice
+        reasons.setdefault(clean(reason), []).append(short(clean(one.name)))
+    return [
+        Row("", names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more", "", reason)
+        for reason, names in reasons.items()
+    ]
 
 
 def _planned(changes: Sequence[Change], name_of: NameOf, limit: int) -> list[str]:
@@ -60,7 +80,7 @@ def _planned(changes: Sequence[Change], name_of: NameOf, limit: int) -> list[str
     lines: list[str] = []
     for kept, rows in groups.items():
         lines += [f"  {line}" for line in rows_text(rows, limit - 2, name_size=column)]
-        lines.append(f"    {_KEPT.get(kept, f'kept in {kept}')}")
+        lines.append(f"    {_KEPT.get(kept, f'persisted in {kept}')}")
     return lines
 
 

@@ -58,7 +58,7 @@ class DirtyPages(Tunable[Spec, SettingValue]):
     subject_pattern = r"key:vm\.dirty(_background)?"
     about = About(
         Severity.MEDIUM,
-        "per cent of a large memory is many gigabytes: a checkpoint then stalls all writers at once",
+        "a percentage of a large memory is many GiB; flushing it during a checkpoint stalls every writer",
         ("https://docs.kernel.org/admin-guide/sysctl/vm.html",),
         dispute=Dispute(
             "TuneD: 40 and 10 per cent for throughput",

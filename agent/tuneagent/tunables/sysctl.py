@@ -147,7 +147,7 @@ class Sysctl(Tunable[Spec, KeyValue]):
     is_known_by_row = True
     rows = tuple(ROWS)
     about = About(
-        Severity.LOW, "a kernel parameter that the profile sets", ("https://docs.kernel.org/admin-guide/sysctl/",)
+        Severity.LOW, "the profile wants this kernel parameter", ("https://docs.kernel.org/admin-guide/sysctl/",)
     )
     drop_in = SysctlD()
 

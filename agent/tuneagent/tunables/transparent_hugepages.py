@@ -61,7 +61,7 @@ class TransparentHugepages(Tunable[Spec, SettingValue]):
     subject_pattern = r"thp:(enabled|defrag|khugepaged/\w+)"
     about = About(
         Severity.MEDIUM,
-        "huge pages spare TLB misses on large host buffers; direct compaction at a fault stalls the thread",
+        "huge pages reduce TLB misses on large buffers; direct compaction on a page fault stalls the thread",
         ("https://docs.kernel.org/admin-guide/mm/transhuge.html",),
         "memory that is mapped already keeps its pages; new mappings follow the setting",
         dispute=Dispute(
