@@ -168,3 +168,13 @@ def test_the_shell_completes_names(words: list[str], begun: str, offered: list[s
     assert shell is not None
     found = shell(cli, {}, "tuneagent", "_TUNEAGENT_COMPLETE").get_completions(words, begun)
     assert [one.value for one in found] == offered
+
+
+def test_a_setting_that_the_profile_does_not_name_is_pointed_to(root: Path, tmp_path: Path) -> None:
+    file = profile(tmp_path, "{sysctl: {vm.stat_interval: 10}}")
+    told = call("--root", str(root), "why", "-f", file, "vm.swappiness")
+    assert told.exit_code == 2 and told.stderr == (
+        "tuneagent: profile t has no setting 'vm.swappiness'; `tuneagent explain vm.swappiness` says what it is, "
+        "`-p` takes another profile\n"
+    )
+    assert "did you mean 'vm.stat_interval'?" in call("--root", str(root), "why", "-f", file, "vm.stat_interva").stderr

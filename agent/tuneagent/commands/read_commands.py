@@ -104,7 +104,11 @@ def audit(  # noqa: PLR0913 - one for each option of the command
     fix_commands: bool,
     fail_on: FailOn | None,
 ) -> None:
-    """Compare the host with a profile. Writes nothing."""
+    """Compare the host with a profile. Writes nothing.
+
+    Exit code 0: everything is as wanted. 3: something is wrong now or at the next boot. 4: nothing is wrong, but
+    something is unknown. 1: failure. 2: wrong use or invalid profile.
+    """
     tuner = settings.tuner(file, name)
     found = tuner.observe(with_machine=True)
     report = found.report
@@ -163,7 +167,8 @@ def why(settings: Settings, subject: tuple[str, ...], file: str | None, name: st
     from tuneagent.report.story import why_text
 
     found = settings.tuner(file, name).observe()
-    click.echo(why_text(" ".join(subject), found.names, found.report, found.applied, found.profile))
+    rows = {row for tunable in found.registry.values() for row in tunable.rows}
+    click.echo(why_text(" ".join(subject), found.names, found.report, found.applied, found.profile, rows))
 
 
 @click.command()

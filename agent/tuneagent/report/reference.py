@@ -52,7 +52,7 @@ def explain_text(tunable: AnyTunable) -> str:
         textwrap.fill(" ".join(document.partition(": ")[2].split()), min(width(), 100)),
         "",
         f"  why         {about.why}",
-        f"  severity    {about.severity.value}",
+        f"  severity    {'that of each row' if tunable.rows else about.severity.value}",
         f"  disruption  {'none, it is only reported' if tunable.report_only else tunable.disruption.value}",
         f"  kept by     {_persistence(tunable)}",
     ]

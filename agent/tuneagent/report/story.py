@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from tuneagent.contracts.report import Finding, Report
 from tuneagent.engine.applied_settings import AppliedSetting, Key
@@ -15,14 +15,23 @@ from tuneagent.report.values import found, spoken, wanted
 
 
 def why_text(
-    word: str, names: Mapping[Key, str], report: Report, held: Mapping[Key, AppliedSetting], profile: Profile
+    word: str,
+    names: Mapping[Key, str],
+    report: Report,
+    held: Mapping[Key, AppliedSetting],
+    profile: Profile,
+    rows: Collection[str] = (),
 ) -> str:
-    """Everything known of the settings that `word` means. Raises UsageError where it means none."""
+    """Everything known of the settings that `word` means. Raises UsageError where it means none.
+
+    `rows` are the settings that some profile could name.
+    """
     findings = {(one.tunable, one.subject): one for one in report.findings}
     keys = settings_named(word, names)
     if not keys:
         known = sorted({*names.values(), *(key[1] for key in names)})
-        raise UsageError(f"profile {profile.name} has no setting {word!r}{nearest(word, known)}")
+        other = f"; `tuneagent explain {word}` says what it is, `-p` takes another profile" if word in rows else ""
+        raise UsageError(f"profile {profile.name} has no setting {word!r}{other or nearest(word, known)}")
     return "\n\n".join("\n".join(_story(key, names[key], findings.get(key), held.get(key), profile)) for key in keys)
 
 
