@@ -72,6 +72,8 @@ def make(folder: Path) -> None:
     synchronize(ROOT / "tests", folder / "tests")
     # mutmut makes its own copy: of the tests it removes nothing, and of the code only what it changes is made anew.
     shutil.rmtree(folder / "mutants/tests", ignore_errors=True)
+    # Which test reaches what is asked anew: a test that has changed may reach more.
+    (folder / "mutants/mutmut-stats.json").unlink(missing_ok=True)
     for path in (folder / "src").rglob("*"):
         parts = path.relative_to(folder / "src").parts
         target = folder / "mutants/src" / path.relative_to(folder / "src")

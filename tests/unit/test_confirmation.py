@@ -15,6 +15,7 @@ from tuneagent.engine.host_tuner import Confirm, HostTuner
 from tuneagent.errors import CommandFailed, UsageError
 from tuneagent.host.commands import Completed
 from tuneagent.host.files import Files
+from tuneagent.host.state_folder import StateFolder
 from tuneagent.node import confirmation
 from tuneagent.node.confirmation import DAEMON_LOCK
 
@@ -112,7 +113,7 @@ def test_a_timer_outlives_a_reboot_and_goes_with_the_confirmation(tuner: HostTun
     text = tuner.host.files.read(TIMER)
     assert "OnCalendar=2027-01-15 08:01:01 UTC" in text and "Persistent=true" in text
     assert [one[0] for one in systemd.asked] == ["daemon-reload", "enable", "restart"]
-    confirmation.disarm(tuner.host)
+    confirmation.disarm(tuner)
     assert not tuner.host.files.exists(TIMER) and systemd.asked[-1][0] == "stop"
 
 
@@ -211,11 +212,11 @@ def test_half_of_a_timer_is_taken_away_too(tuner: HostTuner, systemd: Systemd, l
     other = {"service": "timer", "timer": "service"}[left]
     tuner.host.files.remove(TIMER.replace(".timer", f".{other}"))
     systemd.refuses = "stop"
-    confirmation.disarm(tuner.host)
+    confirmation.disarm(tuner)
     assert systemd.asked[-1] == ["stop", "tuneagent-confirm.timer"]
     assert not tuner.host.files.exists(TIMER.replace(".timer", f".{left}"))
     systemd.asked.clear()
-    confirmation.disarm(tuner.host)
+    confirmation.disarm(tuner)
     assert systemd.asked == []
 
 
@@ -234,3 +235,12 @@ def test_an_undo_of_everything_awaits_no_confirmation_any_more(tuner: HostTuner)
     assert tuner.pending() is not None
     tuner.undo()
     assert tuner.pending() is None
+
+
+def test_another_state_folder_keeps_its_timer(tuner: HostTuner, systemd: Systemd) -> None:
+    tuner.apply(confirm=arm(tuner))
+    other = msgspec.structs.replace(tuner, state=StateFolder(tuner.host.files, "var/lib/other"))
+    confirmation.disarm(other)
+    assert tuner.host.files.exists(TIMER)
+    confirmation.disarm(tuner)
+    assert not tuner.host.files.exists(TIMER)

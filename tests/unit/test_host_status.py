@@ -7,11 +7,15 @@ from pathlib import Path
 import msgspec
 import pytest
 from support import session_of, tree, write_tree
+from tuneagent.contracts.confirmation import Pending
 from tuneagent.contracts.host_status import HostStatus, ProfileInForce
 from tuneagent.contracts.values import Disruption
 from tuneagent.engine.host_status import status_of
-from tuneagent.engine.host_tuner import DAEMON_LOCK, GOVERNED, Confirm, HostTuner
+from tuneagent.engine.host_tuner import CONFIRM, DAEMON_LOCK, GOVERNED, Confirm, HostTuner
+from tuneagent.engine.names import namer
+from tuneagent.errors import UsageError
 from tuneagent.host.files import Files
+from tuneagent.report.journal import journal_text
 from tuneagent.report.status import confirmation_text, reverted_text, status_text
 
 NOW = 1_800_000_000.0
@@ -109,3 +113,34 @@ def test_an_apply_that_nobody_confirmed_is_told_until_the_next(tuner: HostTuner)
 )
 def test_how_long_is_left(left: int, told: str) -> None:
     assert told in confirmation_text(NOW + left, NOW, 2)
+
+
+def test_an_expired_wait_is_settled_before_another_begins(tuner: HostTuner) -> None:
+    tuner.apply(confirm=Confirm(60.0, lambda _: None))
+    late = msgspec.structs.replace(tuner, host=msgspec.structs.replace(tuner.host, now=lambda: NOW + 61))
+    (Path(tuner.host.files.root) / "proc/sys/vm/swappiness").write_text("33\n")
+    with pytest.raises(UsageError, match="an earlier apply was not confirmed in time"):
+        late.apply(confirm=Confirm(600.0, lambda _: None))
+    assert late.pending() is not None
+
+
+def test_a_wait_without_a_first_write_ends_with_an_undo(tuner: HostTuner) -> None:
+    tuner.state.make()
+    tuner.state.replace(CONFIRM, msgspec.json.encode(Pending("d", NOW + 60, (("sysctl", "key:vm.swappiness"),))))
+    assert tuner.undo() == [] and tuner.pending() is None
+
+
+def test_what_reads_back_in_other_words_needs_no_reboot(tmp_path: Path) -> None:
+    files = {"sys/module/zswap/parameters/enabled": "Y\n", "proc/sys/kernel/random/boot_id": "b0\n"}
+    write_tree(tmp_path, files, ["etc/modprobe.d"])
+    tuner = session_of(tree(Files(str(tmp_path))), {"moduleOptions": {"zswap.enabled": "1"}})
+    tuner.apply(limit=Disruption.REBOOT)
+    assert status_of(tuner).waits_for_reboot == ()
+
+
+def test_lines_that_are_not_understood_are_not_nothing() -> None:
+    text = status_text(HostStatus(not_understood=2), NOW, 80)
+    assert "2 lines are not understood" in text and "changed nothing" not in text
+    assert (
+        journal_text([], namer({}), 80, not_understood=2) == "2 lines are not understood by this version; they are kept"
+    )

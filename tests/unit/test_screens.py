@@ -13,7 +13,7 @@ from tuneagent.contracts.report import Finding, GpuName, HostName, ProfileName, 
 from tuneagent.contracts.values import Disruption, Severity
 from tuneagent.engine.names import short
 from tuneagent.host.files import Files
-from tuneagent.report.audit_lines import report_lines, report_plain
+from tuneagent.report.audit_lines import fix_lines, report_lines, report_plain
 from tuneagent.report.audit_screen import gpus_of, report_text
 from tuneagent.report.findings import Invocation
 from tuneagent.report.lines import Row, rows_text
@@ -204,3 +204,16 @@ def test_names_are_never_cut_and_what_does_not_fit_stands_below() -> None:
         "        a remark that is long",
         "high  b  3       c",
     ]
+
+
+def test_what_a_host_has_said_is_no_command() -> None:
+    evil = "x\ntouch /tmp/pwned; \x1b[2J"
+    findings = [
+        finding("a", verdict=Verdict.UNKNOWN, advice=f"not read: {evil}"),
+        finding("b\nrm", verdict=Verdict.CONFLICT, advice=evil),
+        finding("c", disruption=None, advice=evil),
+        finding("d;rm -rf /"),
+    ]
+    lines = fix_lines(report(*findings), Invocation()).split("\n")
+    assert len(lines) == 4 and all(line.startswith(("# ", "tuneagent apply --yes --only ")) for line in lines)
+    assert "tuneagent apply --yes --only 'd;rm -rf /'" in lines and not any("\x1b" in line for line in lines)

@@ -70,7 +70,8 @@ class _FailOn(click.ParamType[FailOn]):
         if len(severities) > 1:
             self.fail("give one severity.", param, ctx)
         severity = severities[0] if severities else None
-        return FailOn(severity, (severity or Severity.INFO) if Verdict.NOT_PERSISTED.value in words else None)
+        least = severity or Severity.INFO
+        return FailOn(least, least if Verdict.NOT_PERSISTED.value in words else None)
 
 
 @click.command()
@@ -263,4 +264,4 @@ def journal(settings: Settings, output: str) -> None:
     if output == "json":
         emit(JournalDocument(records=tuple(records)))
     else:
-        click.echo(journal_text(records, namer(tuner.registry)))
+        click.echo(journal_text(records, namer(tuner.registry), not_understood=len(tuner.journal.foreign())))

@@ -181,7 +181,7 @@ def undo(settings: Settings, output: str, force: bool, only: tuple[str, ...], un
         held = tuner.journal.applied()
         results = tuner.undo(chosen(only, names_of((), held, tuner.registry), tuner.registry), force=force)
     if tuner.pending() is None:
-        disarm(tuner.host)
+        disarm(tuner)
     _warn(daemon_note(tuner))
     if output == "json":
         emit(UndoneDocument(results=tuple(results)))
@@ -201,5 +201,5 @@ def confirm(settings: Settings) -> None:
     tuner = settings.tuner(writing=True)
     if not tuner.confirm():
         raise UsageError("nothing waits for confirmation")
-    disarm(tuner.host)
+    disarm(tuner)
     click.echo("kept")

@@ -54,10 +54,11 @@ def _waiting(tuner: HostTuner, applied: Mapping[Key, AppliedSetting]) -> list[Ke
             continue
         try:
             live = tunable.read(facts, setting.subject).live
+            is_there = isinstance(live, Value) and tunable.matches(setting.subject, live.value, setting.wrote)
         except Exception:  # one setting's trouble hides no other
             found.append(key)
             continue
-        if not isinstance(live, Value) or live.value != setting.wrote:
+        if not is_there:
             found.append(key)
     facts.close()
     return found

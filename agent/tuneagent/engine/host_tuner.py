@@ -12,7 +12,7 @@ import msgspec
 
 from tuneagent.contracts.values import Disruption
 from tuneagent.engine.host_assessment import HostAssessment
-from tuneagent.errors import PathMissing, PlanMoved, ProfileInvalid, ReadFailed, UsageError
+from tuneagent.errors import PathMissing, PlanMoved, ProfileInvalid, ReadFailed, StateFolderUnsafe, UsageError
 from tuneagent.facts.one_pass import Facts
 from tuneagent.host.machine import Host
 from tuneagent.host.state_folder import StateFolder
@@ -178,6 +178,10 @@ class HostTuner(msgspec.Struct, frozen=True, dict=True):
         from tuneagent.engine.undo import foreign_results, undo
 
         if not self.state.exists(NAME):
+            # What was noted before a first write that never came is over as well.
+            for note in (CONFIRM, REVERTED):
+                if keys is None and self.state.exists(note):
+                    self.state.remove(note)
             return []
         with self.locked() as journal:
             recovered = recover(self.host, journal, self.registry)
@@ -213,6 +217,11 @@ class HostTuner(msgspec.Struct, frozen=True, dict=True):
         if not changes:
             return
         before = self.pending()
+        if before is not None and before.deadline <= self.host.now():
+            raise UsageError(
+                "an earlier apply was not confirmed in time and has not been undone yet: "
+                "run `tuneagent undo`, or `tuneagent confirm` to keep it, and apply again"
+            )
         keys = {(change.tunable, change.subject) for change in changes} | set(before.keys if before else ())
         deadline = min(self.host.now() + confirm.within_s, before.deadline if before else float("inf"))
         confirm.arm(deadline)
@@ -263,7 +272,7 @@ class HostTuner(msgspec.Struct, frozen=True, dict=True):
 
         try:
             return msgspec.json.decode(self.state.read_bytes(REVERTED), type=Reverted)
-        except (PathMissing, ReadFailed, msgspec.MsgspecError):
+        except (PathMissing, ReadFailed, StateFolderUnsafe, msgspec.MsgspecError):
             return None
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 from collections.abc import Iterable, Iterator
 
 _DEVICE = "/dev/kmsg"
+_NUMBER = os.makedev(1, 11)
 DMESG = ("dmesg", "--level=emerg,alert,crit,err,warn", "--notime")
 # The longest record that the kernel hands out (CONSOLE_EXT_LOG_MAX in its printk).
 _RECORD_BYTES = 8192
@@ -26,6 +28,10 @@ def device_warnings() -> str | None:
     except OSError:
         return None
     try:
+        found = os.fstat(descriptor)
+        # A container may have an empty file or /dev/null in its place.
+        if not stat.S_ISCHR(found.st_mode) or found.st_rdev != _NUMBER:
+            return None
         os.lseek(descriptor, 0, os.SEEK_DATA)
         return warnings_of(records(descriptor))
     except OSError:

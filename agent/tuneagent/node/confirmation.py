@@ -64,13 +64,18 @@ def arm(tuner: HostTuner, deadline: float) -> None:
         for argv in (["daemon-reload"], ["enable", f"{UNIT}.timer"], ["restart", f"{UNIT}.timer"]):
             _systemctl(tuner.host, argv)
     except (CommandFailed, WriteFailed) as error:
-        disarm(tuner.host)
+        disarm(tuner)
         raise UsageError(f"--confirm-within: no daemon runs here and no systemd timer can be set: {error}") from None
 
 
-def disarm(host: Host) -> None:
-    """Take the timer away, if there is one. A timer that is left over finds nothing to undo."""
+def disarm(tuner: HostTuner) -> None:
+    """Take the timer away, if there is one for this state folder. A timer that is left over finds nothing to undo."""
+    host = tuner.host
     if not host.files.exists(_TIMER) and not host.files.exists(_SERVICE):
+        return
+    service = host.files.read_or(_SERVICE, "")
+    if service and f"ExecStart={_command(tuner)}\n" not in service:
+        # It is there for an apply with another state folder.
         return
     with contextlib.suppress(CommandFailed):
         _systemctl(host, ["stop", f"{UNIT}.timer"])

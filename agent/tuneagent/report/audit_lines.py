@@ -39,7 +39,8 @@ def fix_lines(report: Report, called: Invocation) -> str:
         name = short(clean(one.name))
         why = reason_of_unknown(one) if one.verdict is Verdict.UNKNOWN else clean(one.advice or one.why)
         if one.disruption is None or not is_doable(one) or not called.is_writable:
-            lines[f"# {name}: {one.verdict.value}: {why}"] = None
+            # One line each: whatever a host has said, a shell that reads this runs nothing of it.
+            lines[clean(f"# {name}: {one.verdict.value}: {why}")] = None
         else:
             heavier = "" if one.disruption is Disruption.LIVE else f" --max-disruption {one.disruption.value}"
             lines[f"tuneagent apply{called.options}{heavier} --yes --only {shlex.quote(name)}"] = None

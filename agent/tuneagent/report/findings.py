@@ -6,6 +6,7 @@ import msgspec
 
 from tuneagent.contracts.report import Finding, Report, Verdict
 from tuneagent.contracts.values import Disruption
+from tuneagent.report.terminal import clean
 from tuneagent.report.values import found, wanted
 
 TO_DO = (Verdict.CONFLICT, Verdict.DRIFTED, Verdict.UNKNOWN, Verdict.PENDING)
@@ -72,7 +73,7 @@ def reason_of_unknown(finding: Finding) -> str:
     """Why a value is not known, without the path where that is the setting's own."""
     reason = finding.advice.removeprefix("not read: ")
     path, colon, rest = reason.partition(": ")
-    return rest if colon and path.startswith("/") else reason
+    return clean(rest if colon and path.startswith("/") else reason)
 
 
 def _fix(finding: Finding, called: Invocation) -> list[str]:

@@ -40,8 +40,10 @@ def at(seconds: float) -> str:
         return f"not a time: {seconds:g}"
 
 
-def journal_text(records: Sequence[Record], name_of: NameOf, columns: int | None = None) -> str:
-    """Every apply, oldest first."""
+def journal_text(
+    records: Sequence[Record], name_of: NameOf, columns: int | None = None, *, not_understood: int = 0
+) -> str:
+    """Every apply, oldest first, and how many lines this version does not understand."""
     limit = columns or width()
     parts = []
     for apply in _applies(records):
@@ -49,6 +51,8 @@ def journal_text(records: Sequence[Record], name_of: NameOf, columns: int | None
         rows = [_row(change, first, name_of) for change in apply.changes.values()]
         head = f"{at(first.time)}  profile {clean(first.profile)} {clean(first.revision)}, plan {first.plan}"
         parts.append("\n".join([head, *(f"  {line}" for line in rows_text(rows, limit - 2))]))
+    if not_understood:
+        parts.append(f"{not_understood} lines are not understood by this version; they are kept")
     return "\n\n".join(parts) or EMPTY
 
 
@@ -61,7 +65,7 @@ def _applies(records: Sequence[Record]) -> list[_Apply]:
             if record.step != "intended" and (held := [apply.changes[key] for apply in found if key in apply.changes]):
                 # An undo takes back all that we ever wrote to the setting, any other step the last of it.
                 for change in held if record.step == "undone" else held[-1:]:
-                    if change is held[-1] or change.last.step not in ("undone", "reverted"):
+                    if change.last.step not in ("undone", "reverted") or record.step == "reverted":
                         change.last = record
                 continue
             if not found or found[-1].first.plan != record.plan or key in found[-1].changes:

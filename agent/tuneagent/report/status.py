@@ -22,7 +22,7 @@ def status_text(status: HostStatus, now: float, columns: int | None = None) -> s
         newest = f", last written {at(one.last)}" if one.last != one.since else ""
         settings = f"{one.settings} setting{'' if one.settings == 1 else 's'}"
         rows.append(("profile", f"{clean(one.name)} {clean(one.revision)}: {settings} since {at(one.since)}{newest}"))
-    if not status.profiles:
+    if not status.profiles and not status.not_understood:
         rows.append(("profile", "none: tuneagent has changed nothing on this host"))
     if status.confirm_by is not None:
         rows.append(("confirm", confirmation_text(status.confirm_by, now, len(status.awaits_confirmation))))
