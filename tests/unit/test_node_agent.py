@@ -168,13 +168,17 @@ def test_what_this_host_cannot_do_is_a_refusal(node: Node) -> None:
     assert "by hand" in node.server.node["refusal"] and node.server.node["notAsWanted"] == 1
 
 
-def test_baseline_takes_its_grant_too(node: Node) -> None:
+def _smt_off_then_baseline(node: Node) -> None:
     node.server.name(SMT)
     node.agent.once()
     node.server.grant()
     node.agent.once()
     assert node.read(SMT_PATH) == "off"
     node.server.spec(desired="Baseline", revision="", grant=None)
+
+
+def test_baseline_takes_its_grant_too(node: Node) -> None:
+    _smt_off_then_baseline(node)
     node.agent.once()
     assert node.read("proc/sys/vm/swappiness") == "60" and node.read(SMT_PATH) == "off"
     assert node.server.node["proposal"]["disruption"] == "kubelet" and not node.server.node["baseline"]
@@ -424,12 +428,7 @@ def test_a_revision_that_was_damaged_on_disk_is_followed_no_more(node: Node, cap
 
 
 def test_a_grant_in_hand_that_fits_no_more_gives_nothing_back(node: Node) -> None:
-    node.server.name(SMT)
-    node.agent.once()
-    node.server.grant()
-    node.agent.once()
-    assert node.read(SMT_PATH) == "off"
-    node.server.spec(desired="Baseline", revision="", grant=None)
+    _smt_off_then_baseline(node)
     merge(node.server.tuning, {"status": {"node": {"taken": {"digest": "d", "bootID": "b0", "epoch": 1}}}})
     node.agent.once()
     assert node.read(SMT_PATH) == "off" and node.server.node.get("taken") is None

@@ -115,7 +115,7 @@ def audit(  # noqa: PLR0913 - one for each option of the command
     report = found.report
     chosen = found.chosen(only)
     if chosen is not None:
-        about = tuple(one for one in report.findings if (one.tunable, one.subject) in chosen)
+        about = found.findings_of(chosen)
         report = msgspec.structs.replace(report, findings=about, summary=summarize(about))
     if fix_commands:
         from tuneagent.report.audit_lines import fix_lines
@@ -148,8 +148,7 @@ def status(settings: Settings, output: str) -> None:
     from tuneagent.engine.host_status import status_of
     from tuneagent.report.status import status_text
 
-    if settings.capture is not None:
-        raise UsageError("--capture: a capture holds no journal; a support bundle does")
+    settings.refuse_capture()
     tuner = settings.tuner()
     found = status_of(tuner)
     if output == "json":
@@ -257,8 +256,7 @@ def journal(settings: Settings, output: str) -> None:
     from tuneagent.engine.names import namer
     from tuneagent.report.journal import journal_text
 
-    if settings.capture is not None:
-        raise UsageError("--capture: a capture holds no journal; a support bundle does")
+    settings.refuse_capture()
     tuner = settings.tuner()
     records = tuner.journal.records()
     if output == "json":

@@ -46,6 +46,11 @@ class Settings(msgspec.Struct):
     document: ProfileText | None = None
     stack: contextlib.ExitStack = msgspec.field(default_factory=contextlib.ExitStack)
 
+    def refuse_capture(self) -> None:
+        """Raise UsageError where a capture is named: for commands that show the journal."""
+        if self.capture is not None:
+            raise UsageError("--capture: a capture holds no journal; a support bundle does")
+
     def host(self, *, writing: bool = False) -> Host:
         """The host that the options mean."""
         if self.capture is not None:

@@ -11,10 +11,8 @@ from tuneagent.commands.options import FILE, ONLY, OUTPUT, PROFILE
 from tuneagent.commands.settings import Settings, emit
 from tuneagent.contracts.outcome import UndoneDocument
 from tuneagent.contracts.plan import Plan
-from tuneagent.contracts.report import Finding, exit_code
+from tuneagent.contracts.report import exit_code
 from tuneagent.contracts.values import Disruption
-from tuneagent.engine.applied_settings import Key
-from tuneagent.engine.host_assessment import HostAssessment
 from tuneagent.engine.host_tuner import ApplyResult, Confirm
 from tuneagent.engine.names import chosen, namer, names_of
 from tuneagent.engine.plan import narrowed
@@ -40,10 +38,10 @@ def plan(settings: Settings, file: str | None, name: str | None, output: str, on
     else:
         from tuneagent.report.text import plan_text
 
-        click.echo(plan_text(made, namer(tuner.registry), findings=_about(found, settings_chosen)))
+        click.echo(plan_text(made, namer(tuner.registry), findings=found.findings_of(settings_chosen)))
     if made.changes or made.refused:
         sys.exit(3)
-    sys.exit(exit_code(_about(found, settings_chosen)))
+    sys.exit(exit_code(found.findings_of(settings_chosen)))
 
 
 def _seconds(ctx: click.Context, parameter: click.Parameter, value: str | None) -> float | None:
@@ -101,8 +99,9 @@ def apply(  # noqa: PLR0913 - one for each option of the command
     name_of = namer(tuner.registry)
     if not yes:
         found = tuner.observe()
-        shown = narrowed(found.plan, found.chosen(only))
-        click.echo(plan_text(shown, name_of, findings=_about(found, found.chosen(only))), err=output == "json")
+        settings_chosen = found.chosen(only)
+        shown = narrowed(found.plan, settings_chosen)
+        click.echo(plan_text(shown, name_of, findings=found.findings_of(settings_chosen)), err=output == "json")
         # What was read is what is written: a plan that has moved meanwhile is refused.
         digest = _agreed(shown, Disruption(max_disruption), digest)
     confirmation.refuse_governed(tuner, force=force)
@@ -155,12 +154,7 @@ def _warn(text: str | None) -> None:
 def _applied_code(applied: ApplyResult) -> int:
     if any(outcome.result in ("failed", "skipped") for outcome in applied.outcomes):
         return EXIT_FAILED
-    return exit_code(_about(applied.after, applied.chosen))
-
-
-def _about(found: HostAssessment, chosen: set[Key] | None) -> list[Finding]:
-    """Findings of the settings that were chosen; all for None."""
-    return [one for one in found.report.findings if chosen is None or (one.tunable, one.subject) in chosen]
+    return exit_code(applied.after.findings_of(applied.chosen))
 
 
 @click.command()

@@ -78,6 +78,10 @@ class HostAssessment(msgspec.Struct, frozen=True, dict=True):
             findings=findings,
         )
 
+    def findings_of(self, chosen: set[Key] | None) -> tuple[Finding, ...]:
+        """Findings of the settings that were chosen; all for None."""
+        return tuple(one for one in self.report.findings if chosen is None or (one.tunable, one.subject) in chosen)
+
     @cached_property
     def plan(self) -> Plan:
         """What `apply` would do now."""
