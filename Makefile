@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: audit test check generate bench soak faults mutants fuzz wheelhouse clean
+.PHONY: audit test check generate packages docs bench soak faults mutants fuzz wheelhouse clean
 
 audit: $(STAMP)
 	@$(BIN)/tuneagent audit; code=$$?; [ $$code -eq 3 ] || [ $$code -eq 4 ] || exit $$code
@@ -28,6 +28,16 @@ check: $(STAMP)
 
 generate: $(STAMP)
 	$(BIN)/python tools/generate.py
+
+# The deb and the rpm, in dist/. ARCH=aarch64 builds them for the other machines.
+ARCH ?= $(shell uname -m)
+packages: $(STAMP)
+	$(BIN)/python tools/packages.py --architecture $(ARCH)
+
+# The pages as a site with search, in build-out/site. A link that leads nowhere is an error.
+docs: $(STAMP)
+	$(BIN)/sphinx-build --quiet --nitpicky --fail-on-warning --builder html docs build-out/site
+	@echo "build-out/site/index.html"
 
 bench: $(STAMP)
 	$(BIN)/python tests/bench/bench.py

@@ -37,7 +37,10 @@ TIERS = (
     Tier(
         "host",
         ("tests/host", "-W", "default", "-s"),
-        (("strace", "strace"), ("tuned-adm", "tuned"), ("systemctl", "systemd")),
+        (
+            ("strace", "strace"), ("tuned-adm", "tuned"), ("systemctl", "systemd"), ("groff", "groff-base"),
+            ("go", "golang, 1.26 or later"), ("mmdebstrap", "mmdebstrap"), ("unshare", "util-linux"),
+        ),
         root=True,
     ),
     Tier(

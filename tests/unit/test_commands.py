@@ -13,6 +13,7 @@ from support import write_tree
 from tuneagent.commands import main, write_commands
 from tuneagent.commands.main import cli
 from tuneagent.errors import WriteFailed
+from tuneagent.host.commands import run_module
 
 HEAD = "apiVersion: tuneagent.dev/v1alpha1\nkind: TuningProfile\nmetadata: {name: t}\n"
 
@@ -178,3 +179,15 @@ def test_a_setting_that_the_profile_does_not_name_is_pointed_to(root: Path, tmp_
         "`-p` takes another profile\n"
     )
     assert "did you mean 'vm.stat_interval'?" in call("--root", str(root), "why", "-f", file, "vm.stat_interva").stderr
+
+
+def test_a_child_finds_our_modules_where_we_found_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A packaged command sets its path itself; nothing that it did not obey may lead its child elsewhere."""
+    (tmp_path / "ours").mkdir()
+    (tmp_path / "ours/said.py").write_text("import sys; print(sys.argv[1:], __name__)")
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / "theirs/said.py").write_text("print('theirs')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "theirs"))
+    monkeypatch.syspath_prepend(str(tmp_path / "ours"))
+    done = run_module("said", ["a", "b"], 20, {})
+    assert (done.code, done.stdout, done.stderr) == (0, "['a', 'b'] __main__\n", "")

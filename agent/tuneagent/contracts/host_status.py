@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import msgspec
+from msgspec import Meta
 
 SCHEMA_STATUS = "tuneagent.dev/status/v1"
 
@@ -10,29 +13,31 @@ SCHEMA_STATUS = "tuneagent.dev/status/v1"
 class ProfileInForce(msgspec.Struct, frozen=True, kw_only=True):
     """A profile whose settings are held. `since` is its first write, `last` the newest, in seconds since 1970."""
 
-    name: str
-    revision: str
-    settings: int
-    since: float
-    last: float
+    name: Annotated[str, Meta(description="Name of the profile.")]
+    revision: Annotated[str, Meta(description="Its revision.")]
+    settings: Annotated[int, Meta(description="How many settings are held for it.")]
+    since: Annotated[float, Meta(description="Time of its first write, in seconds since 1970.")]
+    last: Annotated[float, Meta(description="Time of its newest write, in seconds since 1970.")]
 
 
 class HostStatus(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """The state of tuneagent on a host. Lists hold the names of settings."""
 
-    schema: str = SCHEMA_STATUS
-    profiles: tuple[ProfileInForce, ...] = ()
-    # Set for the next boot, and something else now.
-    waits_for_reboot: tuple[str, ...] = ()
-    # A crash left open whether they were written: the next apply or undo settles them.
-    unsettled: tuple[str, ...] = ()
-    # Lines of the journal that this version does not understand.
-    not_understood: int = 0
-    # When an apply is undone automatically unless it is confirmed, in seconds since 1970, and which settings go back.
-    confirm_by: float | None = None
-    awaits_confirmation: tuple[str, ...] = ()
-    daemon: bool = False
-    # Node whose agent governs this host.
-    governed_by: str | None = None
-    # Whether a file on the host stops every write.
-    held: bool = False
+    schema: Annotated[str, Meta(description="Name and version of this document.")] = SCHEMA_STATUS
+    profiles: Annotated[tuple[ProfileInForce, ...], Meta(description="Profiles in force.")] = ()
+    waits_for_reboot: Annotated[
+        tuple[str, ...], Meta(description="Set for the next boot, and something else now.")
+    ] = ()
+    unsettled: Annotated[
+        tuple[str, ...],
+        Meta(description="A crash left open whether they were written; the next apply or undo settles them."),
+    ] = ()
+    not_understood: Annotated[int, Meta(description="Lines of the journal that this version does not understand.")] = 0
+    confirm_by: Annotated[
+        float | None,
+        Meta(description="When an apply is undone automatically unless it is confirmed, in seconds since 1970."),
+    ] = None
+    awaits_confirmation: Annotated[tuple[str, ...], Meta(description="Settings that are undone then.")] = ()
+    daemon: Annotated[bool, Meta(description="Whether the daemon runs.")] = False
+    governed_by: Annotated[str | None, Meta(description="Node whose agent governs this host.")] = None
+    held: Annotated[bool, Meta(description="Whether a file on the host stops every write.")] = False

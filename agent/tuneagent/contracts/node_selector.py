@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
+from msgspec import Meta
 
 Operator = Literal["In", "NotIn", "Exists", "DoesNotExist"]
 
@@ -13,9 +14,11 @@ Operator = Literal["In", "NotIn", "Exists", "DoesNotExist"]
 class Requirement(msgspec.Struct, frozen=True):
     """One line of `matchExpressions`."""
 
-    key: str
-    operator: Operator
-    values: tuple[str, ...] = ()
+    key: Annotated[str, Meta(description="Name of the label.")]
+    operator: Annotated[Operator, Meta(description="How the label must stand to `values`.")]
+    values: Annotated[
+        tuple[str, ...], Meta(description="Values of the label; `Exists` and `DoesNotExist` take none.")
+    ] = ()
 
     def matches(self, labels: Mapping[str, str]) -> bool:
         """Whether labels meet it. `NotIn` holds for a node without the label, as in Kubernetes."""
@@ -29,8 +32,8 @@ class Requirement(msgspec.Struct, frozen=True):
 class NodeSelector(msgspec.Struct, frozen=True, rename="camel"):
     """Labels that a node must have. An empty one selects no node."""
 
-    match_labels: dict[str, str] = {}
-    match_expressions: tuple[Requirement, ...] = ()
+    match_labels: Annotated[dict[str, str], Meta(description="Labels with exactly these values.")] = {}
+    match_expressions: Annotated[tuple[Requirement, ...], Meta(description="Conditions on labels; all must hold.")] = ()
 
     @property
     def is_empty(self) -> bool:

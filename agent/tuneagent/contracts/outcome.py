@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import msgspec
+from msgspec import Meta
 
 from tuneagent.contracts.report import Report
 from tuneagent.contracts.values import Setting, Subject
@@ -14,20 +17,26 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     `skipped` was not begun; `ended` needed no write, since what had been changed is not there any more.
     """
 
-    tunable: str
-    subject: Subject
-    result: str
-    reason: str = ""
+    tunable: Annotated[str, Meta(description="The tunable that the setting belongs to.")]
+    subject: Annotated[Subject, Meta(description="The setting within its tunable.")]
+    result: Annotated[
+        str,
+        Meta(
+            description="`verified`, `failed`, `withheld`, `skipped` (not begun) or `ended` (what had been changed is "
+            "not there any more)."
+        ),
+    ]
+    reason: Annotated[str, Meta(description="Why it did not succeed.")] = ""
 
 
 class Undone(msgspec.Struct, frozen=True, kw_only=True):
     """What became of one setting: `undone`, `gone`, `ended`, `conflict` or `failed`."""
 
-    tunable: str
-    subject: Subject
-    result: str
-    value: Setting = None
-    reason: str = ""
+    tunable: Annotated[str, Meta(description="The tunable that the setting belongs to.")]
+    subject: Annotated[Subject, Meta(description="The setting within its tunable.")]
+    result: Annotated[str, Meta(description="`undone`, `gone`, `ended`, `conflict` or `failed`.")]
+    value: Annotated[Setting, Meta(description="The value that it has now.")] = None
+    reason: Annotated[str, Meta(description="Why it was not undone.")] = ""
 
     @property
     def is_settled(self) -> bool:
@@ -38,15 +47,17 @@ class Undone(msgspec.Struct, frozen=True, kw_only=True):
 class UndoneDocument(msgspec.Struct, frozen=True, kw_only=True):
     """What `undo -o json` prints."""
 
-    schema: str = "tuneagent.dev/undone/v1"
-    results: tuple[Undone, ...]
+    schema: Annotated[str, Meta(description="Name and version of this document.")] = "tuneagent.dev/undone/v1"
+    results: Annotated[tuple[Undone, ...], Meta(description="One for each setting.")]
 
 
 class Applied(msgspec.Struct, frozen=True, kw_only=True):
     """What `apply -o json` prints: the plan's digest, what became of each change, and the audit after it."""
 
-    schema: str = "tuneagent.dev/applied/v1"
-    digest: str
-    results: tuple[Outcome, ...]
-    recovered: tuple[Undone, ...] = ()
-    report: Report
+    schema: Annotated[str, Meta(description="Name and version of this document.")] = "tuneagent.dev/applied/v1"
+    digest: Annotated[str, Meta(description="Digest of the plan that was applied.")]
+    results: Annotated[tuple[Outcome, ...], Meta(description="One for each change.")]
+    recovered: Annotated[
+        tuple[Undone, ...], Meta(description="What an earlier run that died had left open, and what became of it.")
+    ] = ()
+    report: Annotated[Report, Meta(description="The audit after the apply.")]

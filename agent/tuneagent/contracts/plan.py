@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Annotated
 
 import msgspec
+from msgspec import Meta
 
 from tuneagent.contracts.values import Disruption, Setting, Subject
 
@@ -17,37 +19,43 @@ class Prior(msgspec.Struct, frozen=True, kw_only=True):
     `raw` is the running value's own text where writing `live` back would spell it otherwise, as blanks for tabs.
     """
 
-    live: Setting = None
-    persisted: Setting = None
-    raw: str | msgspec.UnsetType = msgspec.UNSET
+    live: Annotated[Setting, Meta(description="The running value.")] = None
+    persisted: Annotated[Setting, Meta(description="The value of the next boot.")] = None
+    raw: Annotated[
+        str | msgspec.UnsetType,
+        Meta(
+            description="Text of the running value where writing `live` back would spell it otherwise, as blanks for "
+            "tabs."
+        ),
+    ] = msgspec.UNSET
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True):
     """One write that a plan would make. `persistence` is the path of a file that keeps it, or what ends it."""
 
-    tunable: str
-    subject: Subject
-    prior: Prior
-    desired: Setting
+    tunable: Annotated[str, Meta(description="The tunable that the setting belongs to.")]
+    subject: Annotated[Subject, Meta(description="The setting within its tunable.")]
+    prior: Annotated[Prior, Meta(description="What was found.")]
+    desired: Annotated[Setting, Meta(description="The value to be written.")]
     disruption: Disruption
-    persistence: str
+    persistence: Annotated[str, Meta(description="Path of the file that keeps it over a boot, or what ends it.")]
 
 
 class Refusal(msgspec.Struct, frozen=True, kw_only=True):
     """Something wanted that the plan will not do, with the reason."""
 
-    tunable: str
-    subject: Subject
-    reason: str
+    tunable: Annotated[str, Meta(description="The tunable that the setting belongs to.")]
+    subject: Annotated[Subject, Meta(description="The setting within its tunable.")]
+    reason: Annotated[str, Meta(description="Why it is not done.")]
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """Ordered changes. The digest covers the changes alone, so that load on the host cannot move it."""
 
-    schema: str = SCHEMA_PLAN
-    digest: str
-    changes: tuple[Change, ...]
-    refused: tuple[Refusal, ...] = ()
+    schema: Annotated[str, Meta(description="Name and version of this document.")] = SCHEMA_PLAN
+    digest: Annotated[str, Meta(description="Hash of the changes; `apply --digest` refuses any other plan.")]
+    changes: Annotated[tuple[Change, ...], Meta(description="What is written, in this order.")]
+    refused: Annotated[tuple[Refusal, ...], Meta(description="What is wanted and not done.")] = ()
 
 
 def digest_of(changes: Iterable[Change]) -> str:

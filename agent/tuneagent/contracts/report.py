@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterable
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
+from msgspec import Meta
 
 from tuneagent.contracts.values import Disruption, Setting, Severity, Subject
 
@@ -37,27 +38,38 @@ Comparison = Literal["equal", "atLeast", "atMost", "oneOf", "rule"]
 class Finding(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """One setting compared with what is wanted. Part of the JSON contract."""
 
-    tunable: str
-    subject: Subject
-    # What people call it: the tunable, and the subject without its kind where the tunable says the kind already.
-    name: str = ""
+    tunable: Annotated[str, Meta(description="The tunable that the setting belongs to.")]
+    subject: Annotated[
+        Subject, Meta(description="The setting within its tunable; tunable and subject together identify a finding.")
+    ]
+    name: Annotated[str, Meta(description="What people call the setting; every command takes it.")] = ""
     verdict: Verdict
     severity: Severity
-    desired: Setting = None
-    comparison: Comparison = "equal"
-    observed: Setting = None
-    persisted: Setting = None
-    next_boot: Setting = None
-    # Why no file of ours could make the next boot set it.
-    cannot_persist: str | None = None
-    owner: str | None = None
-    evidence: str = ""
-    # Whether the running value is as wanted, whatever the next boot does.
-    in_effect: bool = False
+    desired: Annotated[Setting, Meta(description="The value wanted.")] = None
+    comparison: Annotated[
+        Comparison,
+        Meta(
+            description="How `observed` must stand to `desired`; `rule` where the setting has a rule of its own, "
+            "stated in `why`."
+        ),
+    ] = "equal"
+    observed: Annotated[Setting, Meta(description="The running value, null where it is not known.")] = None
+    persisted: Annotated[
+        Setting, Meta(description="The value that the files of the next boot set, null where none does.")
+    ] = None
+    next_boot: Annotated[Setting, Meta(description="The value after the next boot, null where it is not known.")] = None
+    cannot_persist: Annotated[str | None, Meta(description="Why no file of ours could make the next boot set it.")] = (
+        None
+    )
+    owner: Annotated[str | None, Meta(description="The program or file that sets the value instead.")] = None
+    evidence: Annotated[str, Meta(description="Where the running value was read.")] = ""
+    in_effect: Annotated[
+        bool, Meta(description="Whether the running value is as wanted, whatever the next boot does.")
+    ] = False
     disruption: Disruption | None = None
-    why: str = ""
-    advice: str = ""
-    sources: tuple[str, ...] = ()
+    why: Annotated[str, Meta(description="Why the setting matters.")] = ""
+    advice: Annotated[str, Meta(description="What to do, or why the verdict is what it is.")] = ""
+    sources: Annotated[tuple[str, ...], Meta(description="Where the recommendation comes from.")] = ()
 
     @property
     def is_open(self) -> bool:
@@ -68,16 +80,16 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 class ProfileName(msgspec.Struct, frozen=True):
     """Which profile a report was made against."""
 
-    name: str
-    revision: str
+    name: Annotated[str, Meta(description="Name of the profile.")]
+    revision: Annotated[str, Meta(description="Digest of what the profile resolves to.")]
 
 
 class GpuName(msgspec.Struct, frozen=True):
     """One GPU of a report's machine. `index` is NVML's."""
 
-    index: int
-    uuid: str
-    name: str | None = None
+    index: Annotated[int, Meta(description="NVML's index.")]
+    uuid: Annotated[str, Meta(description="NVML's UUID.")]
+    name: Annotated[str | None, Meta(description="Name of the product.")] = None
 
 
 class HostName(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
@@ -87,27 +99,31 @@ class HostName(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     audit asks for CPUs, memory, driver and GPUs.
     """
 
-    name: str | None = None
-    kernel: str | None = None
-    arch: str | None = None
-    boot_id: str | None = msgspec.field(default=None, name="bootID")
-    source: str = "live"
-    cpus: int | None = None
-    memory_bytes: int | None = None
-    driver: str | None = None
-    gpus: tuple[GpuName, ...] | None = None
-    no_gpus: str | None = None
+    name: Annotated[str | None, Meta(description="Host name.")] = None
+    kernel: Annotated[str | None, Meta(description="Release of the running kernel.")] = None
+    arch: Annotated[str | None, Meta(description="Machine architecture.")] = None
+    boot_id: Annotated[str | None, Meta(description="Identifier of this boot.")] = msgspec.field(
+        default=None, name="bootID"
+    )
+    source: Annotated[str, Meta(description="`live`, `tree` or `capture`.")] = "live"
+    cpus: Annotated[int | None, Meta(description="CPUs online.")] = None
+    memory_bytes: Annotated[int | None, Meta(description="Memory, in bytes.")] = None
+    driver: Annotated[str | None, Meta(description="Version of the NVIDIA driver.")] = None
+    gpus: Annotated[
+        tuple[GpuName, ...] | None, Meta(description="GPUs; empty where there are none, null where that is not known.")
+    ] = None
+    no_gpus: Annotated[str | None, Meta(description="Why `gpus` is empty or null.")] = None
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
     """Every finding of one audit; text, JSON, metrics and status are views of it."""
 
-    schema: str = SCHEMA_REPORT
-    tool: dict[str, str]
+    schema: Annotated[str, Meta(description="Name and version of this document.")] = SCHEMA_REPORT
+    tool: Annotated[dict[str, str], Meta(description="Name and version of the program.")]
     host: HostName
     profile: ProfileName
-    summary: dict[str, int]
-    findings: tuple[Finding, ...]
+    summary: Annotated[dict[str, int], Meta(description="How many findings have each verdict.")]
+    findings: Annotated[tuple[Finding, ...], Meta(description="One for each setting that was compared.")]
 
 
 def summarize(findings: Iterable[Finding]) -> dict[str, int]:

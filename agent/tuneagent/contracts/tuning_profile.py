@@ -18,10 +18,10 @@ KIND = "TuningProfile"
 class Accept(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A waiver: this finding is known and accepted, why, and until when."""
 
-    tunable: str
-    subject: str
-    reason: str
-    until: date | None = None
+    tunable: Annotated[str, Meta(description="The tunable of the finding.")]
+    subject: Annotated[str, Meta(description="The setting within its tunable.")]
+    reason: Annotated[str, Meta(description="Why it is accepted; the report shows it.")]
+    until: Annotated[date | None, Meta(description="Last day of the waiver.")] = None
 
 
 # A count, or per cent of the nodes: a whole number up to 100.

@@ -121,7 +121,10 @@ def run_bounded(argv: Sequence[str], timeout_s: float, extra: Mapping[str, str] 
 
 
 def run_module(module: str, arguments: Sequence[str], timeout_s: float, extra: Mapping[str, str]) -> Completed:
-    """Run one of our own modules in a child of the same interpreter, with our own whole environment."""
-    isolated = "-P" if sys.version_info >= (3, 11) else "-s"
-    argv = [sys.executable, isolated, "-m", module, *arguments]
-    return run_bounded(argv, timeout_s, {**os.environ, **extra})
+    """Run one of our own modules in a child of the same interpreter, with our own whole environment.
+
+    The child looks for modules where we do and nowhere else: a launcher may have set our path, and a variable that we
+    did not obey must not lead the child elsewhere.
+    """
+    start = f"import sys; sys.path[:] = {sys.path!r}; import runpy; runpy.run_module({module!r}, run_name='__main__')"
+    return run_bounded([sys.executable, "-IS", "-c", start, *arguments], timeout_s, {**os.environ, **extra})

@@ -16,6 +16,7 @@ from tuneagent.contracts.values import About
 from tuneagent.host.terminal import width
 from tuneagent.interop.tuned import Imported
 from tuneagent.profile_files.document import Profile
+from tuneagent.report.fields import field_rows, takes_of
 from tuneagent.report.lines import Row, rows_text
 from tuneagent.tunables.base import AnyTunable
 
@@ -61,15 +62,33 @@ def explain_text(tunable: AnyTunable) -> str:
     if about.advice:
         lines.append(f"  note        {about.advice}")
     lines += [f"  source      {source}" for source in about.sources]
-    kind = tunable.spec_type
-    if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
-        lines += _listed("fields", [field.encode_name for field in msgspec.structs.fields(kind)])
+    lines += _dispute(about)
     rows = getattr(inspect.getmodule(type(tunable)), "ROWS", None) or getattr(
         inspect.getmodule(type(tunable)), "SERVICES", None
     )
     if rows:
         lines += _listed("rows", list(rows))
-    return "\n".join([*lines, *_dispute(about)])
+    return "\n".join([*lines, *_fields(tunable)])
+
+
+def _fields(tunable: AnyTunable) -> list[str]:
+    """What a profile may say of the tunable; where the fields are the rows of a table, those are listed as such."""
+    kind = tunable.spec_type
+    found = field_rows(kind)
+    if found and all(row.path in tunable.rows for row in found):
+        return []
+    if not (isinstance(kind, type) and issubclass(kind, msgspec.Struct)):
+        return [f"  takes       {takes_of(kind)}"]
+    longest = max(len(row.path) for row in found)
+    lines = ["", "  fields", *_meaning(" ".join((inspect.getdoc(kind) or "").split()), 4)]
+    for row in found:
+        takes = row.takes + (f"; default {row.default}" if row.default else "") + ("; required" if row.required else "")
+        lines += [f"    {row.path:<{longest}}  {takes}".rstrip(), *_meaning(row.meaning, 8)]
+    return lines
+
+
+def _meaning(text: str, indent: int) -> list[str]:
+    return textwrap.wrap(text, min(width(), 100), initial_indent=" " * indent, subsequent_indent=" " * indent)
 
 
 def _listed(name: str, words: list[str]) -> list[str]:

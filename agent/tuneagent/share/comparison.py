@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Annotated
 
 import msgspec
+from msgspec import Meta
 
 from tuneagent.contracts.report import Finding, Report
 from tuneagent.contracts.values import Setting
@@ -19,23 +21,27 @@ _PROCESS = lazy_regex(r"pid:\d+@\d+@[0-9a-f-]*")
 class Difference(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """One setting that the two do not share. `only` says which of the two has it alone."""
 
-    tunable: str
-    subject: str
-    left: Setting = None
-    right: Setting = None
-    left_verdict: str | None = None
-    right_verdict: str | None = None
-    why: str = ""
+    tunable: Annotated[str, Meta(description="The tunable that the setting belongs to.")]
+    subject: Annotated[str, Meta(description="The setting within its tunable.")]
+    left: Annotated[Setting, Meta(description="Value of the first host.")] = None
+    right: Annotated[Setting, Meta(description="Value of the second host.")] = None
+    left_verdict: Annotated[
+        str | None, Meta(description="Verdict of the first host; null where it has no such setting.")
+    ] = None
+    right_verdict: Annotated[
+        str | None, Meta(description="Verdict of the second host; null where it has no such setting.")
+    ] = None
+    why: Annotated[str, Meta(description="Why the setting matters.")] = ""
 
 
 class Comparison(msgspec.Struct, frozen=True, kw_only=True):
     """Two reports beside each other."""
 
-    schema: str = SCHEMA
-    left: str
-    right: str
-    compared: int
-    differences: tuple[Difference, ...]
+    schema: Annotated[str, Meta(description="Name and version of this document.")] = SCHEMA
+    left: Annotated[str, Meta(description="Name of the first host.")]
+    right: Annotated[str, Meta(description="Name of the second host.")]
+    compared: Annotated[int, Meta(description="How many settings were compared.")]
+    differences: Annotated[tuple[Difference, ...], Meta(description="What differs, the most severe first.")]
 
 
 def compare(left: Report, right: Report, names: tuple[str, str]) -> Comparison:

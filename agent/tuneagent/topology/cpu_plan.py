@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from typing import Annotated
 
 import msgspec
+from msgspec import Meta
 
 from tuneagent.formats.cpulist import format_cpulist, parse_cpulist
 from tuneagent.topology.picture import Topology
@@ -21,10 +23,15 @@ class Spec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="came
     `topology` is the fingerprint that the plan was made for; on a host with another the plan waits.
     """
 
-    per_numa_node: int | None = None
-    cores: int | None = None
-    cpus: str | None = None
-    topology: str | None = None
+    per_numa_node: Annotated[int | None, Meta(description="Whole cores on each NUMA node that has CPUs.")] = None
+    cores: Annotated[int | None, Meta(description="Whole cores of the host in all.")] = None
+    cpus: Annotated[str | None, Meta(description="The CPUs themselves, in kernel notation.")] = None
+    topology: Annotated[
+        str | None,
+        Meta(
+            description="Fingerprint of the topology that the plan was made for; on a host with another the plan waits."
+        ),
+    ] = None
 
 
 class CpuPlan(msgspec.Struct, frozen=True):

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import msgspec
+from msgspec import Meta
 
 from tuneagent.formats.cpulist import parse_cpulist
 
@@ -10,11 +13,11 @@ from tuneagent.formats.cpulist import parse_cpulist
 class NumaNode(msgspec.Struct, frozen=True):
     """One NUMA node. `cpus` are online CPUs; `hugepages` is page size in KiB (as text) to pages."""
 
-    id: int
-    cpus: str
-    memory_kib: int | None
-    distances: tuple[int, ...] | None
-    hugepages: dict[str, int]
+    id: Annotated[int, Meta(description="Number of the node.")]
+    cpus: Annotated[str, Meta(description="CPUs online, in kernel notation.")]
+    memory_kib: Annotated[int | None, Meta(description="Memory, in KiB.")]
+    distances: Annotated[tuple[int, ...] | None, Meta(description="Distances to every node.")]
+    hugepages: Annotated[dict[str, int], Meta(description="Reserved huge pages by page size in KiB.")]
 
     @property
     def cpu_set(self) -> frozenset[int]:
@@ -25,32 +28,34 @@ class NumaNode(msgspec.Struct, frozen=True):
 class PciDevice(msgspec.Struct, frozen=True, rename={"kind": "class"}):
     """A PCI function. `numa_node` is -1 where the firmware does not say (usual in virtual machines)."""
 
-    address: str
-    kind: str
-    vendor: str | None
-    device: str | None
-    numa_node: int | None
-    local_cpus: str | None
-    names: tuple[str, ...] = ()
+    address: Annotated[str, Meta(description="PCI address.")]
+    kind: Annotated[str, Meta(description="PCI class.")]
+    vendor: Annotated[str | None, Meta(description="PCI vendor.")]
+    device: Annotated[str | None, Meta(description="PCI device.")]
+    numa_node: Annotated[
+        int | None, Meta(description="NUMA node; -1 where the firmware does not say, as in many virtual machines.")
+    ]
+    local_cpus: Annotated[str | None, Meta(description="CPUs nearest to it, in kernel notation.")]
+    names: Annotated[tuple[str, ...], Meta(description="Names of its interfaces or block devices.")] = ()
 
 
 class Topology(msgspec.Struct, frozen=True):
     """The picture. Lists are in kernel notation."""
 
-    arch: str | None
-    cpus_online: int | None
-    cpulist_online: str | None
-    cpulist_possible: str | None
-    packages: int | None
-    cores: int | None
-    smt: int | None
-    numa_nodes: tuple[NumaNode, ...] | None
-    l3_groups: tuple[str, ...] | None
-    pci_gpus: tuple[PciDevice, ...] | None
-    nics: tuple[PciDevice, ...] | None
-    nvme: tuple[PciDevice, ...] | None
-    nvswitches: tuple[PciDevice, ...] | None = None
-    cores_cpus: tuple[str, ...] | None = None
+    arch: Annotated[str | None, Meta(description="Machine architecture.")]
+    cpus_online: Annotated[int | None, Meta(description="CPUs online.")]
+    cpulist_online: Annotated[str | None, Meta(description="CPUs online, in kernel notation.")]
+    cpulist_possible: Annotated[str | None, Meta(description="CPUs that could come online.")]
+    packages: Annotated[int | None, Meta(description="Sockets.")]
+    cores: Annotated[int | None, Meta(description="Cores.")]
+    smt: Annotated[int | None, Meta(description="Threads of a core.")]
+    numa_nodes: Annotated[tuple[NumaNode, ...] | None, Meta(description="NUMA nodes.")]
+    l3_groups: Annotated[tuple[str, ...] | None, Meta(description="CPUs that share an L3 cache.")]
+    pci_gpus: Annotated[tuple[PciDevice, ...] | None, Meta(description="GPUs on the PCI bus.")]
+    nics: Annotated[tuple[PciDevice, ...] | None, Meta(description="Network adapters.")]
+    nvme: Annotated[tuple[PciDevice, ...] | None, Meta(description="NVMe drives.")]
+    nvswitches: Annotated[tuple[PciDevice, ...] | None, Meta(description="NVSwitches.")] = None
+    cores_cpus: Annotated[tuple[str, ...] | None, Meta(description="CPUs of each core.")] = None
 
     @property
     def online(self) -> frozenset[int]:

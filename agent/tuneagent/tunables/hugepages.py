@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from typing import Annotated
 
 import msgspec
+from msgspec import Meta
 
 from tuneagent.contracts.values import About, Absent, Observation, Reading, Severity, Subject, Unreadable, Value
 from tuneagent.errors import ReadFailed, WriteFailed
@@ -27,10 +29,12 @@ _SUBJECT = lazy_regex(r"node:(\d+)/hugepages-(\d+)kB\Z")
 class Pool(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
     """Pages of one size: as many on each NUMA node, or a count on the node given."""
 
-    size: str
-    per_numa_node: int | None = None
-    node: int | None = None
-    count: int | None = None
+    size: Annotated[
+        str, Meta(description="Page size: 64Ki, 2Mi, 16Mi, 32Mi, 512Mi, 1Gi or 16Gi, as the host offers it.")
+    ]
+    per_numa_node: Annotated[int | None, Meta(description="Pages on each NUMA node that has CPUs.")] = None
+    node: Annotated[int | None, Meta(description="Number of one NUMA node; with `count`.")] = None
+    count: Annotated[int | None, Meta(description="Pages on `node`.")] = None
 
 
 class Spec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
