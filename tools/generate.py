@@ -1,4 +1,4 @@
-"""Writes what is derived from the code: CRDs, JSON Schemas, the table of tunables. `--check` only compares."""
+"""Writes what is derived from the code: CRDs, JSON Schemas, pages of reference. `--check` only compares."""
 
 from __future__ import annotations
 
@@ -9,26 +9,18 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
-import click
 import msgspec
 import yaml
+from audit_picture import audit_picture
 from crd_schema import structural, tune_schema, without_defaults
-from tuneagent.commands.main import cli
-from tuneagent.contracts.host_status import HostStatus
-from tuneagent.contracts.journal import JournalDocument
+from reference_pages import DOCUMENTS, commands_page, json_page, profile_page, tunables_page
 from tuneagent.contracts.json_schema import json_schema
 from tuneagent.contracts.node_tuning import FullStatus, NodeTuningSpec
-from tuneagent.contracts.outcome import Applied, UndoneDocument
-from tuneagent.contracts.plan import Plan
 from tuneagent.contracts.profile_schema import profile_schema
-from tuneagent.contracts.report import Report
 from tuneagent.contracts.tuning_policy import PolicySpec, PolicyStatus
 from tuneagent.contracts.tuning_profile import ProfileSpec, ProfileStatus
 from tuneagent.formats.yaml_document import load_yaml
 from tuneagent.profile_files.document import Profile, parse
-from tuneagent.report.reference import reference_markdown
-from tuneagent.share.comparison import Comparison
-from tuneagent.topology.picture import Topology
 from tuneagent.tunables.registry import registry, resolved
 
 ROOT = Path(__file__).parents[1]
@@ -161,19 +153,6 @@ def tuning_policy() -> dict[str, Any]:
     return _crd("TuningPolicy", "tuningpolicies", "tpol", schema, columns)
 
 
-# What the commands print with `-o json`.
-DOCUMENTS = {
-    "report": Report,
-    "plan": Plan,
-    "applied": Applied,
-    "undone": UndoneDocument,
-    "journal": JournalDocument,
-    "status": HostStatus,
-    "diff": Comparison,
-    "topology": Topology,
-}
-
-
 def with_values(schema: dict[str, Any]) -> dict[str, Any]:
     """The schema, with the type of the values that each tunable's findings have."""
     finding = schema["$defs"].get("Finding")
@@ -200,7 +179,7 @@ def outputs() -> dict[Path, str]:
         path = ROOT / "manifests/crds" / f"{crd['metadata']['name'].partition('.')[0]}.yaml"
         found[path] = head + yaml.safe_dump(crd, sort_keys=False, width=120)
     schemas = ROOT / "agent/tuneagent/contracts/schemas"
-    for name, kind in DOCUMENTS.items():
+    for name, kind, _ in DOCUMENTS:
         encoded = msgspec.json.encode(with_values(json_schema(kind)), order="sorted")
         found[schemas / f"{name}.schema.json"] = msgspec.json.format(encoded, indent=1).decode() + "\n"
     tune = tune_schema({name: tunable.spec_type for name, tunable in registry().items()})
@@ -212,14 +191,14 @@ def outputs() -> dict[Path, str]:
     for path in sorted((ROOT / "agent/tuneagent/profile_files/builtin").glob("*.yaml")):
         document = {**_written(path.stem), "revision": resolved(_parsed(path.stem), registry(), _parsed).revision}
         found[path.with_suffix(".json")] = msgspec.json.format(msgspec.json.encode(document), indent=1).decode() + "\n"
-    found[ROOT / "docs/cli.md"] = _cli_page()
-    tunables = ROOT / "docs/tunables.md"
-    table = re.compile(r"(<!-- tunables -->\n).*?(<!-- end of tunables -->)", re.DOTALL)
-    found[tunables] = table.sub(
-        lambda match: match.group(1) + reference_markdown(registry()) + match.group(2), tunables.read_text()
-    )
+    docs = ROOT / "docs"
+    found |= {docs / "cli.md": commands_page(), docs / "profile-reference.md": profile_page()}
+    found |= {docs / "tunables.md": tunables_page(), docs / "json.md": json_page()}
+    found[docs / "audit.svg"] = audit_picture()
     screen = re.compile(r"(<!-- screen (\S+?)(?: (\d+) (\d+))? -->\n).*?(<!-- end of screen -->)", re.DOTALL)
-    for page in (ROOT / "README.md", ROOT / "docs/screens.md"):
+    for page in (ROOT / "README.md", *sorted(docs.glob("*.md"))):
+        if page in found or not screen.search(page.read_text()):
+            continue
         found[page] = screen.sub(lambda match: match[1] + _screen(*match.group(2, 3, 4)) + match[5], page.read_text())
     return found
 
@@ -232,26 +211,6 @@ def _written(name: str) -> dict[str, object]:
 
 def _parsed(name: str) -> Profile:
     return parse(_written(name), name)
-
-
-def _cli_page() -> str:
-    """What `--help` says of every command."""
-    parts = ["# Commands\n\nWhat `--help` says of each; made by `make generate`.\n"]
-    for path, command in _commands("tuneagent", cli):
-        context = click.Context(command, info_name=path, terminal_width=100, max_content_width=100)
-        text = textwrap.indent(command.get_help(context), "    ", lambda line: bool(line.strip()))
-        parts.append(f"## {path}\n\n{text}\n")
-    return "\n".join(parts)
-
-
-def _commands(path: str, command: click.Command) -> list[tuple[str, click.Command]]:
-    found = [(path, command)]
-    if isinstance(command, click.Group):
-        context = click.Context(command)
-        for name in command.list_commands(context):
-            inner = command.get_command(context, name)
-            found += _commands(f"{path} {name}", inner) if inner is not None else []
-    return found
 
 
 def _screen(name: str, first: str | None, last: str | None) -> str:

@@ -164,7 +164,12 @@ def test_explain_and_topology(root: Path) -> None:
     assert "dirtyPages" in call("explain").stdout
     shown = call("explain", "mig")
     assert shown.exit_code == 0 and not shown.stderr
-    assert "disruption  gpu" in shown.stdout and "fields      enabled, layout, gpus" in shown.stdout
+    assert "disruption  gpu" in shown.stdout and "\n    enabled  true or false; default true\n" in shown.stdout
+    assert "takes       map of names to whole number or text or {min}" in call("explain", "sysctl").stdout
+    assert (
+        "  rows        cpusOnline" in call("explain", "checks").stdout
+        and "  fields" not in call("explain", "checks").stdout
+    )
     assert call("explain", "migs").exit_code == 2
     assert json.loads(call("--root", str(root), "topology", "-o", "json").stdout)["cpus_online"] is None
 

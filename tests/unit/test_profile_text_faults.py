@@ -49,9 +49,11 @@ def test_a_fault_is_shown_as_a_compiler_shows_it(tmp_path: Path) -> None:
         ),
         (
             "  tune: {dirtyPages: {bytes: 4GiB}}\n",
-            "spec.tune.dirtyPages.bytes: expected a whole number, found the text '4GiB'",
+            "spec.tune.dirtyPages.bytes: expected a whole number, found the text '4GiB'; write 4294967296",
             "5:30",
         ),
+        ("  tune: {dirtyPages: {backgroundBytes: 2GB}}\n", "found the text '2GB'; write 2000000000\n", "5:40"),
+        ("  tune: {dirtyPages: {ratio: 4G}}\n", "expected a whole number, found the text '4G'\n", "5:30"),
         ("  tune: {sysctl: {vm.swappiness: {mim: 10}}}\n", "vm.swappiness.mim: unknown; did you mean 'min'?", "5:35"),
         (
             "  tune: {sysctl: {vm.swapiness: 10}}\n",

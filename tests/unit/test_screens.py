@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from captured_hosts import HOSTS
-from record_screens import PROFILES, SCREENS, WIDTHS, screens_of
+from record_screens import PROFILES, SCREENS, WIDTHS, screens_of, session_screens
 from support import session_of, tree, write_tree
 from tuneagent.contracts.report import Finding, GpuName, HostName, ProfileName, Report, Verdict, summarize
 from tuneagent.contracts.values import Disruption, Severity
@@ -42,6 +42,13 @@ def test_screens_of_real_machines(place: Path, profile: str) -> None:
         assert sum(f" {one.name} " in f"{line} " for line in made["pipe.txt"].splitlines()) == 1, one.name
         (row,) = [line for line in made["plain.tsv"].splitlines() if line.split("\t")[2:4] == [one.tunable, one.name]]
         assert len(row.split("\t")) == 7
+
+
+def test_a_first_session_is_as_the_page_shows_it() -> None:
+    """Each command of docs/getting-started-host.md, on the tree of a real machine: everything comes back."""
+    for name, text in session_screens().items():
+        assert text + "\n" == (SCREENS / name).read_text(), name
+    assert "undone  vm.swappiness                60" in session_screens()["session.undo.txt"]
 
 
 def finding(name: str, **more: object) -> Finding:

@@ -93,11 +93,7 @@ class GpuName(msgspec.Struct, frozen=True):
 
 
 class HostName(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """The machine of a report. Unknown parts are None.
-
-    `gpus` is empty where there are none, and None where that is not known; `no_gpus` says why in both cases. Only an
-    audit asks for CPUs, memory, driver and GPUs.
-    """
+    """The machine of a report. Unknown parts are null; only an audit asks for CPUs, memory, driver and GPUs."""
 
     name: Annotated[str | None, Meta(description="Host name.")] = None
     kernel: Annotated[str | None, Meta(description="Release of the running kernel.")] = None

@@ -14,6 +14,8 @@ _ENUM = lazy_regex(r"Invalid enum value (.+)\Z")
 _UNKNOWN = lazy_regex(r"Object contains unknown field `(.+)`\Z")
 _MISSING = lazy_regex(r"Object missing required field `(.+)`\Z")
 _KIND = lazy_regex(r"Expected `(.+)`, got `(.+)`\Z")
+# Kubernetes writes 4Gi, people 4GiB or 4G for it, and drives are sold by 4GB.
+_SIZE = lazy_regex(r"(\d{1,6}) ?([KMGT])(iB?|B)?\Z")
 _STEP = lazy_regex(r"\.([^.\[]+)|\[(\d+|\.\.\.)\]")
 _KINDS = {
     "int": "a whole number", "float": "a number", "str": "text", "bool": "true or false", "array": "a list",
@@ -39,7 +41,7 @@ def fault_of(path: str, value: object, kind: object, error: msgspec.ValidationEr
             return f"{place}: {match.group(1)} is none of {', '.join(allowed)}{nearest(match.group(1)[1:-1], allowed)}"
     if match := _KIND.match(message):
         kinds = [_KINDS.get(name, name) for name in match.group(1).split(" | ") if name != "null"]
-        return f"{place}: expected {' or '.join(kinds)}, found {_found(found, match.group(2))}"
+        return f"{place}: expected {' or '.join(kinds)}, found {_found(found, match.group(2))}{_in_bytes(place, found)}"
     return f"{place}: {message[:1].lower()}{message[1:]}"
 
 
@@ -51,6 +53,15 @@ def _found(value: object, kind: str) -> str:
     if isinstance(value, (int, float)):
         return str(value)
     return f"the text {value!r}" if isinstance(value, str) else _KINDS.get(kind, kind)
+
+
+def _in_bytes(place: str, value: object) -> str:
+    """`4GiB` in a field of bytes, as the number to write."""
+    match = _SIZE.match(value) if isinstance(value, str) and place.lower().endswith("bytes") else None
+    if match is None:
+        return ""
+    base = 1000 if match.group(3) == "B" else 1024
+    return f"; write {int(match.group(1)) * base ** ('KMGT'.index(match.group(2)) + 1)}"
 
 
 class _Elsewhere:

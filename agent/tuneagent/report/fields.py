@@ -9,6 +9,8 @@ import msgspec
 from tuneagent.contracts.json_schema import json_schema
 
 Schema = Mapping[str, object]
+# An object of so few fields is shown by their names.
+_SHORT = 4
 
 
 class FieldRow(msgspec.Struct, frozen=True):
@@ -95,22 +97,30 @@ def _takes(schema: Schema, definitions: Schema) -> str:
     if isinstance(values := schema.get("enum"), list):
         return ", ".join(str(value) for value in values if value is not None)
     kind = schema.get("type")
-    if kind == "integer":
-        return _number("whole number", schema)
-    if kind == "number":
-        return _number("number", schema)
     if kind == "array":
         items = schema.get("items")
-        return f"list of {_takes(items, definitions)}" if isinstance(items, dict) else "list"
+        inner = _takes(items, definitions) if isinstance(items, dict) else "any value"
+        return f"list of {'objects' if inner == 'object' else inner}"
     if kind == "object":
-        others = schema.get("additionalProperties")
-        if isinstance(others, dict):
-            return f"map of names to {_takes(others, definitions)}"
-        properties = schema.get("properties")
-        return "{" + ", ".join(properties) + "}" if isinstance(properties, dict) else "object"
-    if (form := schema.get("format")) in ("date", "date-time"):
-        return "date" if form == "date" else "time"
-    return {"string": "text", "boolean": "true, false"}.get(str(kind), "any value")
+        return _object(schema, definitions)
+    if kind in ("integer", "number"):
+        return _number("whole number" if kind == "integer" else "number", schema)
+    return _text(schema) if kind == "string" else "true or false" if kind == "boolean" else "any value"
+
+
+def _object(schema: Schema, definitions: Schema) -> str:
+    others, properties = schema.get("additionalProperties"), schema.get("properties")
+    if isinstance(others, dict):
+        return f"map of names to {_takes(others, definitions)}"
+    if isinstance(properties, dict) and 0 < len(properties) <= _SHORT:
+        return "{" + ", ".join(properties) + "}"
+    return "object"
+
+
+def _text(schema: Schema) -> str:
+    if str(schema.get("pattern", "")).endswith("%$"):
+        return "percentage"
+    return "date" if schema.get("format") == "date" else "text"
 
 
 def _number(word: str, schema: Schema) -> str:
