@@ -13,6 +13,7 @@ import pytest
 from support import session_of, tree, write_tree
 from tuneagent.errors import ReadFailed
 from tuneagent.host.files import Files
+from tuneagent.report.audit_screen import host_lines
 from tuneagent.share import capture
 from tuneagent.share.capture import FORMAT, take, unpack
 from tuneagent.tunables.registry import registry
@@ -104,6 +105,17 @@ def test_one_that_is_too_large_is_refused(
     (tmp_path / "in").mkdir()
     with pytest.raises(ReadFailed, match=r"too large|larger than"):
         unpack(str(path), str(tmp_path / "in"))
+
+
+def test_it_says_when_it_was_taken_also_from_another_capture(tmp_path: Path) -> None:
+    (tmp_path / "c.tar.gz").write_bytes(sound(tmp_path / "tree"))
+    host = unpack(str(tmp_path / "c.tar.gz"), str(tmp_path / "there"))
+    again = take(host, [], registry(), identifiers=False)
+    (tmp_path / "again.tar.gz").write_bytes(again)
+    second = unpack(str(tmp_path / "again.tar.gz"), str(tmp_path / "again"))
+    assert host.taken == second.taken == 1_800_000_000.0
+    report = session_of(second, {"sysctl": {"vm.swappiness": 10}}).observe(with_machine=True).report
+    assert host_lines(report, 200)[0].startswith("unknown host (capture of 2027-01-15 08:00:00Z): ")
 
 
 def test_a_sound_one_is_its_host(tmp_path: Path) -> None:

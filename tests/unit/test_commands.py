@@ -56,6 +56,9 @@ def test_only_takes_one_setting(root: Path, tmp_path: Path) -> None:
     assert (root / "proc/sys/vm/swappiness").read_text() == "10\n"
     wrong = call("--root", str(root), "apply", "-f", file, "--yes", "--only", "vm.swapiness")
     assert wrong.exit_code == 2 and "did you mean 'vm.swappiness'?" in wrong.stderr
+    for verb in (["audit"], ["plan"], ["apply", "--yes"]):
+        nothing = call("--root", str(root), *verb, "-f", file, "--only", "smt")
+        assert nothing.exit_code == 2 and "--only smt: profile t does not name this tunable" in nothing.stderr
     undone = call("--root", str(root), "undo", "--only", "vm.swappiness")
     assert undone.output == "undone  vm.swappiness  60\n"
     assert (root / "proc/sys/vm/swappiness").read_text() == "60\n"

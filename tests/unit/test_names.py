@@ -47,6 +47,13 @@ def test_only_takes_tunables_and_settings_and_refuses_the_rest() -> None:
         chosen(("swappiness",), NAMES, ("ksm",))
 
 
+def test_a_uuid_cut_too_short_is_refused_where_it_chooses() -> None:
+    two = {("gpu", f"gpu:GPU-9c2b{end}"): f"gpu/GPU-9c2b{end}" for end in ("1d34-1", "1d35-1")}
+    assert len(chosen(("GPU-9c2b1d34",), two, ()) or ()) == 1
+    with pytest.raises(UsageError, match=r"GPU-9c2b1d3 is the beginning of GPU-9c2b1d34-1, GPU-9c2b1d35-1; give more"):
+        chosen(("GPU-9c2b1d3",), two, ())
+
+
 def test_what_a_version_lacks_has_a_name_too() -> None:
     assert namer(registry())("sysctl", "key:vm.x") == "vm.x"
     assert namer(registry())("futureThing", "a:b") == "futureThing/a:b"

@@ -79,6 +79,18 @@ def test_every_fault_is_shown_and_counted(tmp_path: Path) -> None:
     assert text.count("error: ") == 3 and text.endswith("tuneagent: p.yaml: 3 faults, nothing was done\n")
 
 
+def test_an_audit_shows_the_faults_that_profile_check_shows(tmp_path: Path) -> None:
+    """One that is found on the way, as a wrong name in `extends`, hides none of the others."""
+    for spec in (
+        "  extends: [trainin]\n  tune: {sysctl: {vm.swapiness: 1}}\n",
+        "  extends: [t]\n  drift: fix\n  tune: {sysctl: {vm.swapiness: 1}}\n",
+        "  tune: {sysctl: {vm.swapiness: 1}, ksm: {}}\n",
+    ):
+        text = shown(tmp_path, spec)
+        assert text.count("error: ") >= 2
+        assert shown(tmp_path, spec, "audit", "-f") == shown(tmp_path, spec, "plan", "-f") == text
+
+
 def test_a_document_that_steers_the_terminal_is_shown_without_it() -> None:
     told = faults_text(ProfileInvalid(["spec.x: unknown\x1b[2J"]), "p.yaml", "spec:\n  x: \x1b]0;t\x07\n")
     assert "\x1b" not in told and "\x07" not in told

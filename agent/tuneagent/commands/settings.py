@@ -18,7 +18,7 @@ from tuneagent.host.machine import Host, live_host, pod_host, tree_host
 from tuneagent.host.state_folder import StateFolder
 from tuneagent.profile_files.document import Profile, parse
 from tuneagent.profile_files.resolve import builtin, builtin_names
-from tuneagent.tunables.registry import registry, resolved
+from tuneagent.tunables.registry import checked, registry, resolved
 
 PROFILE_LIMIT_BYTES = 1024 * 1024
 REPORT_LIMIT_BYTES = 256 * 1024 * 1024
@@ -139,10 +139,15 @@ def load_profile(file: str | None, name: str | None) -> Profile:
 
 
 def profile_of(document: ProfileText) -> Profile:
-    """A profile that someone has written, resolved. Raises UsageError."""
+    """A profile that someone has written, resolved. Raises UsageError, with every fault that `profile check` finds."""
     from tuneagent.formats.yaml_document import load_yaml
 
-    return resolved(parse(load_yaml(document.text, document.file), document.file), registry())
+    loaded = load_yaml(document.text, document.file)
+    try:
+        return resolved(parse(loaded, document.file), registry())
+    except UsageError:
+        checked(loaded, document.file, registry())
+        raise
 
 
 def read_profile(file: str) -> str:

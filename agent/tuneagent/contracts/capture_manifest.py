@@ -14,6 +14,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
 
     format: str = FORMAT
     tool: str = __version__
+    # When it was taken, in seconds since 1970; None in captures of earlier versions.
+    taken: float | None = None
     identifiers: bool
     namespaces: dict[str, bool | None]
     unreadable: dict[str, str]

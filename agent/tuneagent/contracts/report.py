@@ -102,6 +102,9 @@ class HostName(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
         default=None, name="bootID"
     )
     source: Annotated[str, Meta(description="`live`, `tree` or `capture`.")] = "live"
+    taken: Annotated[
+        float | None, Meta(description="When a capture was taken, in seconds since 1970; null for others.")
+    ] = None
     cpus: Annotated[int | None, Meta(description="CPUs online.")] = None
     memory_bytes: Annotated[int | None, Meta(description="Memory, in bytes.")] = None
     driver: Annotated[str | None, Meta(description="Version of the NVIDIA driver.")] = None

@@ -14,7 +14,7 @@ from tuneagent.contracts.report import Finding, HostName, Report, summarize
 from tuneagent.contracts.values import Absent, Reading, Subject
 from tuneagent.engine.assess import Assessment, assess
 from tuneagent.engine.observe import Observed, observe, observe_again
-from tuneagent.errors import ReadFailed
+from tuneagent.errors import ReadFailed, UsageError
 from tuneagent.facts.host_name import host_name, machine_of
 from tuneagent.facts.one_pass import Facts
 from tuneagent.host.machine import Host
@@ -145,12 +145,20 @@ class HostAssessment(msgspec.Struct, frozen=True, dict=True):
         return names_of(self.report.findings, self.applied, self.registry)
 
     def chosen(self, only: Sequence[str]) -> set[Key] | None:
-        """Settings that `--only` means, None where it was not given. Raises UsageError for a name of nothing."""
+        """Settings that `--only` means, None where it was not given. Raises UsageError for a name of nothing.
+
+        A tunable that neither the profile names nor the journal holds is such a name: it would be checked for nothing.
+        """
         if not only:
             return None
         from tuneagent.engine.names import chosen
 
-        return chosen(only, self.names, self.registry)
+        names = self.names
+        known = {*self.profile.spec.tune, *(tunable for tunable, _ in names)}
+        for word in only:
+            if word in self.registry and word not in known:
+                raise UsageError(f"--only {word}: profile {self.profile.name} does not name this tunable")
+        return chosen(only, names, self.registry)
 
     def finding(self, key: Key) -> Finding | None:
         """The finding of one setting."""

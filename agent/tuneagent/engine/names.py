@@ -50,8 +50,17 @@ def chosen(words: Sequence[str], names: Mapping[Key, str], tunables: Collection[
         if not settings and word not in tunables:
             known = [*tunables, *names.values(), *(key[1] for key in names)]
             raise UsageError(f"--only {word}: no such tunable or setting{nearest(word, known)}")
+        _refuse_ambiguous(word, settings)
         found.update(settings)
     return found
+
+
+def _refuse_ambiguous(word: str, settings: Sequence[Key]) -> None:
+    """Raise UsageError for a UUID cut so short that it is the beginning of several."""
+    for given in _GIVEN_UUID.findall(word):
+        found = {uuid for _, subject in settings for uuid in _GIVEN_UUID.findall(subject) if uuid.startswith(given)}
+        if len(found) > 1:
+            raise UsageError(f"--only {word}: {given} is the beginning of {', '.join(sorted(found))}; give more of it")
 
 
 def _forms(key: Key, name: str) -> tuple[str, ...]:

@@ -29,6 +29,7 @@ def host_name(host: Host) -> HostName:
         arch=arch or read("proc/sys/kernel/arch"),
         boot_id=read("proc/sys/kernel/random/boot_id"),
         source=host.source,
+        taken=host.taken,
     )
 
 

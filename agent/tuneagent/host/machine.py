@@ -28,6 +28,8 @@ class Host(msgspec.Struct, frozen=True):
     now: Callable[[], float] = time.time
     # Path -> error text of files that a capture could not read on its machine.
     unreadable: dict[str, str] = msgspec.field(default_factory=dict)
+    # When a capture was taken, in seconds since 1970.
+    taken: float | None = None
     # Files that a capture's machine did not have.
     absent: frozenset[str] = frozenset()
     # What a capture's machine knew of its own namespaces.

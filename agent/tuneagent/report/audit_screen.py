@@ -15,7 +15,7 @@ from tuneagent.host.terminal import has_colours, width
 from tuneagent.report.findings import REST, TO_DO, Invocation, is_doable, remarks_of, value_of, weight
 from tuneagent.report.lines import Row, name_column, rows_text, wrapped
 from tuneagent.report.terminal import clean
-from tuneagent.report.values import size
+from tuneagent.report.values import at, size
 
 _COLOURS = {Severity.CRITICAL: "red", Severity.HIGH: "red", Severity.MEDIUM: "yellow"}
 # More settings than this that are alike are counted instead of listed.
@@ -60,7 +60,8 @@ def host_lines(report: Report, limit: int) -> list[str]:
         f"kernel {host.kernel}" if host.kernel else "",
         host.arch or "",
     ]
-    name = f"{clean(host.name or 'unknown host')} ({host.source})"
+    source = host.source if host.taken is None else f"{host.source} of {at(host.taken)}"
+    name = f"{clean(host.name or 'unknown host')} ({source})"
     told = ", ".join(clean(part) for part in parts if part)
     profile = f"profile {report.profile.name} {report.profile.revision}"
     return [*wrapped(f"{name}: {told}" if told else name, limit, "  "), profile]

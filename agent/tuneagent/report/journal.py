@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime, timezone
 
 import msgspec
 
@@ -12,7 +11,7 @@ from tuneagent.host.terminal import width
 from tuneagent.report.lines import Row, rows_text
 from tuneagent.report.terminal import clean
 from tuneagent.report.text import NameOf, name_shown
-from tuneagent.report.values import spoken
+from tuneagent.report.values import at, spoken
 
 EMPTY = "the journal is empty: tuneagent has written nothing on this host"
 
@@ -30,14 +29,6 @@ class _Apply(msgspec.Struct):
 
     first: Record
     changes: dict[tuple[str, str], _Change]
-
-
-def at(seconds: float) -> str:
-    """A moment, in UTC."""
-    try:
-        return datetime.fromtimestamp(seconds, timezone.utc).strftime("%Y-%m-%d %H:%M:%SZ")
-    except (ValueError, OverflowError, OSError):
-        return f"not a time: {seconds:g}"
 
 
 def journal_text(

@@ -8,9 +8,9 @@ from tuneagent.contracts.confirmation import Reverted
 from tuneagent.contracts.host_status import HostStatus
 from tuneagent.engine.names import short
 from tuneagent.host.terminal import width
-from tuneagent.report.journal import at
 from tuneagent.report.lines import wrapped
 from tuneagent.report.terminal import clean
+from tuneagent.report.values import at
 
 _COLUMN = 14
 

@@ -9,9 +9,8 @@ from tuneagent.engine.applied_settings import AppliedSetting, Key
 from tuneagent.engine.names import settings_named
 from tuneagent.errors import UsageError, nearest
 from tuneagent.profile_files.document import Profile
-from tuneagent.report.journal import at
 from tuneagent.report.terminal import clean
-from tuneagent.report.values import found, spoken, wanted
+from tuneagent.report.values import at, found, spoken, wanted
 
 
 def why_text(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime, timezone
 
 from tuneagent.contracts.report import Finding
 from tuneagent.contracts.values import Setting
@@ -42,6 +43,14 @@ def wanted(finding: Finding) -> str:
     text = spoken(finding.desired, question=finding.disruption is None)
     sign = {"atLeast": "at least ", "atMost": "at most ", "oneOf": "one of "}.get(finding.comparison, "")
     return sign + text
+
+
+def at(seconds: float) -> str:
+    """A moment, in UTC."""
+    try:
+        return datetime.fromtimestamp(seconds, timezone.utc).strftime("%Y-%m-%d %H:%M:%SZ")
+    except (ValueError, OverflowError, OSError):
+        return f"not a time: {seconds:g}"
 
 
 def size(count: int, unit: str = "bytes") -> str:
