@@ -23,7 +23,7 @@ from tuneagent.engine.names import namer
 from tuneagent.report.audit_lines import report_lines, report_plain
 from tuneagent.report.audit_screen import report_text
 from tuneagent.report.findings import Invocation
-from tuneagent.report.text import plan_text
+from tuneagent.report.text import plan_head, plan_text
 from tuneagent.tunables.registry import registry
 
 SCREENS = FIXTURES / "screens"
@@ -38,8 +38,9 @@ def screens_of(place: Path, profile: str) -> tuple[Report, dict[str, str]]:
         kept = "--capture" if (place / "capture.tar.gz").is_file() else "--root"
         called = Invocation(f" {kept} {place.name}", f" -p {profile}", is_writable=kept == "--root")
         made = {f"{width}.txt": report_text(found.report, columns=width, called=called) for width in WIDTHS}
-        made |= {"pipe.txt": report_lines(found.report), "plain.tsv": report_plain(found.report)}
-        made |= {"plan.txt": plan_text(found.plan, namer(registry()), 80, found.report.findings)}
+        made |= {"pipe.txt": report_lines(found.report, called=called), "plain.tsv": report_plain(found.report)}
+        head = plan_head(found.report, called)
+        made |= {"plan.txt": plan_text(found.plan, namer(registry()), 80, found.report.findings, head)}
         return found.report, made
 
 

@@ -14,6 +14,7 @@ from support import session_of, tree, write_tree
 from tuneagent.errors import ReadFailed
 from tuneagent.host.files import Files
 from tuneagent.report.audit_screen import host_lines
+from tuneagent.report.findings import Invocation
 from tuneagent.share import capture
 from tuneagent.share.capture import FORMAT, take, unpack
 from tuneagent.tunables.registry import registry
@@ -115,7 +116,8 @@ def test_it_says_when_it_was_taken_also_from_another_capture(tmp_path: Path) -> 
     second = unpack(str(tmp_path / "again.tar.gz"), str(tmp_path / "again"))
     assert host.taken == second.taken == 1_800_000_000.0
     report = session_of(second, {"sysctl": {"vm.swappiness": 10}}).observe(with_machine=True).report
-    assert host_lines(report, 200)[0].startswith("unknown host (capture of 2027-01-15 08:00:00Z): ")
+    line = "from the capture of 2027-01-15 08:00:00Z: a copy of the host's files, not the running host"
+    assert host_lines(report, 200, Invocation())[1] == line
 
 
 def test_a_sound_one_is_its_host(tmp_path: Path) -> None:

@@ -283,7 +283,10 @@ def test_where_nothing_reads_a_folder_it_is_not_made_and_that_is_said(tmp_path: 
     session = session_of(tree(Files(str(tmp_path))), {"transparentHugepages": {"enabled": "madvise"}})
     (finding,) = session.observe().report.findings
     assert finding.verdict.value == "not-persisted" and finding.cannot_persist is not None
-    assert "no /etc/tmpfiles.d on this host" in finding.cannot_persist and finding.cannot_persist in finding.advice
+    assert (
+        "no /etc/tmpfiles.d and no systemd-tmpfiles on this host" in finding.cannot_persist
+        and finding.cannot_persist in finding.advice
+    )
     assert not session.observe().plan.changes
 
 

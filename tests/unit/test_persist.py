@@ -93,7 +93,8 @@ def test_a_missing_folder_is_made_only_for_its_reader(
     facts_of: Callable[..., Facts], files: dict[str, str], folder: str, told: bool
 ) -> None:
     reason = folder_impossible(facts_of(files, "etc").host, folder)
-    assert reason == (f"no /{folder} on this host, nor the program that reads it" if told else None)
+    said = "no /etc/sysctl.d and no systemd-sysctl on this host: no file can set it at boot"
+    assert reason == (said if told else None)
 
 
 def test_a_folder_that_is_to_be_made_is_judged_by_the_one_above(facts_of: Callable[..., Facts]) -> None:
@@ -116,8 +117,8 @@ def test_notes_are_read_back() -> None:
     [
         (("etc/udev/rules.d",), None),
         (("etc/udev",), None),
-        (("etc",), "no /etc/udev on this host, nor the program that reads it"),
-        ((), "no /etc/udev on this host, nor the program that reads it"),
+        (("etc",), "no /etc/udev on this host: no file can set it at boot"),
+        ((), "no /etc/udev on this host: no file can set it at boot"),
     ],
 )
 def test_a_folder_of_drop_ins_needs_the_one_above(
@@ -315,7 +316,7 @@ def test_what_tmpfiles_writes_at_boot(
 def test_without_a_line_the_kernels_own_value_stands(facts_of: Callable[..., Facts]) -> None:
     found = tmpfiles_d.reading(facts_of({}), "sys/x", Value(1), int, default=Value(9))
     assert found.persisted == Value(9)
-    assert found.impossible == "no /etc/tmpfiles.d on this host, nor the program that reads it"
+    assert found.impossible == "no /etc/tmpfiles.d and no systemd-tmpfiles on this host: no file can set it at boot"
 
 
 # udev

@@ -15,7 +15,7 @@ from tuneagent.engine.names import short
 from tuneagent.host.files import Files
 from tuneagent.report.audit_lines import fix_lines, report_lines, report_plain
 from tuneagent.report.audit_screen import gpus_of, report_text
-from tuneagent.report.findings import Invocation
+from tuneagent.report.findings import Invocation, source_of
 from tuneagent.report.lines import Row, rows_text
 from tuneagent.report.values import size, spoken
 
@@ -108,10 +108,14 @@ def test_what_weighs_most_is_first_and_an_unknown_of_weight_is_above_a_light_dri
             finding("light"),
             finding("heavy", severity=Severity.HIGH),
             finding("blind", verdict=Verdict.UNKNOWN, severity=Severity.CRITICAL, advice="not read: /x: EIO"),
+            finding("middling", severity=Severity.MEDIUM),
+            finding("lost", verdict=Verdict.NOT_PERSISTED, severity=Severity.CRITICAL),
         ),
         columns=100,
     )
-    assert re.findall(r"^(?:critical|high|low) +(\w+)", text, re.MULTILINE) == ["blind", "heavy", "light"]
+    order = ["heavy", "blind", "middling", "light", "lost"]
+    assert re.findall(r"^(?:critical|high|medium|low)\??  *(\w+)", text, re.MULTILINE) == order
+    assert "critical? blind" in text
     assert "not verified: EIO" in text
 
 
@@ -126,8 +130,16 @@ def test_one_reason_is_told_once_and_many_that_are_alike_are_counted() -> None:
 def test_what_to_type_next_names_the_same_host_and_profile() -> None:
     called = Invocation(" --root /srv/x", " -p training")
     text = report_text(report(finding("vm.x")), columns=120, called=called)
-    assert "  tuneagent plan --root /srv/x -p training " in text and "tuneagent apply --root /srv/x" in text
-    assert "tuneagent why --root /srv/x -p training vm.x" in text
+    assert "  tuneagent plan --root /srv/x -p training\n" in text and "tuneagent apply --root /srv/x" in text
+    assert "tuneagent why --root /srv/x -p training vm.x\n" in text
+    assert "`tuneagent undo --root /srv/x` reverts it" in text
+    # Of a capture nothing can be changed: the command is for the host itself.
+    called = Invocation(" --capture c.tar.gz", " -p training", is_writable=False)
+    text = report_text(report(finding("vm.x"), source="capture"), columns=120, called=called)
+    assert "  sudo tuneagent apply -p training\n      on n1 itself: " in text
+    assert "  sudo tuneagent apply\n" in report_text(
+        report(finding("vm.x")), columns=120, called=Invocation(sudo="sudo ")
+    )
     assert "tuneagent apply" not in report_text(
         report(finding("vm.x")), columns=120, called=Invocation(is_writable=False)
     )
@@ -142,7 +154,7 @@ def test_a_fix_that_costs_something_says_what() -> None:
         text.split()
     )
     text = report_text(report(finding("check", disruption=None, advice="load the module", observed=False)), columns=120)
-    assert "fix: load the module" in text and "no -> 2" in text
+    assert "fix: load the module" in text and "no, wanted 2" in text
 
 
 def test_the_machine_is_named() -> None:
@@ -152,7 +164,14 @@ def test_the_machine_is_named() -> None:
     assert gpus_of(HostName(no_gpus="NVML: timeout")) == "GPUs not known (NVML: timeout)"
     assert gpus_of(HostName()) == ""
     lines = report_text(report(cpus=16, memory_bytes=16 << 30, kernel="6.8", source="tree"), columns=100).splitlines()
-    assert lines[0] == "n1 (tree): 16 CPUs, 16 GiB, kernel 6.8"
+    assert lines[:2] == [
+        "n1: 16 CPUs, 16 GiB memory, kernel 6.8",
+        "from the tree: a copy of the host's files, not the running host",
+    ]
+    of = HostName(source="capture", taken=1_800_000_000.0)
+    assert source_of(of, Invocation(" --capture 'a b' --state-dir /x")).startswith(
+        "from the capture 'a b' of 2027-01-15"
+    )
 
 
 def test_an_audit_asks_what_the_machine_is_made_of(tmp_path: Path) -> None:

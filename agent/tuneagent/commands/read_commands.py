@@ -130,7 +130,7 @@ def audit(  # noqa: PLR0913 - one for each option of the command
             text = audit_screen.report_text(report, show_all=show_all, called=settings.invocation(file, name))
             click.echo(text, color=has_colours())
         else:
-            click.echo(audit_lines.report_lines(report, show_all=show_all))
+            click.echo(audit_lines.report_lines(report, show_all=show_all, called=settings.invocation(file, name)))
         for told in unmatched(tuner.profile.spec.accept, report.findings):
             click.echo(f"tuneagent: {told}", err=True)
     else:

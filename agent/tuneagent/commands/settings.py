@@ -90,13 +90,15 @@ class Settings(msgspec.Struct):
         """How to call a command on the same host with the same profile."""
         import shlex
 
+        from tuneagent.host.terminal import is_root
         from tuneagent.report.findings import Invocation
 
         def written(given: dict[str, str | None]) -> str:
             return "".join(f" {option} {shlex.quote(value)}" for option, value in given.items() if value is not None)
 
         host = written({"--root": self.root, "--capture": self.capture, "--state-dir": self.state_dir})
-        return Invocation(host, written({"-f": file, "-p": name}), self.capture is None)
+        sudo = "" if is_root() or self.root is not None or self.capture is not None else "sudo "
+        return Invocation(host, written({"-f": file, "-p": name}), self.capture is None, sudo)
 
     def report_of(self, place: str, file: str | None, name: str | None) -> Report:
         """Report of a machine named on the command line: `live`, a folder, a capture, or a report of ours."""

@@ -36,9 +36,10 @@ def plan(settings: Settings, file: str | None, name: str | None, output: str, on
     if output == "json":
         emit(made)
     else:
-        from tuneagent.report.text import plan_text
+        from tuneagent.report.text import plan_head, plan_text
 
-        click.echo(plan_text(made, namer(tuner.registry), findings=found.findings_of(settings_chosen)))
+        head = plan_head(found.report, settings.invocation(file, name))
+        click.echo(plan_text(made, namer(tuner.registry), findings=found.findings_of(settings_chosen), head=head))
     if made.changes or made.refused:
         sys.exit(3)
     sys.exit(exit_code(found.findings_of(settings_chosen)))
@@ -93,7 +94,7 @@ def apply(  # noqa: PLR0913 - one for each option of the command
 ) -> None:
     """Apply a profile: record, write, verify."""
     from tuneagent.node import confirmation
-    from tuneagent.report.text import aftermath, outcomes_text, plan_text, undone_text
+    from tuneagent.report.text import aftermath, outcomes_text, plan_head, plan_text, success, undone_text
 
     tuner = ctx.obj.tuner(file, name, writing=True)
     name_of = namer(tuner.registry)
@@ -101,7 +102,9 @@ def apply(  # noqa: PLR0913 - one for each option of the command
         found = tuner.observe()
         settings_chosen = found.chosen(only)
         shown = narrowed(found.plan, settings_chosen)
-        click.echo(plan_text(shown, name_of, findings=found.findings_of(settings_chosen)), err=output == "json")
+        head = plan_head(found.report, ctx.obj.invocation(file, name))
+        findings = found.findings_of(settings_chosen)
+        click.echo(plan_text(shown, name_of, findings=findings, head=head), err=output == "json")
         # What was read is what is written: a plan that has moved meanwhile is refused.
         digest = _agreed(shown, Disruption(max_disruption), digest)
     confirmation.refuse_governed(tuner, force=force)
@@ -123,7 +126,8 @@ def apply(  # noqa: PLR0913 - one for each option of the command
         if applied.recovered:
             click.echo(f"left open by a crash:\n{undone_text(applied.recovered, name_of)}\n")
         click.echo(outcomes_text(applied.outcomes, name_of))
-        click.echo(f"digest {applied.plan.digest}")
+        done = success(applied.outcomes, applied.after.report.findings)
+        click.echo("\n".join([*([done] if done else []), f"digest {applied.plan.digest}"]))
     _warn(aftermath(applied.outcomes))
     pending = tuner.pending() if confirm is not None else None
     if pending is not None:

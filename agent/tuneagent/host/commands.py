@@ -48,7 +48,7 @@ class NoExec:
     def run(self, argv: Sequence[str], timeout_s: float = 20.0) -> Completed:
         """Always refuses."""
         del timeout_s
-        raise CommandFailed(f"{argv[0]}: it cannot be run on a file tree; audit the live host")
+        raise CommandFailed(f"{argv[0]} cannot be run on a tree of files; audit the host itself")
 
 
 NO_SYSTEMD = "systemd does not run here"

@@ -25,8 +25,10 @@ def folder_impossible(host: Host, folder: str) -> str | None:
     """
     place = folder.strip("/")
     if not host.files.is_dir(place):
-        if not any(host.files.exists(sign) for sign in _READERS.get(place, ())):
-            return f"no /{folder} on this host, nor the program that reads it"
+        readers = _READERS.get(place, ())
+        if not any(host.files.exists(reader) for reader in readers):
+            reader = f" and no {readers[0].rpartition('/')[2]}" if readers else ""
+            return f"no /{folder}{reader} on this host: no file can set it at boot"
         while place and not host.files.is_dir(place):
             place = place.rpartition("/")[0]
     mount = _mount_of(host, "/" + place)

@@ -14,21 +14,24 @@ from tuneagent.report.terminal import clean
 from tuneagent.report.values import found, wanted
 
 
-def report_lines(report: Report, *, show_all: bool = False) -> str:
+def report_lines(report: Report, *, show_all: bool = False, called: Invocation | None = None) -> str:
     """For pipes and logs: the answer, then a line for each finding with all that the screen tells of it."""
     cells = [_cells(one) for one in chosen(report, show_all=show_all)]
     sizes = [max((len(row[number]) for row in cells), default=0) for number in range(3)]
     rows = ["  ".join([*(cell.ljust(size) for cell, size in zip(row, sizes, strict=False)), *row[3:]]) for row in cells]
-    head = [*host_lines(report, ENDLESS), *answer_lines(report, ENDLESS, colours=False)]
+    head = [*host_lines(report, ENDLESS, called or Invocation()), *answer_lines(report, ENDLESS, colours=False)]
     return "\n".join([*head, *(row.rstrip() for row in rows)])
 
 
 def report_plain(report: Report, *, show_all: bool = False) -> str:
     """A line for each finding: verdict, severity, tunable, name, found, wanted and remark, with a tab between."""
     rows = [
-        (one.verdict.value, one.severity.value, one.tunable, one.name, found(one), wanted(one), one.advice)
+        (
+            one.verdict.value, one.severity.value, one.tunable, one.name,
+            found(one, ENDLESS), wanted(one, ENDLESS), one.advice,
+        )
         for one in chosen(report, show_all=show_all)
-    ]
+    ]  # fmt: skip
     return "\n".join("\t".join(clean(cell) for cell in row) for row in rows)
 
 

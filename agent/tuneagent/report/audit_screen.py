@@ -12,16 +12,21 @@ from tuneagent.contracts.report import Finding, HostName, Report, Verdict
 from tuneagent.contracts.values import Severity
 from tuneagent.engine.names import short
 from tuneagent.host.terminal import has_colours, width
-from tuneagent.report.findings import REST, TO_DO, Invocation, is_doable, remarks_of, value_of, weight
+from tuneagent.report.findings import REST, TO_DO, Invocation, is_doable, remarks_of, source_of, value_of, weight
 from tuneagent.report.lines import Row, name_column, rows_text, wrapped
 from tuneagent.report.terminal import clean
-from tuneagent.report.values import at, size
+from tuneagent.report.values import size
 
 _COLOURS = {Severity.CRITICAL: "red", Severity.HIGH: "red", Severity.MEDIUM: "yellow"}
 # More settings than this that are alike are counted instead of listed.
 _FOLD = 6
 _FOLD_UNKNOWN = 20
 _INDENT = " " * 10
+_COUNTED = {
+    Verdict.CONVERGED: "{} as wanted",
+    Verdict.ACCEPTED: "{} accepted by the profile",
+    Verdict.UNSUPPORTED: "{} not applicable to this host",
+}
 
 
 class _Group(msgspec.Struct):
@@ -42,29 +47,31 @@ def report_text(
     to_do = [one for one in ordered if one.verdict in TO_DO]
     lost = [one for one in ordered if one.verdict is Verdict.NOT_PERSISTED]
     rest = [one for one in ordered if one.verdict in REST]
-    parts = [*host_lines(report, limit), "", *answer_lines(report, limit, colours)]
+    parts = [*host_lines(report, limit, called), "", *answer_lines(report, limit, colours)]
     parts += _section("TO DO", to_do, called, limit, colours)
     parts += _section("CORRECT NOW, LOST AT THE NEXT BOOT", lost, called, limit, colours)
     if show_all:
         for verdict, title in REST.items():
             parts += _section(title.upper(), [one for one in rest if one.verdict is verdict], called, limit, colours)
-    return "\n".join([*parts, *_next(to_do, lost, rest, called, limit, report.host.source, show_all=show_all)])
+    return "\n".join([*parts, *_next(to_do, lost, rest, called, limit, report.host, show_all=show_all)])
 
 
-def host_lines(report: Report, limit: int) -> list[str]:
+def host_lines(report: Report, limit: int, called: Invocation) -> list[str]:
+    """Which machine this is, whether it was asked itself, and the profile."""
     host = report.host
     parts = [
         gpus_of(host),
         f"{host.cpus} CPUs" if host.cpus is not None else "",
-        size(host.memory_bytes) if host.memory_bytes else "",
+        f"{size(host.memory_bytes)} memory" if host.memory_bytes else "",
         f"kernel {host.kernel}" if host.kernel else "",
         host.arch or "",
     ]
-    source = host.source if host.taken is None else f"{host.source} of {at(host.taken)}"
-    name = f"{clean(host.name or 'unknown host')} ({source})"
+    name = clean(host.name or "unknown host")
     told = ", ".join(clean(part) for part in parts if part)
-    profile = f"profile {report.profile.name} {report.profile.revision}"
-    return [*wrapped(f"{name}: {told}" if told else name, limit, "  "), profile]
+    lines = wrapped(f"{name}: {told}" if told else name, limit, "  ")
+    if host.source != "live":
+        lines += wrapped(source_of(host, called), limit, "  ")
+    return [*lines, f"profile {report.profile.name} {report.profile.revision}"]
 
 
 def gpus_of(host: HostName) -> str:
@@ -102,7 +109,7 @@ def answer_lines(report: Report, limit: int, colours: bool) -> list[str]:
     lines = wrapped(f"{word}: {sentence}.", limit, "  ")
     if colours and lines[0].startswith(word):
         lines[0] = click.style(word, fg=colour, bold=True) + lines[0][len(word) :]
-    counts = [f"{len(by_verdict[verdict])} {title}" for verdict, title in REST.items() if verdict in by_verdict]
+    counts = [told.format(len(by_verdict[verdict])) for verdict, told in _COUNTED.items() if verdict in by_verdict]
     return [*lines, *_gpu_lines(report, limit), *([f"{', '.join(counts)}."] if counts else [])]
 
 
@@ -117,8 +124,8 @@ def _gpu_lines(report: Report, limit: int) -> list[str]:
     everywhere = sorted(what for what, seen in checked.items() if len(seen) == len(gpus))
     if not gpus or not everywhere:
         return []
-    which = f"all {len(gpus)} GPUs" if len(gpus) > 1 else "the GPU"
-    return wrapped(f"Checks passed on {which}: {', '.join(everywhere)}.", limit, "  ")
+    which = f"each of the {len(gpus)} GPUs" if len(gpus) > 1 else "the GPU"
+    return wrapped(f"{len(everywhere)} checks passed on {which}: {', '.join(everywhere)}.", limit, "  ")
 
 
 def _settings(count: int) -> str:
@@ -159,7 +166,8 @@ def _rows(folded: Sequence[tuple[str, Finding]], column: int, limit: int, colour
     if folded[0][1].verdict is Verdict.UNKNOWN:
         # Nothing is known but their names.
         names = wrapped(", ".join(name for name, _ in folded), limit - len(_INDENT))
-        lines = [f"{severity.value if number == 0 else '':<{len(_INDENT)}}{line}" for number, line in enumerate(names)]
+        word = f"{severity.value}?"
+        lines = [f"{word if number == 0 else '':<{len(_INDENT)}}{line}" for number, line in enumerate(names)]
     else:
         rows = [Row(severity.value.ljust(len(_INDENT) - 2), name, value_of(finding)) for name, finding in folded]
         lines = rows_text(rows, limit, name_size=column)
@@ -193,30 +201,30 @@ def _next(
     rest: Sequence[Finding],
     called: Invocation,
     limit: int,
-    source: str,
+    host: HostName,
     *,
     show_all: bool,
 ) -> list[str]:
-    """The commands to type next, each with what it does."""
-    options = called.options
+    """The commands to type next, what each does below it: a command alone on its line can be copied."""
+    options, itself = called.options, f"on {clean(host.name)} itself" if host.name else "on the host itself"
     rows: list[tuple[str, str]] = []
+    unread = [one for one in to_do if one.verdict is Verdict.UNKNOWN]
     if any(is_doable(one) for one in (*to_do, *lost)):
         rows.append((f"tuneagent plan{options}", "what an apply would change"))
-        if called.is_writable:
-            rows.append((f"tuneagent apply{options}", "apply the plan; `tuneagent undo` reverts it"))
-    unread = [one for one in to_do if one.verdict is Verdict.UNKNOWN]
-    if unread and source != "live":
-        rows.append(
-            (f"sudo tuneagent audit{called.profile}", f"on the host itself: this {source} lacks what is not verified")
-        )
+        if host.source == "capture":
+            rows.append((f"sudo tuneagent apply{called.profile}", f"{itself}: shows the plan there, and asks"))
+        elif called.is_writable:
+            told = f"shows the plan and asks; `{called.sudo}tuneagent undo{called.host}` reverts it"
+            told = told if host.source == "live" else f"changes the files of this tree alone; {told}"
+            rows.append((f"{called.sudo}tuneagent apply{options}", told))
+    if unread and host.source != "live":
+        row = (f"sudo tuneagent audit{called.profile}", f"{itself}: this {host.source} lacks what is not verified")
+        rows.insert(0 if len(unread) == len(to_do) else len(rows), row)
     # What is wrong tells more than what was not read.
     first = next((one for one in (*to_do, *lost) if one not in unread), next(iter(unread), None))
     if first is not None:
         rows.append((f"tuneagent why{options} {short(clean(first.name))}", "everything known about one setting"))
     if rest and not show_all:
-        rows.append((f"tuneagent audit{options} --all", f"also list the other {len(rest)}"))
-    if not rows:
-        return []
-    column = max((len(one) for one, told in rows if len(one) + len(told) + 4 <= limit), default=0)
-    lines = rows_text([Row("", command, told) for command, told in rows], limit - 2, name_size=column)
-    return ["", "NEXT", *(f"  {line}" for line in lines)]
+        rows.append((f"tuneagent audit{options} --all", f"also list the other {len(rest)} settings"))
+    lines = [f"  {line}" for command, told in rows for line in (command, *wrapped(f"    {told}", limit - 2, "    "))]
+    return ["", "NEXT", *lines] if rows else []

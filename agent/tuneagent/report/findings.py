@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import msgspec
 
-from tuneagent.contracts.report import Finding, Report, Verdict
+from tuneagent.contracts.report import Finding, HostName, Report, Verdict
 from tuneagent.contracts.values import Disruption
 from tuneagent.report.terminal import clean
-from tuneagent.report.values import found, wanted
+from tuneagent.report.values import at, found, wanted
 
 TO_DO = (Verdict.CONFLICT, Verdict.DRIFTED, Verdict.UNKNOWN, Verdict.PENDING)
 # What is folded unless everything is asked for, and what it is called.
 REST = {Verdict.CONVERGED: "as wanted", Verdict.ACCEPTED: "accepted", Verdict.UNSUPPORTED: "not applicable"}
+_SECTIONS = (TO_DO, (Verdict.NOT_PERSISTED,), tuple(REST))
 # What a change of each class costs, after the command that makes it.
 _COSTS = {
     Disruption.LIVE: "",
@@ -30,6 +31,14 @@ class Invocation(msgspec.Struct, frozen=True):
     profile: str = ""
     # Whether the host is this machine or a tree that can be written.
     is_writable: bool = True
+    # What stands before a command on this machine that only root can do.
+    sudo: str = ""
+
+    @property
+    def place(self) -> str:
+        """The folder of a tree or the file of a capture, as it was typed; empty for this machine."""
+        option, _, place = self.host.strip().partition(" ")
+        return place.partition(" --state-dir ")[0] if option in ("--root", "--capture") else ""
 
     @property
     def options(self) -> str:
@@ -37,9 +46,23 @@ class Invocation(msgspec.Struct, frozen=True):
         return self.host + self.profile
 
 
-def weight(finding: Finding) -> tuple[int, int, str, str]:
+def source_of(host: HostName, called: Invocation) -> str:
+    """Where a report comes from that is not of the running host."""
+    place = f" {clean(called.place)}" if called.place else ""
+    taken = f" of {at(host.taken)}" if host.taken is not None else ""
+    return f"from the {host.source}{place}{taken}: a copy of the host's files, not the running host"
+
+
+def weight(finding: Finding) -> tuple[int, int, int, str, str]:
+    """What to deal with first: what is to do, then what the next boot loses, then the rest, each by severity.
+
+    What is not verified weighs between its own severity and the one below: an unknown critical setting comes before a
+    medium one that is wrong, and after a high one that is known to be wrong.
+    """
     order = (*TO_DO, Verdict.NOT_PERSISTED, *REST)
-    return (-finding.severity.rank, order.index(finding.verdict), finding.tunable, finding.name)
+    section = next(number for number, verdicts in enumerate(_SECTIONS) if finding.verdict in verdicts)
+    weighs = 2 * finding.severity.rank - (3 if finding.verdict is Verdict.UNKNOWN else 0)
+    return (section, -weighs, order.index(finding.verdict), finding.tunable, finding.name)
 
 
 def chosen(report: Report, *, show_all: bool) -> list[Finding]:
@@ -50,7 +73,9 @@ def value_of(finding: Finding) -> str:
     if finding.verdict is Verdict.UNKNOWN:
         return ""
     if finding.verdict in (Verdict.DRIFTED, Verdict.CONFLICT, Verdict.PENDING):
-        return f"{found(finding)} -> {wanted(finding)}"
+        # An arrow is a change that could be made; what is only reported has none.
+        between = ", wanted " if finding.disruption is None else " -> "
+        return f"{found(finding)}{between}{wanted(finding)}"
     return found(finding) if finding.observed is not None else ""
 
 

@@ -25,22 +25,22 @@ _LIST_LIMIT = 6
 _LENGTH_LIMIT = 60
 
 
-def spoken(value: Setting, *, question: bool = False) -> str:
+def spoken(value: Setting, *, question: bool = False, limit: int = _LENGTH_LIMIT) -> str:
     """A value in words. `question` is of a check, which is answered by yes or no; a setting is on or off."""
     text = clean(_spoken(value, ("no", "yes") if question else ("off", "on")))
-    return text if len(text) <= _LENGTH_LIMIT else f"{text[: _LENGTH_LIMIT - 3]}..."
+    return text if len(text) <= limit else f"{text[: limit - 3]}..."
 
 
-def found(finding: Finding) -> str:
+def found(finding: Finding, limit: int = _LENGTH_LIMIT) -> str:
     """What a finding found."""
-    return spoken(finding.observed, question=finding.disruption is None)
+    return spoken(finding.observed, question=finding.disruption is None, limit=limit)
 
 
-def wanted(finding: Finding) -> str:
+def wanted(finding: Finding, limit: int = _LENGTH_LIMIT) -> str:
     """What a finding wants, with how what is found must stand to it where that is not simply equal."""
     if finding.desired is None:
         return "-"
-    text = spoken(finding.desired, question=finding.disruption is None)
+    text = spoken(finding.desired, question=finding.disruption is None, limit=limit)
     sign = {"atLeast": "at least ", "atMost": "at most ", "oneOf": "one of "}.get(finding.comparison, "")
     return sign + text
 
