@@ -12,6 +12,7 @@ from click.testing import CliRunner, Result
 from support import write_tree
 from tuneagent.commands import main, write_commands
 from tuneagent.commands.main import cli
+from tuneagent.contracts.values import Severity
 from tuneagent.errors import WriteFailed
 from tuneagent.host.commands import run_module
 
@@ -182,6 +183,45 @@ def test_a_setting_that_the_profile_does_not_name_is_pointed_to(root: Path, tmp_
         "`-p` takes another profile\n"
     )
     assert "did you mean 'vm.stat_interval'?" in call("--root", str(root), "why", "-f", file, "vm.stat_interva").stderr
+
+
+def test_an_audit_of_what_matters_most_or_without_a_word(root: Path, tmp_path: Path) -> None:
+    file = profile(tmp_path, "{sysctl: {vm.swappiness: 10, vm.stat_interval: 1}, ksm: {run: false}}")
+    args = ["--root", str(root), "audit", "-f", file]
+    everything = json.loads(call(*args, "-o", "json").stdout)["findings"]
+    for least in Severity:
+        shown = json.loads(call(*args, "--severity", least.value, "-o", "json").stdout)
+        expected = [one["name"] for one in everything if Severity(one["severity"]).rank >= least.rank]
+        assert [one["name"] for one in shown["findings"]] == expected
+        assert sum(shown["summary"].values()) == len(expected)
+    quiet = call(*args, "-q")
+    assert (quiet.exit_code, quiet.output) == (3, "")
+    assert call(*args, "-q", "--severity", "critical").exit_code == 0
+
+
+def test_a_waiver_of_a_setting_that_was_not_chosen_is_not_unmatched(root: Path, tmp_path: Path) -> None:
+    path = tmp_path / "p.yaml"
+    waivers = (
+        '[{tunable: sysctl, subject: "key:vm.swappiness", reason: r}, {tunable: sysctl, subject: wrong, reason: r}]'
+    )
+    tune = "{sysctl: {vm.swappiness: 10, vm.stat_interval: 10}}"
+    path.write_text(f"{HEAD}spec:\n  tune: {tune}\n  accept: {waivers}\n")
+    shown = call("--root", str(root), "audit", "-f", str(path), "--only", "vm.stat_interval")
+    assert "key:vm.swappiness" not in shown.stderr and "wrong" in shown.stderr
+
+
+@pytest.mark.parametrize(
+    ("tunable", "subject"),
+    [("sysctl", "vm.swappiness"), ("sysctl", "key:vm.swappiness"), ("ksm", "ksm/run"), ("ksm", "run")],
+)
+def test_a_waiver_takes_a_setting_as_it_is_printed(root: Path, tmp_path: Path, tunable: str, subject: str) -> None:
+    path = tmp_path / "p.yaml"
+    accept = f"[{{tunable: {tunable}, subject: '{subject}', reason: r}}]"
+    path.write_text(f"{HEAD}spec:\n  tune: {{sysctl: {{vm.swappiness: 10}}, ksm: {{run: true}}}}\n  accept: {accept}\n")
+    shown = call("--root", str(root), "audit", "-f", str(path), "-o", "json")
+    verdicts = {one["tunable"]: one["verdict"] for one in json.loads(shown.stdout)["findings"]}
+    assert [name for name, verdict in verdicts.items() if verdict == "accepted"] == [tunable]
+    assert call("--root", str(root), "audit", "-f", str(path)).stderr == ""
 
 
 def test_a_child_finds_our_modules_where_we_found_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -83,6 +83,11 @@ class _FailOn(click.ParamType[FailOn]):
 )  # fmt: skip
 @click.option("--all", "show_all", is_flag=True, help="Also show settings that are as wanted or do not apply.")
 @ONLY
+@click.option(
+    "--severity", type=click.Choice([one.value for one in reversed(Severity)]),
+    help="Only settings that matter at least so much.",
+)  # fmt: skip
+@click.option("-q", "--quiet", is_flag=True, help="Print nothing; the exit code is the answer.")
 @click.option("--fix-commands", is_flag=True, help="Print commands that fix the findings, and nothing else.")
 @click.option("--plain", is_flag=True, help="One line a setting with a tab between its columns, and nothing else.")
 @click.option(
@@ -102,6 +107,8 @@ def audit(  # noqa: PLR0913 - one for each option of the command
     show_all: bool,
     plain: bool,
     only: tuple[str, ...],
+    severity: str | None,
+    quiet: bool,
     fix_commands: bool,
     fail_on: FailOn | None,
 ) -> None:
@@ -112,12 +119,12 @@ def audit(  # noqa: PLR0913 - one for each option of the command
     """
     tuner = settings.tuner(file, name)
     found = tuner.observe(with_machine=True)
-    report = found.report
-    chosen = found.chosen(only)
-    if chosen is not None:
-        about = found.findings_of(chosen)
-        report = msgspec.structs.replace(report, findings=about, summary=summarize(about))
-    if fix_commands:
+    least = Severity(severity).rank if severity is not None else Severity.INFO.rank
+    about = tuple(one for one in found.findings_of(found.chosen(only)) if one.severity.rank >= least)
+    report = msgspec.structs.replace(found.report, findings=about, summary=summarize(about))
+    if quiet:
+        pass
+    elif fix_commands:
         from tuneagent.report.audit_lines import fix_lines
 
         click.echo(fix_lines(report, settings.invocation(file, name)))
@@ -131,7 +138,7 @@ def audit(  # noqa: PLR0913 - one for each option of the command
             click.echo(text, color=has_colours())
         else:
             click.echo(audit_lines.report_lines(report, show_all=show_all, called=settings.invocation(file, name)))
-        for told in unmatched(tuner.profile.spec.accept, report.findings):
+        for told in unmatched(tuner.profile.spec.accept, found.report.findings):
             click.echo(f"tuneagent: {told}", err=True)
     else:
         from tuneagent.report.view import view

@@ -179,7 +179,7 @@ def _not_judged(tunable: AnyTunable, subject: Subject, reading: Reading, error: 
 def _with_acceptance(found: Assessment, accepts: Sequence[Accept], today: date | None) -> Assessment:
     """The same, with what the profile's acceptances say of it: accepted, or that its acceptance has ended."""
     finding = found.finding
-    mine = [one for one in accepts if (one.tunable, one.subject) == (finding.tunable, finding.subject)]
+    mine = [one for one in accepts if one.tunable == finding.tunable and one.subject in _forms(finding)]
     if not mine or not finding.is_open:
         return found
     holds = next((one for one in mine if one.until is None or today is None or today <= one.until), None)
@@ -191,11 +191,16 @@ def _with_acceptance(found: Assessment, accepts: Sequence[Accept], today: date |
     return Assessment(finding=accepted)
 
 
+def _forms(finding: Finding) -> tuple[str, str, str]:
+    """What an acceptance may call a setting: its subject, or its name as it is printed, with or without the tunable."""
+    return (finding.subject, finding.name, finding.name.removeprefix(f"{finding.tunable}/"))
+
+
 def unmatched(accepts: Sequence[Accept], findings: Sequence[Finding]) -> list[str]:
     """What acceptances say that are about none of the findings: mistyped, or about another host."""
     subjects: dict[str, list[str]] = {}
     for finding in findings:
-        subjects.setdefault(finding.tunable, []).append(finding.subject)
+        subjects.setdefault(finding.tunable, []).extend(_forms(finding))
     return [
         f"accept: no setting {accept.tunable} {accept.subject!r} here{nearest(accept.subject, known)}"
         for accept in accepts

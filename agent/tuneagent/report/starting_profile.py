@@ -36,7 +36,7 @@ _MIG = """\
 """
 _TAIL = """\
   # Differences that you know of and accept, with the reason and a date.
-  # accept: [{tunable: sysctl, subject: "key:vm.swappiness", reason: "database team", until: 2030-01-31}]
+  # accept: [{tunable: sysctl, subject: vm.swappiness, reason: "database team", until: 2030-01-31}]
 """
 
 
