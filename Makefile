@@ -29,12 +29,12 @@ check: $(STAMP)
 generate: $(STAMP)
 	$(BIN)/python tools/generate.py
 
-# The deb and the rpm, in dist/. ARCH=aarch64 builds them for the other machines.
+# The deb and the rpm, in dist/. ARCH=aarch64 builds them for 64-bit Arm machines.
 ARCH ?= $(shell uname -m)
 packages: $(STAMP)
 	$(BIN)/python tools/packages.py --architecture $(ARCH)
 
-# The pages as a site with search, in build-out/site. A link that leads nowhere is an error.
+# The pages as a site with search, in build-out/site. A broken link is an error.
 docs: $(STAMP)
 	$(BIN)/sphinx-build --quiet --nitpicky --fail-on-warning --builder html docs build-out/site
 	@echo "build-out/site/index.html"
@@ -42,7 +42,7 @@ docs: $(STAMP)
 bench: $(STAMP)
 	$(BIN)/python tests/bench/bench.py
 
-# The random tests at length.
+# The random tests, run for longer.
 soak: $(STAMP)
 	TUNEAGENT_SOAK=1 $(BIN)/pytest -n auto -s tests/unit/test_properties.py tests/unit/test_rollout.py tests/unit/test_faults.py
 
@@ -50,7 +50,7 @@ soak: $(STAMP)
 faults: $(STAMP)
 	$(BIN)/python tests/faults/kills.py $(PAIRS)
 
-# The code changed one place at a time: does the unit tier notice? An hour and more on two cores.
+# The code changed one place at a time: does the unit tier notice? Takes an hour or more on two cores.
 mutants: $(STAMP)
 	$(BIN)/python tests/mutants/mutants.py $(NAMES)
 
@@ -59,7 +59,7 @@ SECONDS ?= 60
 fuzz: $(STAMP)
 	$(BIN)/python tests/fuzz/parsers.py $(SECONDS)
 
-# Wheels for the image's Python (Debian bookworm, 3.11), so that the image itself needs no index.
+# Wheels for the image's Python (Debian bookworm, 3.11), so that the image build needs no package index.
 WHEELS := --only-binary=:all: --python-version 3.11 --implementation cp --require-hashes --no-deps --quiet \
   --platform manylinux_2_28_x86_64 --platform manylinux_2_17_x86_64 --platform manylinux2014_x86_64 \
   --platform manylinux1_x86_64

@@ -1,5 +1,5 @@
 #!/bin/sh
-# After the files are there: compile the modules once. Nothing is enabled, started or written to the host's settings.
+# After the files are installed: compile the modules once. Nothing is enabled or started, and no setting is changed.
 set -e
 head -n 1 /usr/bin/tuneagent | {
     read -r line

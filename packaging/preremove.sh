@@ -1,5 +1,5 @@
 #!/bin/sh
-# Before the files go. dpkg says `remove`, rpm says 0; an upgrade needs nothing done.
+# Before the files are removed. dpkg passes `remove`, rpm passes 0; nothing needs doing for an upgrade.
 set -e
 case "${1:-}" in
     remove | 0) ;;
@@ -8,7 +8,7 @@ esac
 status=$(tuneagent status -o json 2>/dev/null | tr -d ' \n') || status=
 case $status in
     *'"confirmBy":'[0-9]*)
-        echo "tuneagent: not removed: an apply waits for its confirmation, and only tuneagent can undo it in time." >&2
+        echo "tuneagent: not removed: an apply is waiting for confirmation, and only tuneagent can undo it in time." >&2
         echo "tuneagent: run \`tuneagent confirm\` or \`tuneagent undo\` first." >&2
         exit 1
         ;;

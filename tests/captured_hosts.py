@@ -1,4 +1,4 @@
-"""Real machines that are kept in fixtures/hosts, as hosts to audit."""
+"""Captured real machines in fixtures/hosts, as hosts to audit."""
 
 from __future__ import annotations
 

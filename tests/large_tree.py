@@ -1,4 +1,4 @@
-"""A tree of a host on which a profile of one of each common kind has thirty changes to make."""
+"""The tree of a host on which a profile with every common kind of setting has thirty changes to make."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Trees of machines that nobody here has, made from a few lines that describe them."""
+"""Trees of machines that we do not have, generated from descriptions of a few lines."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """An API server in memory for the operator: objects, resourceVersions, conflicts, merge patches, lists; no watch.
 
-Stores list anew when they are told to; `before` is called ahead of each request and may change the world or refuse.
+Stores list again when told to; `before` is called before each request and may change objects or refuse the request.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ LEDGER = f"{NAMESPACE}/configmaps/tuneagent-ledger"
 POLICY = f"{GROUP}/tuningpolicies/default"
 
 
-# Last parts of paths that are lists; any other path is an object's.
+# Last parts of paths that are lists; any other path is that of an object.
 KINDS = (
     "nodes", "pods", "configmaps", "controllerrevisions", "leases", "nodetunings", "tuningprofiles", "tuningpolicies",
 )  # fmt: skip
@@ -128,7 +128,7 @@ def merge(target: dict[str, Any], change: dict[str, Any]) -> None:
 
 
 class World:
-    """Nodes with their agents' pods, one profile `p` that reboots, and an operator over them."""
+    """Nodes with their agents' pods, one profile `p` that needs a reboot, and an operator for them."""
 
     def __init__(self, *names: str, **rollout: Any) -> None:
         self.api = MemoryApi()
@@ -152,7 +152,7 @@ class World:
         self.start()
 
     def start(self) -> None:
-        """An operator that knows nothing yet."""
+        """Start an operator that knows nothing yet."""
         api: Any = self.api
         self.cluster = Cluster(api, lambda: None)
         self.reconciler = Reconciler(self.cluster, WorkQueue(), Acceptance(), lambda: self.now, TimeLimits())
@@ -170,7 +170,7 @@ class World:
         self.api.put(path, {"metadata": meta, "spec": {**chosen, **spec}, "status": before.get("status", {})})
 
     def sync(self) -> None:
-        """Every copy anew."""
+        """Refresh every copy."""
         for store in self.cluster.stores:
             try:
                 store._list()
@@ -178,7 +178,7 @@ class World:
                 store.synced, store.is_served = False, error.status != 404
 
     def step(self, count: int = 1) -> None:
-        """Passes of the operator, each a second later."""
+        """Run passes of the operator, a second apart."""
         for _ in range(count):
             self.now += 1
             self.sync()
@@ -227,14 +227,14 @@ class World:
         return next(one for one in conditions if one["type"] == kind)
 
     def pod(self, node: str, name: str = "job") -> str:
-        """A pod of someone's on a node; its path."""
+        """Put someone's pod on a node; returns its path."""
         path = f"/api/v1/namespaces/default/pods/{name}-{node}"
         meta = {"name": f"{name}-{node}", "namespace": "default"}
         self.api.put(path, {"metadata": meta, "spec": {"nodeName": node}, "status": {"phase": "Running"}})
         return path
 
     def granted(self, name: str, disruption: str = "reboot") -> None:
-        """Bring a node to where its agent has leave."""
+        """Take a node to the point where its agent has a grant."""
         self.step(2)
         self.proposes(name, disruption=disruption)
         self.step(5)

@@ -30,7 +30,7 @@ FILES = {
 }
 FOLDERS = ["etc/sysctl.d", "etc/tmpfiles.d", "etc/systemd", "etc/security/limits.d"]
 LIVE = {"sysctl": {"vm.swappiness": 10}}
-# A change of class kubelet that is made at run time, and one that only a reboot brings about.
+# A change of class kubelet that is made at run time, and one that takes effect only after a reboot.
 SMT = {**LIVE, "smt": {"enabled": False}}
 REBOOT = {**LIVE, "limits": {"memlock": "infinity"}}
 SMT_PATH = "sys/devices/system/cpu/smt/control"
@@ -68,7 +68,7 @@ class Server:
         return json.loads(json.dumps(self.tuning))
 
     def call(self, method: str, path: str, body: Any) -> None:
-        """Events are taken, unless they are refused."""
+        """Accept events, unless `refuses_events` is set."""
         assert method == "POST"
         if self.refuses_events:
             raise ApiFailed(403, "no events")
@@ -86,7 +86,7 @@ class Server:
 
     @property
     def node(self) -> dict[str, Any]:
-        """What the node says, with what it leaves out as it is read."""
+        """What the node reports, with omitted fields at their defaults."""
         found = msgspec.convert(self.tuning.get("status", {}).get("node", {}), NodeReport)
         told: dict[str, Any] = msgspec.to_builtins(found)
         return told
@@ -102,7 +102,7 @@ class Server:
         return name
 
     def grant(self, **change: Any) -> dict[str, Any]:
-        """Leave for what the node proposes."""
+        """Grant what the node proposes."""
         pending = self.node["proposal"]
         grant = {
             "digest": pending["digest"], "disruption": pending["disruption"], "lifetimeSeconds": 900, "bootID": "b0",
@@ -113,7 +113,7 @@ class Server:
 
 
 class Programs:
-    """A host on which a reboot can be ordered; nothing else runs."""
+    """A host on which only a reboot can be requested; no other program runs."""
 
     available = True
     label = "played"
@@ -131,7 +131,7 @@ class Programs:
 
 
 class Node:
-    """One agent on a tree; `again` is the process started anew."""
+    """One agent on a tree; `again` restarts its process."""
 
     def __init__(self, root: Path, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(node_agent, "credentials", lambda: None)

@@ -1,4 +1,4 @@
-"""Keeps what this version's apply leaves on a host, for later versions to undo: run once, at each release.
+"""Records what this version's apply leaves on a host, for later versions to undo: run it once at each release.
 
 tests/record_journal.py
 """
@@ -17,7 +17,7 @@ from tuneagent.host.files import Files
 
 
 def contents(root: Path) -> dict[str, str]:
-    """Every file, the journal too."""
+    """Every file, including the journal."""
     found = {str(path.relative_to(root)): path for path in sorted(root.rglob("*")) if path.is_file()}
     return {name: path.read_text() for name, path in found.items() if not name.endswith(("/lock", ".reserve"))}
 

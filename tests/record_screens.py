@@ -1,4 +1,4 @@
-"""Writes the screens of the kept machines anew: look at the difference before it is committed.
+"""Rewrites the screens of the captured machines: review the difference before you commit it.
 
 tests/record_screens.py
 """
@@ -60,7 +60,7 @@ _TIME = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\dZ")
 
 
 def session_screens() -> dict[str, str]:
-    """What each command of the session prints on a terminal of 80 columns, by name. Times are made one and the same."""
+    """What each command of the session prints on a terminal of 80 columns, by name. All times are set to one value."""
     made = {}
     with tempfile.TemporaryDirectory() as name, contextlib.ExitStack() as patches:
         patches.callback(os.chdir, Path.cwd())

@@ -1,4 +1,4 @@
-"""Pieces that tests share: trees from data, programs played, hosts that fail on purpose."""
+"""Helpers that tests share: trees from data, mock programs, hosts that fail on purpose."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ FIXTURES = Path(__file__).parent / "fixtures"
 
 
 def assert_keeps_to_its_schema(report: Report) -> None:
-    """A report is what its schema says, the type of each tunable's values too."""
+    """Check that a report matches its schema, including the type of each tunable's values."""
     folder = importlib.resources.files("tuneagent.contracts")
     schema = json.loads((folder / "schemas" / "report.schema.json").read_text())
     jsonschema.validate(json.loads(msgspec.json.encode(report)), schema)
@@ -44,7 +44,7 @@ def write_tree(root: Path, files: dict[str, str], folders: Sequence[str] = ()) -
 
 
 def read_tree(root: Path) -> dict[str, bytes]:
-    """Every file under `root` but our own state."""
+    """Every file under `root` except our own state."""
     return {
         str(path.relative_to(root)): path.read_bytes()
         for path in sorted(root.rglob("*"))

@@ -1,4 +1,4 @@
-"""The picture of an audit in README: what `tuneagent audit` prints of a kept capture, as SVG."""
+"""The picture of an audit in the README: what `tuneagent audit` prints for a stored capture, as SVG."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ COLUMNS = 92
 
 
 def audit_picture() -> str:
-    """An SVG document. It is the same for the same audit."""
+    """An SVG document. The same audit always gives the same document."""
     argv = ["--capture", "h100.tar.gz", "audit"]
     with tempfile.TemporaryDirectory() as folder, ExitStack() as patches:
         shutil.copyfile(CAPTURE, Path(folder) / argv[1])

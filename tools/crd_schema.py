@@ -11,7 +11,7 @@ _KEPT = (
     "type", "description", "enum", "default", "minimum", "maximum", "pattern", "maxLength", "maxItems", "format",
     "required",
 )  # fmt: skip
-# Bounds that hold for one half of a count or percentage; the API server applies each to values of its type alone.
+# Bounds for one form of a count or percentage; the API server applies each only to values of its type.
 _BOUNDS = ("minimum", "maximum", "pattern", "maxLength")
 
 

@@ -1,4 +1,4 @@
-"""Writes what is derived from the code: CRDs, JSON Schemas, pages of reference. `--check` only compares."""
+"""Writes what is derived from the code: CRDs, JSON Schemas, reference pages. `--check` only compares."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def _crd(
     }  # fmt: skip
 
 
-# Bounds that CEL needs to estimate its cost; the operator has the same.
+# Bounds that CEL needs to estimate its cost; the operator enforces the same ones.
 SELECTOR_LIMIT = 64
 
 
@@ -116,7 +116,7 @@ def tuning_profile() -> dict[str, Any]:
 
 
 def _status(kind: type[msgspec.Struct]) -> dict[str, Any]:
-    """A status: nothing is filled in by the server, and conditions are a list by type."""
+    """A status: the server fills nothing in, and conditions are a list keyed by type."""
     schema = without_defaults(structural(kind))
     schema["properties"]["conditions"].update({"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]})
     condition = schema["properties"]["conditions"]["items"]["properties"]
@@ -204,7 +204,7 @@ def outputs() -> dict[Path, str]:
 
 
 def _written(name: str) -> dict[str, object]:
-    """A built-in profile as people wrote it."""
+    """A built-in profile as it was written."""
     path = ROOT / f"agent/tuneagent/profile_files/builtin/{name}.yaml"
     return msgspec.convert(load_yaml(path.read_text(), path.name), dict[str, object])
 
@@ -214,7 +214,7 @@ def _parsed(name: str) -> Profile:
 
 
 def _screen(name: str, first: str | None, last: str | None) -> str:
-    """A kept screen, or some lines of it, as a block of a page."""
+    """A stored screen, or some lines of it, as a block of a page."""
     lines = (ROOT / "tests/fixtures/screens" / name).read_text().splitlines()
     shown = lines[int(first or 0) : int(last) if last else None]
     rest = ["..."] if len(shown) < len(lines) else []

@@ -16,13 +16,13 @@ EXIT_STATUS = (
     "pending or in conflict; 4 none of these, but something is unknown."
 )
 FILES = (
-    ("/var/lib/tuneagent", "Journal and lock. The journal holds the values from before every write."),
+    ("/var/lib/tuneagent", "Journal and lock. The journal holds the value before each write."),
     ("/etc/tuneagent/profile.yaml", "The profile that tuneagent.service applies."),
 )
 
 
 def commands(path: str, command: click.Command) -> Iterator[tuple[str, click.Command]]:
-    """Every command under one, by its whole name, itself first."""
+    """A command and every command below it, by full name."""
     yield path, command
     if isinstance(command, click.Group):
         context = click.Context(command)
@@ -54,7 +54,7 @@ def _page(path: str, command: click.Command) -> str:
     if isinstance(command, click.Group):
         inner = ((name, command.get_command(context, name)) for name in command.list_commands(context))
         page.commands = [(name, one.get_short_help_str(200)) for name, one in inner if one is not None]
-    # A page is named with hyphens and a command is typed with blanks.
+    # A page is named with hyphens, but a command is typed with spaces.
     return str(page).replace(f"\n.B {page.command}\n", f"\n.B {path}\n") + _sections(path)
 
 
@@ -66,6 +66,6 @@ def _sections(path: str) -> str:
 
 
 def _escaped(text: str) -> str:
-    """Text in which roff sees no request and no escape."""
+    """Text escaped so that roff finds no request and no escape in it."""
     lines = text.replace("\\", "\\e").replace("-", "\\-").split("\n")
     return "\n".join(f"\\&{line}" if line.startswith((".", "'")) else line for line in lines)

@@ -1,7 +1,7 @@
 """Builds the deb and the rpm into dist/: `make packages`, with ARCH=aarch64 for the other machines.
 
 A package holds the modules of tuneagent and of the libraries that it needs, at the versions of requirements/agent.lock,
-with the extension modules for each Python that it may meet. nfpm is built from its Go module, at the version of
+with the extension modules for each Python that a host may have. nfpm is built from its Go module, at the version of
 packaging/nfpm/go.mod, and kept in the cache of the tests.
 """
 
@@ -27,13 +27,13 @@ ROOT = Path(__file__).parents[1]
 WORK = ROOT / "build-out/packages"
 TREE = WORK / "tree"
 PYTHONS = ("3.10", "3.11", "3.12", "3.13", "3.14")
-# Architecture -> the word for it in packages (nfpm makes x86_64 and aarch64 of it in an rpm).
+# Architecture -> its name in packages (for an rpm, nfpm turns it into x86_64 or aarch64).
 WORDS = {"x86_64": "amd64", "aarch64": "arm64"}
-# Wheels of the oldest C library that any system named in docs/install.md has.
+# Wheels for the oldest C library of the systems in docs/install.md.
 MANYLINUX = ("manylinux_2_28", "manylinux_2_17", "manylinux2014")
 # Packager -> the Python that its launcher starts.
 INTERPRETERS = {"deb": "/usr/bin/python3", "rpm": "/usr/bin/python3.12"}
-# -I: no variable and no folder of a user's decides what root runs. -S: nor does what else is installed for Python.
+# -I: no variable or folder of a user decides what root runs. -S: nor do other packages installed for Python.
 LAUNCHER = """#!{python} -IS
 import sys
 
@@ -51,7 +51,7 @@ def nfpm() -> Path:
     cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"), "tuneagent-test")
     program = Path(os.environ.get("TUNEAGENT_TEST_CACHE", cache), f"nfpm-{key}")
     if not program.exists():
-        print("packages: building nfpm, half a minute", file=sys.stderr, flush=True)
+        print("packages: building nfpm, about half a minute", file=sys.stderr, flush=True)
         program.parent.mkdir(parents=True, exist_ok=True)
         part = program.with_suffix(f".{os.getpid()}")
         environment = {**os.environ, "CGO_ENABLED": "0", "GOTOOLCHAIN": "local"}
@@ -82,7 +82,7 @@ def modules(architecture: str) -> None:
 
 
 def pages() -> None:
-    """Manual pages, completion of the shells, the licence and what has changed."""
+    """Manual pages, shell completions, the licence and the changelog."""
     folder = TREE / "usr/share/man/man1"
     folder.mkdir(parents=True)
     for name, text in manual().items():
@@ -108,13 +108,13 @@ def launchers() -> None:
 
 
 def epoch() -> str:
-    """The time that files of a package have: that of the commit, so that the same commit gives the same package."""
+    """The time stamp of files in a package: the time of the commit, so that the same commit gives the same package."""
     done = subprocess.run(["git", "log", "-1", "--format=%ct"], cwd=ROOT, capture_output=True, text=True, check=False)
     return done.stdout.strip() or "0"
 
 
 def main() -> int:
-    """Build both packages and name them."""
+    """Build both packages."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--architecture", choices=sorted(WORDS), default=platform.machine())
     parser.add_argument("--out", type=Path, default=ROOT / "dist")

@@ -38,23 +38,23 @@ DOCUMENTS: tuple[tuple[str, type[msgspec.Struct], str], ...] = (
 MADE = "<!-- Made by `make generate`; do not edit. -->\n\n"
 PROFILE_HEAD = f"""{MADE}# Fields of a profile
 
-What may stand under `spec` of a TuningProfile, in a file and in a cluster. [profiles.md](profiles.md) says how to write
-one, [tunables.md](tunables.md) what may stand under `tune`. `tuneagent explain NAME` says the same of one field.
+The fields allowed under `spec` of a TuningProfile, in a file and in a cluster. [profiles.md](profiles.md) explains how
+to write one, [tunables.md](tunables.md) lists what `tune` takes. `tuneagent explain NAME` describes one field.
 
 """
-TUNABLES_NOTE = "`tuneagent explain NAME` says the same of one tunable or row.\n"
+TUNABLES_NOTE = "`tuneagent explain NAME` describes one tunable or row.\n"
 JSON_HEAD = f"""{MADE}# JSON documents
 
 What commands print with `-o json`. Each document names its version in `schema`; fields may be added within a version.
 The JSON Schemas are in `agent/tuneagent/contracts/schemas/`, and in an installed package beside the module
-`tuneagent.contracts`. The type of a value depends on its tunable: the schema of the report lists them. On an error
+`tuneagent.contracts`. The type of a value depends on its tunable: the schema of the report lists them. On an error,
 stdout is empty and the message is on stderr; exit codes are in [host.md](host.md#verdicts-and-exit-codes).
 """
 
 
 def commands_page() -> str:
-    """What `--help` says of every command."""
-    parts = [f"{MADE}# Commands\n\nWhat `--help` says of each command.\n"]
+    """The `--help` text of every command."""
+    parts = [f"{MADE}# Commands\n\nThe `--help` text of each command.\n"]
     for path, command in commands("tuneagent", cli):
         context = click.Context(command, info_name=path, terminal_width=100, max_content_width=100)
         text = textwrap.indent(command.get_help(context), "    ", lambda line: bool(line.strip()))
@@ -75,7 +75,7 @@ def tunables_page() -> str:
 
 
 def json_page() -> str:
-    """The documents that commands print, field by field; a report inside another document is told once."""
+    """The documents that commands print, field by field; a report inside another document is described once."""
     parts = [JSON_HEAD]
     for name, kind, command in DOCUMENTS:
         rows = [row for row in field_rows(kind) if not row.path.startswith("report.")]
@@ -129,5 +129,5 @@ def _table(rows: Iterable[FieldRow], with_default: bool = True) -> str:
 
 
 def _cell(text: str) -> str:
-    """Text that ends no cell and starts no markup."""
+    """Text escaped so that it ends no cell and starts no markup."""
     return text.replace("|", "\\|").replace("<", "&lt;")

@@ -1,7 +1,7 @@
-"""Runs every tier of tests, times each, and says last what could not be run and why.
+"""Runs every tier of tests, times each, and lists at the end what could not be run and why.
 
-Root on Debian or Ubuntu gets the packages installed that the tiers need; PACKAGES=no leaves them. On a user's machine a
-tier that cannot be provided is skipped with its reason; with CI=true that is an error.
+As root on Debian or Ubuntu it installs the packages that the tiers need; PACKAGES=no turns that off. On a user's
+machine, a tier that lacks something is skipped with the reason; with CI=true that is an error.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Tier:
     argv: tuple[str, ...]
     needs: tuple[tuple[str, str], ...] = ()
     root: bool = False
-    # What takes long the first time and says how far it is; the tests find it made.
+    # A step that takes long the first time and reports its progress; the tests use its result.
     prepare: str = ""
 
 
@@ -89,8 +89,8 @@ def packages(tiers: list[Tier]) -> list[str]:
 
 
 def install(names: list[str]) -> None:
-    """Say what is installed, and install it. A failure is told by the tiers that go without."""
-    print(f"installing {', '.join(names)} for the tests; PACKAGES=no leaves them out", file=sys.stderr, flush=True)
+    """Print what is installed, and install it. If that fails, the tiers that lack it say so."""
+    print(f"installing {', '.join(names)} for the tests; PACKAGES=no skips this", file=sys.stderr, flush=True)
     quiet = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     for argv in (["update", "-qq"], ["install", "-y", "-qq", *names]):
         subprocess.run(["apt-get", *argv], env=quiet, stdout=subprocess.DEVNULL, check=False)

@@ -10,7 +10,7 @@ class TuneError(Exception):
 
 
 def reason_of(error: Exception) -> str:
-    """What people read of an error at a boundary: our own say it themselves, of any other the kind is said too."""
+    """The text shown for an error at a boundary: our own errors as they are, any other with its type in front."""
     return str(error) if isinstance(error, TuneError) else f"{type(error).__name__}: {error}"
 
 
@@ -43,7 +43,7 @@ class JournalError(TuneError):
 
 
 class StateFolderUnsafe(TuneError):
-    """Someone else could have written the state folder: what is in it says nothing, and nothing is written."""
+    """Someone else could have written the state folder: its content cannot be trusted, and nothing is written."""
 
 
 class Locked(TuneError):
@@ -73,6 +73,6 @@ def nearest(name: str, known: Sequence[str]) -> str:
     word = str(name)
     close = difflib.get_close_matches(word, known, n=1)
     if not close and len(word) > 3:
-        # A part of a name is what people remember of it.
+        # People often remember only a part of a name.
         close = [one for one in known if word.lower() in one.lower()][:1]
     return f"; did you mean {close[0]!r}?" if close else ""

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Slurm Epilog: what a job changed on the node is put right again. Only live settings; never a reboot, a GPU or a service.
+# Slurm Epilog: restores what a job changed on the node. Only live settings: never a reboot, a GPU or a service.
 profile=${TUNEAGENT_PROFILE:-/etc/tuneagent/profile.yaml}
 tuneagent apply -f "$profile" --yes --max-disruption live > /run/tuneagent-epilog.txt 2>&1
 code=$?

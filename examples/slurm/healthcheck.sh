@@ -1,10 +1,10 @@
 #!/bin/sh
-# Slurm HealthCheckProgram: a node with a critical finding that is wrong now is drained, with the finding as the reason.
+# Slurm HealthCheckProgram: drains a node on which something critical is wrong now, with the finding as the reason.
 profile=${TUNEAGENT_PROFILE:-/etc/tuneagent/profile.yaml}
 report=$(tuneagent audit -f "$profile" --fail-on critical -o json 2>/dev/null)
 code=$?
 if [ "$code" -eq 3 ]; then
-  # The reason is read from the report, whatever the width of a table.
+  # The reason is read from the JSON report, so the width of a table does not matter.
   reason=$(printf '%s' "$report" | python3 -c '
 import json, sys
 wrong = [

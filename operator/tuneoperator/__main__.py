@@ -1,4 +1,4 @@
-"""`tuneagent-operator`: threads that copy the cluster, one worker that decides, a Lease that says who may."""
+"""`tuneagent-operator`: threads that copy the cluster, a worker that decides, and a Lease that elects a leader."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ RECURSION_LIMIT, STACK_BYTES = 30_000, 64 << 20
 
 @dataclass
 class Threads:
-    """Threads that must live as long as the process: the first that ends ends it."""
+    """Threads that must run as long as the process does: if one ends, the process ends."""
 
     stop: threading.Event
     died: list[str] = field(default_factory=list)
@@ -55,7 +55,7 @@ class Threads:
 
 
 class Operator:
-    """Everything that runs, made in one thread before any other starts."""
+    """Everything that runs. It is created in one thread before any other thread starts."""
 
     def __init__(self, api: Api, registry: CollectorRegistry, *, poll_s: float = 5.0, limits: TimeLimits) -> None:
         self.stop = threading.Event()
@@ -65,13 +65,13 @@ class Operator:
         self.elector = Elector(api, NAMESPACE, identity)
         self._leading = Gauge("tuneagent_operator_leader", "1 while this replica leads.", registry=registry)
         self._passes = Counter("tuneagent_operator_reconciles", "Reconciles by result.", ["result"], registry=registry)
-        # A short delay gathers bursts: one look serves many events.
+        # A short delay merges bursts: one pass handles many events.
         self.cluster = Cluster(api, lambda: self.queue.add(ALL, 0.1), lambda: self.elector.is_leader, poll_s)
         self.reconciler = Reconciler(self.cluster, self.queue, Acceptance(), limits=limits)
 
     def run(self) -> int:
-        """Until the stop event, or until a thread has died. The exit code."""
-        # An API server takes documents of 10,000 levels; one such object must not end a thread.
+        """Run until the stop event is set or a thread dies. Returns the exit code."""
+        # An API server accepts documents nested 10,000 levels deep; one such object must not end a thread.
         sys.setrecursionlimit(RECURSION_LIMIT)
         threading.stack_size(STACK_BYTES)
         self.threads.start("lease", self.elector.run)
@@ -86,10 +86,10 @@ class Operator:
             name = self.queue.take(1.0)
             if name is not None:
                 self._passes.labels(self._reconcile(name)).inc()
-        # The Lease is given up by its thread once nothing more is written.
+        # The lease thread releases the Lease; by now nothing more is written.
         self.threads.running[0].join(5.0)
         if self.threads.died:
-            log.error("ended, since a thread has died", extra={"fields": {"threads": self.threads.died}})
+            log.error("exiting because a thread died", extra={"fields": {"threads": self.threads.died}})
             return 1
         log.info("stopped")
         return 0
@@ -102,7 +102,7 @@ class Operator:
         except Exception as error:
             delay = self.queue.failed(name)
             fields = {"name": name, "error": f"{type(error).__name__}: {error}", "afterSeconds": delay}
-            log.warning("again later", extra={"fields": fields}, exc_info=not isinstance(error, ApiFailed))
+            log.warning("retrying later", extra={"fields": fields}, exc_info=not isinstance(error, ApiFailed))
             return "again"
         self.queue.succeeded(name)
         self.queue.add(ALL, RESYNC_S)
@@ -110,23 +110,23 @@ class Operator:
 
     def unready(self) -> str:
         """Why this replica could not take over now; empty if it could."""
-        return "" if self.cluster.synced or self.cluster.can_wind_down else "the copies of the cluster are not whole"
+        return "" if self.cluster.synced or self.cluster.can_wind_down else "the copies of the cluster are incomplete"
 
     def unhealthy(self) -> str:
-        """Why the process should be started anew; empty if it is well."""
+        """Why the process should be restarted; empty if it is healthy."""
         return f"threads have ended: {', '.join(self.threads.died)}" if self.threads.died else ""
 
 
 @click.command()
-@click.option("--metrics", metavar="ADDR:PORT", default="127.0.0.1:9633", show_default=True, help="`off` for none.")
-@click.option("--poll", "poll_s", type=float, default=5.0, show_default=True, help="Seconds between looks at a drain.")
+@click.option("--metrics", metavar="ADDR:PORT", default="127.0.0.1:9633", show_default=True, help="`off` to disable.")
+@click.option("--poll", "poll_s", type=float, default=5.0, show_default=True, help="Seconds between checks of a drain.")
 @click.option(
     "--apply-limit", "apply_limit_s", type=float, default=600.0, show_default=True,
-    help="Seconds that a node has for its live changes.",
+    help="Seconds a node has to make its live changes.",
 )  # fmt: skip
 @click.option(
     "--grant-limit", "grant_limit_s", type=float, default=1800.0, show_default=True,
-    help="Seconds that a node has for changes that were granted to it.",
+    help="Seconds a node has to make the changes granted to it.",
 )  # fmt: skip
 def main(metrics: str, poll_s: float, apply_limit_s: float, grant_limit_s: float) -> None:
     """Decide which node may change when."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-# What the extra `operator` installs, by its first modules.
+# The top-level modules that the extra `operator` installs.
 _CLIENT = ("kubernetes", "urllib3")
 
 

@@ -254,7 +254,7 @@ def test_a_profile_that_says_nothing_of_drift_means_repair_here() -> None:
 def test_a_profile_that_is_too_large_with_what_it_extends_is_refused() -> None:
     accept = [{"tunable": "sysctl", "subject": f"key:{number}", "reason": "x" * 900} for number in range(300)]
     answer = Acceptance().judge([TuningProfile(ObjectMeta("p"), {"accept": accept})])["p"]
-    assert isinstance(answer, tuple) and "at most 262144" in answer[0]
+    assert isinstance(answer, tuple) and "the limit is 262144" in answer[0]
 
 
 class Clock:

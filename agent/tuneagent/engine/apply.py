@@ -1,4 +1,4 @@
-"""The rest of the way: apply a plan and verify it. Journal, write, read back; what fails goes back."""
+"""Apply a plan and verify it. Journal, write, read back; what fails is undone."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def apply(
         if to_baseline and undo_applied is not None:
             results = [_outcome_of_undo(change, undo_applied) for change in changes]
             run.verified.update({(one.tunable, one.subject): None for one in changes})
-            # They were written behind the back of this pass: what it has read of our files says nothing any more.
+            # These were not written by this pass: what it has read of our files is no longer valid.
             run.facts = run.facts.again()
         else:
             results = run.group(tunable, changes, prepared[(name, to_baseline)])
@@ -118,7 +118,7 @@ def _outcome_of_undo(change: Change, undo_applied: Callable[[Key], Undone]) -> O
 
 
 def _prepared(run: _Run, tunable: AnyTunable, changes: Sequence[Change]) -> Record | Exception:
-    """The intention of one tunable, made before anything is written; what stands in its way is that tunable's."""
+    """The intention of one tunable, made before anything is written; an error affects only that tunable."""
     try:
         own = tunable.drop_in.entries(run.facts) if tunable.drop_in is not None else {}
         subjects = [_subject_record(tunable, change, own) for change in changes]

@@ -34,7 +34,7 @@ class HostAssessment(msgspec.Struct, frozen=True, dict=True):
     profile: Profile
     registry: Mapping[str, AnyTunable]
     observed: tuple[Observed, ...]
-    # Gives the journal where it is needed: an audit does without.
+    # Returns the journal when it is needed: an audit does not need it.
     journal_of: Callable[[], Journal]
     today: date
     host: HostName
@@ -167,7 +167,7 @@ class HostAssessment(msgspec.Struct, frozen=True, dict=True):
 
 
 def _is_offline(host: Host, subject: str) -> bool:
-    """Whether a subject is of a CPU that is there and switched off, as an SMT sibling: it is not gone."""
+    """Whether a subject belongs to a CPU that exists but is offline, such as an SMT sibling: it is not gone."""
     number = subject.removeprefix("cpu:").partition("/")[0]
     if not subject.startswith("cpu:") or not number.isdigit():
         return False

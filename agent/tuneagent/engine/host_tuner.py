@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 
 class Confirm(msgspec.Struct, frozen=True):
-    """That an apply goes back unless it is confirmed in time. `arm` sees that something will do it at the deadline."""
+    """Says that an apply is undone unless it is confirmed in time. `arm` makes sure that something does so then."""
 
     within_s: float
     arm: Callable[[float], None]
@@ -73,8 +73,8 @@ class HostTuner(msgspec.Struct, frozen=True, dict=True):
     state: StateFolder
     profile: Profile
     registry: Mapping[str, AnyTunable] = msgspec.field(default_factory=all_tunables)
-    # Whether a name of hardware that is not here is wrong use. One profile serves many nodes of a cluster, and a daemon
-    # outlives a card: there it is told as gone.
+    # Whether naming hardware that is not here is a usage error. One profile serves many nodes of a cluster, and a
+    # daemon may outlive a card: there the hardware is reported as gone.
     is_strict: bool = False
     # Shared by copies for another profile, so that a file that has not moved is parsed once.
     shared_journal: Journal | None = None
@@ -132,8 +132,8 @@ class HostTuner(msgspec.Struct, frozen=True, dict=True):
         """Plan and write, under the lock. Raises PlanMoved, UsageError, JournalError, Locked.
 
         `found` is what this pass has observed already; it is used unless the journal has moved since. `limit` is the
-        heaviest class of change to make. With `again` settings of GPUs that were applied before and that a driver that
-        was loaded anew has forgotten are applied again, whatever the limit.
+        heaviest class of change to make. With `again`, GPU settings that were applied before and that a reloaded
+        driver has forgotten are applied again, whatever the limit.
         """
         from tuneagent.engine.apply import apply, context_of
         from tuneagent.engine.plan import narrowed
@@ -178,7 +178,7 @@ class HostTuner(msgspec.Struct, frozen=True, dict=True):
         from tuneagent.engine.undo import foreign_results, undo
 
         if not self.state.exists(NAME):
-            # What was noted before a first write that never came is over as well.
+            # Notes made before a first write that never happened are removed as well.
             for note in (CONFIRM, REVERTED):
                 if keys is None and self.state.exists(note):
                     self.state.remove(note)
@@ -189,7 +189,7 @@ class HostTuner(msgspec.Struct, frozen=True, dict=True):
             if keys is None:
                 self.state.remove(CONFIRM)
                 self.state.remove(REVERTED)
-            # What a crash had left open was settled first; where it was kept, the undo that followed speaks for it.
+            # What a crash had left open was settled first; where a setting was then undone, only the undo is reported.
             told = {(result.tunable, result.subject) for result in results}
             kept = foreign_results(journal) if keys is None else []
             return [item for item in recovered if (item.tunable, item.subject) not in told] + results + kept
@@ -210,7 +210,7 @@ class HostTuner(msgspec.Struct, frozen=True, dict=True):
             )
 
     def _await_confirmation(self, plan: Plan, limit: Disruption, confirm: Confirm) -> None:
-        """Note what goes back, and see that something will do it. What waits already waits no longer than it did."""
+        """Note what will be undone, and make sure that something does so. An earlier deadline is not extended."""
         from tuneagent.contracts.confirmation import Pending
 
         changes = [change for change in plan.changes if change.disruption.rank <= limit.rank]
@@ -277,7 +277,7 @@ class HostTuner(msgspec.Struct, frozen=True, dict=True):
 
 
 def repeats(plan: Plan, applied: Mapping[Key, AppliedSetting]) -> set[Key]:
-    """Changes of GPUs that bring back exactly what this host was given before: leave for these was given then."""
+    """GPU changes that restore exactly what was applied on this host before: they were permitted then."""
     from tuneagent.engine.plan import BASELINE
 
     return {

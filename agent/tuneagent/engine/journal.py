@@ -65,7 +65,7 @@ class Journal:
         """Add a record. Raises JournalError: begin nothing then.
 
         What allows or ends something is on disk when this returns. That a write was done and verified need not be:
-        if it is lost, recovery looks at the setting and finds the same. A full disk takes of the reserve.
+        if it is lost, recovery looks at the setting and finds the same. On a full disk, the reserve is used.
         """
         parsed, line = self._current(), encode(record)
         sync = record.step not in ("done", "verified")
@@ -138,7 +138,7 @@ class Journal:
             return
         found = self._current().decoded
         lines = [one.line + b"\n" for one in found.foreign] + [encode(one) for one in compact(found.records)]
-        # What cannot be made shorter now stays long: whether there is room is seen at the next append.
+        # A file that cannot be compacted now stays long: the next append finds out whether there is room.
         with contextlib.suppress(WriteFailed):
             self._state.replace(NAME, b"".join(lines))
             self._parsed = None

@@ -16,7 +16,7 @@ READABLE = (2, 3)
 
 
 class NotUnderstood(msgspec.Struct, frozen=True, kw_only=True):
-    """A sound line that this version cannot read, as of a newer version. It is kept, and costs itself alone."""
+    """A sound line that this version cannot read, as of a newer version. It is kept, and affects no other line."""
 
     tunable: str
     subjects: tuple[str, ...]

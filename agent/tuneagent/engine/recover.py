@@ -82,7 +82,7 @@ def recover(host: Host, journal: Journal, registry: Mapping[str, AnyTunable]) ->
 def _state(facts: Facts, tunable: AnyTunable, setting: AppliedSetting) -> str:
     """`new`, `old`, `mixed`, `foreign` (neither value) or `unknown` (not readable)."""
     if tunable.one_way(setting.subject) is not None:
-        # How far it came cannot be told; made again it does no harm.
+        # How far it got cannot be determined; repeating it does no harm.
         return "old"
     parts: list[str] = []
     reading = tunable.read(facts, setting.subject)

@@ -82,7 +82,7 @@ def write_back(
 
 
 def noted(journal: Journal, host: Host, step: Step, setting: AppliedSetting, reason: str, result: Undone) -> Undone:
-    """A result with its record. Where that cannot be written, what was done is said all the same."""
+    """A result with its record. If the record cannot be written, the result still says what was done."""
     try:
         journal.append(setting.record(step, time=host.now(), reason=reason[:REASON_BYTES]))
     except JournalError as error:
@@ -105,9 +105,9 @@ _CONTROL = lazy_regex(r"[\x00-\x1f\x7f]")
 
 
 def strange_record(tunable: AnyTunable, setting: AppliedSetting) -> str | None:
-    """Why no journal of ours holds this: it would write what no profile can name. None for a sound one.
+    """Why this record cannot be ours: it would write what no profile can name. None for a valid one.
 
-    Whoever could forge a record must not gain more by it than a profile could do. Bounds on values do not count: what
+    Someone who forges a record must not gain more than a profile allows. Bounds on values do not count: what
     was there before can always be written back.
     """
     told = "is nothing that a profile can set, so no tuneagent wrote this record; nothing is written"

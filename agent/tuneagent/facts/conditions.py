@@ -1,4 +1,4 @@
-"""Why a row of a table says nothing about this host: the reason, or None where the row applies or may apply."""
+"""Why a row of a table does not apply to this host: the reason, or None where the row applies or may apply."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def has_several_gpus(facts: Facts) -> str | None:
     """There is more than one NVIDIA GPU."""
     gpus = facts.topology.pci_gpus
     return (
-        "one GPU, and none to link it with" if gpus is not None and sum(g.vendor == "10de" for g in gpus) == 1 else None
+        "one GPU, nothing to link it with" if gpus is not None and sum(g.vendor == "10de" for g in gpus) == 1 else None
     )
 
 
@@ -63,7 +63,7 @@ def has_systemd(facts: Facts) -> str | None:
     sign = "run/systemd/system"
     if facts.host.files.exists(sign):
         return None
-    # A capture that holds nothing of /run may hold what systemctl was told there.
+    # A capture that holds nothing of /run may hold what systemctl answered.
     without = isinstance(facts.host.missing(sign), Absent) or facts.host.lacks_systemd
     return "systemd does not run here" if without else None
 
@@ -83,5 +83,5 @@ def has_runtime(facts: Facts) -> str | None:
 
 
 def has_nvswitch(facts: Facts) -> str | None:
-    """There is an NVSwitch on the PCI bus: a bridge of NVIDIA that is no PCI bridge (class 0680)."""
+    """There is an NVSwitch on the PCI bus: an NVIDIA bridge that is not a PCI bridge (class 0680)."""
     return None if facts.topology.nvswitches else "no NVSwitch"

@@ -9,7 +9,7 @@ from tuneagent.errors import PathMissing, ReadFailed
 from tuneagent.host.files import Files
 
 T = TypeVar("T")
-# Where a write of one file can change what another one says.
+# Folders where writing one file can change the content of another.
 _KERNEL = ("proc/", "sys/")
 
 
@@ -28,7 +28,7 @@ class FilesOnce(Files):
             try:
                 self._answers[key] = ask(path)
             except (PathMissing, ReadFailed) as error:
-                # A new one: that which was raised holds the frames that it went through, and these the open folders.
+                # A new exception: the raised one keeps its stack frames alive, and these hold the open folders.
                 self._answers[key] = type(error)(*error.args)
         found = self._answers[key]
         if isinstance(found, Exception):
@@ -36,7 +36,7 @@ class FilesOnce(Files):
         return cast("T", found)
 
     def forget(self, path: str | None = None) -> None:
-        """Read anew what may have changed: everything, or what a write of `path` can change."""
+        """Forget what may have changed, to read it again: everything, or what a write of `path` can change."""
         self._reader.forget_folders()
         name = (path or "").strip("/")
         is_kernel = name.startswith(_KERNEL)
@@ -75,7 +75,7 @@ class FilesOnce(Files):
         return self._once("is link", path, self._reader.is_link)
 
     def close(self) -> None:
-        """Close the folders that are open. What is read after that opens its own again."""
+        """Close the folders that are open. Later reads open them again."""
         self._reader.forget_folders()
 
     def write(self, path: str, text: str) -> None:

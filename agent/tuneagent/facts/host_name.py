@@ -1,4 +1,4 @@
-"""Who the host is, and what it is made of."""
+"""The host's identity and its hardware."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tuneagent.host.processes import machine
 
 
 def host_name(host: Host) -> HostName:
-    """Who the host is, as far as its files say."""
+    """The host's identity, as far as its files tell."""
 
     def read(path: str) -> str | None:
         try:
@@ -34,7 +34,7 @@ def host_name(host: Host) -> HostName:
 
 
 def machine_of(facts: Facts) -> HostName:
-    """Who the host is, with its CPUs, memory, driver and GPUs. Asks NVML where a driver may be there."""
+    """The host's identity, with its CPUs, memory, driver and GPUs. Asks NVML if a driver may be present."""
     memory = facts.host.observe("proc/meminfo")
     kib = total_kib(str(memory.value)) if isinstance(memory, Value) else None
     gpus = facts.gpus

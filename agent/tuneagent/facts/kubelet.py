@@ -1,4 +1,4 @@
-"""The kubelet's configuration, as a file of the host says it."""
+"""The kubelet's configuration, from its file on the host."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ KUBELET_CONFIG = "var/lib/kubelet/config.yaml"
 
 
 def has_kubelet(facts: Facts) -> str | None:
-    """The host has a kubelet's configuration; a condition as those of facts/conditions.py."""
+    """The host has a kubelet's configuration; a condition like those in facts/conditions.py."""
     if facts.host.files.exists(KUBELET_CONFIG):
         return None
     return "no kubelet" if isinstance(facts.host.missing(KUBELET_CONFIG), Absent) else None

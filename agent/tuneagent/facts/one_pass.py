@@ -21,7 +21,7 @@ T = TypeVar("T")
 class Facts:
     """What one pass knows of the host. Topology and GPUs are read only if asked for.
 
-    `specs` are the typed specs of the profile: what one setting is may follow from another, as masks from the CPU plan.
+    `specs` are the typed specs of the profile: one setting may depend on another, as masks depend on the CPU plan.
     """
 
     def __init__(self, host: Host, specs: Mapping[str, object] | None = None) -> None:
@@ -32,7 +32,7 @@ class Facts:
         self._once: dict[str, object] = {}
 
     def again(self) -> Facts:
-        """A new pass over the same host, for what may have changed since: every answer is read anew."""
+        """A new pass over the same host, in case something has changed: everything is read again."""
         self.close()
         return Facts(self._given, self.specs)
 
@@ -41,7 +41,7 @@ class Facts:
         self._files.close()
 
     def order(self, argv: Sequence[str], timeout_s: float = 30.0) -> None:
-        """Run a program that changes something; what was read before says nothing after it. Raises WriteFailed."""
+        """Run a program that changes something; what was read before is forgotten. Raises WriteFailed."""
         self._files.forget()
         self.host.order(argv, timeout_s)
 

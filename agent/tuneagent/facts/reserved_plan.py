@@ -29,7 +29,7 @@ def plan_of(facts: Facts) -> CpuPlan | None:
 
 
 def expand(facts: Facts, text: str) -> str | None:
-    """Text with `{reserved}` and `{isolated}` filled in; None where there is no sound plan to fill in."""
+    """Text with `{reserved}` and `{isolated}` filled in; None where there is no valid plan to fill in."""
     if "{" not in text:
         return text
     plan = plan_of(facts)
@@ -41,6 +41,6 @@ def expand(facts: Facts, text: str) -> str | None:
 
 
 def waiting(facts: Facts) -> str | None:
-    """Why settings that follow the plan wait; None where they do not."""
+    """Why settings that depend on the plan are held; None where they are not."""
     plan = plan_of(facts)
     return plan.waits if plan is not None else None

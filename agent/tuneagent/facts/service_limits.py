@@ -19,7 +19,7 @@ _LIMIT_LINES = {
 def service_limit(facts: Facts, name: str) -> Observation:
     """Limit that a service starts with: systemd's default, or that of pid 1 where systemd cannot be asked.
 
-    systemd raises its own limits beyond what it hands on, so those of pid 1 are the second choice.
+    systemd raises its own limits above those that it passes on, so those of pid 1 are the second choice.
     """
     key = f"DefaultLimit{name.upper()}"
     try:

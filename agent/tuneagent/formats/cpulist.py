@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-# Far above any machine: a list beyond it is damaged, and expanding it would eat the memory.
+# Far above any machine: a list beyond it is damaged, and expanding it would exhaust the memory.
 CPU_LIMIT = 65536
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 def split_line(line: str) -> list[str]:
-    """Arguments of a kernel command line; double quotes keep blanks together, as in the kernel's parser."""
+    """Arguments of a kernel command line; double quotes keep spaces together, as in the kernel's parser."""
     arguments: list[str] = []
     current = ""
     quoted = False

@@ -1,4 +1,4 @@
-"""Regular expressions that are compiled when they are first used: compiling them all is a good part of a start."""
+"""Regular expressions compiled on first use: compiling all of them is a large part of the start-up time."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ class _Lazy:
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(re.compile(self._text, self._flags), name)
-        # The next use finds it without coming here.
+        # The next use finds it without this method.
         setattr(self, name, found)
         return found
 
 
 def lazy_regex(text: str, flags: int = 0) -> re.Pattern[str]:
-    """The pattern; its faults show at the first use, and in the test that uses every one."""
+    """The pattern; an error in it shows at the first use, and in the test that uses every pattern."""
     return cast("re.Pattern[str]", _Lazy(text, flags))

@@ -1,4 +1,4 @@
-"""limits.conf(5): what a login is given."""
+"""limits.conf(5): the limits that a login gets."""
 
 from __future__ import annotations
 

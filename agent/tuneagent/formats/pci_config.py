@@ -10,7 +10,7 @@ import msgspec
 _STATUS, _CAPABILITY_LIST, _CAPABILITIES = 0x06, 0x10, 0x34
 _PCI_EXPRESS, _ACCESS_CONTROL = 0x10, 0x000D
 _EXTENDED = 0x100
-# A list that is longer than this runs in a circle.
+# A list that is longer than this has a loop.
 _LIMIT = 96
 
 

@@ -26,7 +26,7 @@ def parse(text: str) -> dict[str, str]:
 
 
 def lines(text: str) -> dict[str, str | None]:
-    """The same with the keys that a line takes out, as None."""
+    """The same, with keys that a line excludes as None."""
     found: dict[str, str | None] = {}
     for line in text.splitlines():
         stripped = line.strip()
@@ -37,13 +37,13 @@ def lines(text: str) -> dict[str, str | None]:
             key = normal_key(match.group(1))
             value = " ".join(match.group(2).split()) if match.lastindex == 2 else None
             if key not in found or found[key] != value:
-                found.pop(key, None)  # Given another value, the key has the place of its last line.
+                found.pop(key, None)  # A key that gets another value moves to the place of its last line.
                 found[key] = value
     return found
 
 
 def number(text: str) -> int | None:
-    """The number that the kernel reads: hexadecimal behind 0x, octal behind 0, no plus sign (kernel/sysctl.c)."""
+    """The number that the kernel reads: hexadecimal after 0x, octal after 0, no plus sign (kernel/sysctl.c)."""
     match = re.match(r"(-?)(?:0[xX]([0-9a-fA-F]{1,16})|0([0-7]{1,22})|([0-9]{1,20}))\Z", text)
     if match is None or (match.group(4) or "").startswith("0") != (match.group(4) == "0"):
         return None
@@ -57,7 +57,7 @@ def is_glob(key: str) -> bool:
 
 
 def covers(glob: str, key: str) -> bool:
-    """Whether a key with wildcards stands for this one; no wildcard stands for a dot, `{a,b}` for either."""
+    """Whether a key with wildcards matches this one; no wildcard matches a dot, `{a,b}` matches either."""
     # Few files have a wildcard.
     from fnmatch import fnmatchcase
 

@@ -15,7 +15,7 @@ DEPTH_LIMIT = 64
 
 @functools.cache
 def _loader() -> Any:
-    """YAML without keys given twice."""
+    """A YAML loader that refuses duplicate keys."""
     import yaml
 
     # The loader in C takes a tenth of the time. PyYAML may have been built without it.
@@ -46,7 +46,7 @@ def _place(mark: Any) -> str:
 
 
 def check_shape(text: str) -> None:
-    """Raise YAMLError for aliases, which make small documents huge, and for nesting, which ends the loader in C."""
+    """Raise YAMLError for aliases, which make small documents huge, and deep nesting, which crashes the C loader."""
     import yaml
 
     depth = 0
@@ -82,7 +82,7 @@ def load_yaml(text: str, source: str) -> object:
 
 
 def _told(error: Exception) -> str:
-    """What YAML says of a document, with its place in front."""
+    """The YAML parser's message about a document, with the place in front."""
     import yaml
 
     mark = error.problem_mark if isinstance(error, yaml.MarkedYAMLError) else None
@@ -96,7 +96,7 @@ def _told(error: Exception) -> str:
 
 
 def _implausible(value: object, path: str = "") -> str | None:
-    """A value that no setting has and that cannot be written as JSON; None where there is none."""
+    """Why the document holds a value that no setting has or that JSON cannot hold; None otherwise."""
     where = path or "the document"
     if isinstance(value, dict):
         pairs = [(f"{path}.{key}" if path else str(key), inner) for key, inner in value.items()]
@@ -106,7 +106,7 @@ def _implausible(value: object, path: str = "") -> str | None:
         pairs = [(f"{path}[{number}]", inner) for number, inner in enumerate(value)]
         return next((found for name, inner in pairs if (found := _implausible(inner, name))), None)
     if isinstance(value, str) and any("\ud800" <= letter <= "\udfff" for letter in value):
-        return f"{where}: holds half of a character"
+        return f"{where}: holds an incomplete character"
     if isinstance(value, int) and not -(1 << 63) <= value < 1 << 64:
         return f"{where}: a number of more than 64 bits"
     if isinstance(value, float) and not math.isfinite(value):

@@ -18,7 +18,7 @@ class Place(msgspec.Struct, frozen=True):
 
 
 def positions(text: str) -> dict[str, Place]:
-    """Place of each key, as `spec.tune.sysctl`, and of each item, as `pages[0]`; none for what is no document."""
+    """Place of each key, as `spec.tune.sysctl`, and of each item, as `pages[0]`; none if it is not a document."""
     import yaml
 
     found: dict[str, Place] = {}

@@ -62,7 +62,7 @@ class LocalExec:
     label = "local"
 
     def run(self, argv: Sequence[str], timeout_s: float = 20.0) -> Completed:
-        """Run on this machine. Without systemd its programs are not asked: they would only say so, and slowly."""
+        """Run on this machine. Without systemd its programs are not run: they would only report that, and slowly."""
         if argv[0] in _OF_SYSTEMD and not os.path.isdir("/run/systemd/system"):
             raise NoSystemd(f"{argv[0]}: {NO_SYSTEMD}")
         return run_bounded(argv, timeout_s)
@@ -92,12 +92,12 @@ def run_bounded(argv: Sequence[str], timeout_s: float, extra: Mapping[str, str] 
 
     Raises CommandFailed. A non-zero exit is an answer, not an error.
     """
-    # Many a command runs no program, and the module is a good part of a start.
+    # Many commands run no program, and importing this module is a large part of the start-up time.
     import subprocess
 
     environment = {name: os.environ[name] for name in _KEPT_ENVIRONMENT if name in os.environ}
     environment.setdefault("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
-    # What programs say is read: it must not depend on the language of whoever runs us.
+    # The output of programs is parsed: it must not depend on the user's language.
     environment["LC_ALL"] = "C.UTF-8"
     environment.update(extra or {})
     try:

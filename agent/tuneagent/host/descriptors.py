@@ -1,4 +1,4 @@
-"""Calls on one name in an open folder. None follows a link, none waits, and each looks at the type before the use."""
+"""Calls on one name in an open folder. None follows a link, none blocks, and each checks the file type before use."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import stat
 
 from tuneagent.errors import ReadFailed, WriteFailed
 
-# No file that a tuner reads is larger; what is, is not what it says it is.
+# No file that tuneagent reads is larger; a larger one is not what it claims to be.
 READ_LIMIT_BYTES = 4 * 1024 * 1024
 SUFFIX = ".tuneagent"
 _FOLDER = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 SAFE = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-# How a link answers O_NOFOLLOW, and with O_DIRECTORY added.
+# The errors for a link with O_NOFOLLOW, and with O_DIRECTORY added.
 IS_LINK = (errno.ELOOP, errno.ENOTDIR)
 # Whatever the umask is: the program that reads a folder of drop-ins may run as someone else.
 _FOLDER_MODE = stat.S_IRWXU | stat.S_IRGRP | stat.S_IXGRP | stat.S_IROTH | stat.S_IXOTH
@@ -46,7 +46,7 @@ def close_all(opened: list[int]) -> None:
 
 
 def link_target(folder: int, name: str) -> str | None:
-    """Where a link leads; None for what is no link."""
+    """Where a link leads; None if it is not a link."""
     try:
         return os.readlink(name, dir_fd=folder)
     except OSError:
@@ -75,7 +75,7 @@ def content(path: str, folder: int, name: str) -> bytes:
             pieces.append(piece)
         return b"".join(pieces)
     except OSError as error:
-        # Not missing, whatever the kernel answers a read with: the file is there.
+        # Not missing, whatever error the read gives: the file exists.
         raise ReadFailed(f"{shown(path)}: {reason_of_os_error(error)}") from None
     finally:
         os.close(descriptor)
@@ -163,7 +163,7 @@ def _copy_attributes(source: int, target: int) -> None:
 
 
 def make_with_folders(above: int, last: str, steps: list[str], data: bytes, mode: int | None) -> None:
-    """Folders and the file in the last of them, made under another name and renamed whole."""
+    """Create folders and the file in the last of them under another name, then rename them in one step."""
     opened: list[int] = []
     try:
         parent = opened_folder(last, above, opened)

@@ -66,18 +66,18 @@ class Files:
         """True where /proc/sys under the root is a kernel's own, not plain files of a tree."""
         return self.root == "/" or os.path.ismount(os.path.join(self.root, "proc"))
 
-    # Open folders of the pass that reads with these.
+    # Folders that the reading pass keeps open.
     _known: OpenFolders | None = None
 
     def for_a_pass(self) -> Files:
-        """The same files, read by one pass: it keeps folders open. What changes something goes the whole way."""
+        """The same files for one pass, which keeps folders open. Calls that change something resolve the whole path."""
         found = object.__new__(type(self))
         found.__dict__.update(self.__dict__)
         found._known = OpenFolders()
         return found
 
     def forget_folders(self) -> None:
-        """Go the whole way again: something was written."""
+        """Resolve whole paths again: something was written."""
         if self._known is not None:
             self._known.close()
 
@@ -169,9 +169,9 @@ class Files:
             return False
 
     def write(self, path: str, text: str) -> None:
-        """Write a setting: a file of the kernel in place, one call, since the kernel takes each call as a value.
+        """Write a setting: a kernel file in place with one call, since the kernel takes each call as a value.
 
-        A plain file, as in a tree of another machine, is replaced: it has the old value or the new one.
+        A plain file, as in another machine's tree, is replaced, so that it holds either the old value or the new one.
         """
         data = text.encode()
         try:
@@ -182,7 +182,7 @@ class Files:
                 is_full=error.errno == errno.ENOSPC,
             ) from None
         if written != len(data):
-            raise WriteFailed(f"{shown(path)}: only {written} of {len(data)} bytes of {text.strip()!r} were taken")
+            raise WriteFailed(f"{shown(path)}: only {written} of {len(data)} bytes of {text.strip()!r} were written")
 
     def _write_at(self, path: str, folder: int, name: str, data: bytes) -> int:
         descriptor = os.open(name, os.O_WRONLY | SAFE, dir_fd=folder)
@@ -244,7 +244,7 @@ class Files:
             raise _write_failed(path, error) from None
 
     def sweep(self, path: str) -> None:
-        """Remove what a death in the middle of `replace` left beside a path, or beside a folder that was to be made."""
+        """Remove what a crash during `replace` left beside a path, or beside a folder that it was about to create."""
         folder = path.strip("/")
         while folder and not self.is_dir(folder.rpartition("/")[0]):
             folder = folder.rpartition("/")[0]

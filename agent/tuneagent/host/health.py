@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry, make_wsgi_app
 
 from tuneagent.errors import UsageError
 
-# Seconds that one client may take to ask.
+# Seconds that a client may take to send its request.
 CLIENT_S = 10
 
 
@@ -24,11 +24,11 @@ class _Handler(WSGIRequestHandler):
     timeout = CLIENT_S
 
     def log_message(self, *_: Any) -> None:
-        """Say nothing: a probe every few seconds is no news."""
+        """Log nothing: probes arrive every few seconds."""
 
 
 def serve(address: str, registry: CollectorRegistry, checks: Mapping[str, Callable[[], str]]) -> None:
-    """Answer at `ADDR:PORT`, `off` for not at all: metrics, and for each path of `checks` 200, or 503 with the reason.
+    """Serve at `ADDR:PORT`, or nothing for `off`: metrics, and for each path of `checks` 200, or 503 with the reason.
 
     Raises UsageError.
     """

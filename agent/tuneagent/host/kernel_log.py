@@ -1,4 +1,4 @@
-"""The kernel's own messages, read from its device: to run dmesg for them takes longer than to read them."""
+"""The kernel's own messages, read from its device: running dmesg takes longer than reading them."""
 
 from __future__ import annotations
 
@@ -61,9 +61,9 @@ def warnings_of(found: Iterable[bytes]) -> str:
     for record in found:
         priority = record.partition(b",")[0]
         if priority.isdigit() and int(priority) & 7 <= _WARNING:
-            # What follows the first line are the record's properties.
+            # The lines after the first are the record's properties.
             kept.append(record.partition(b";")[2].partition(b"\n")[0])
     whole = b"".join(text + b"\n" for text in kept)
-    # The kernel hands out what is neither a letter nor a sign of ASCII, and the backslash, as \x and two digits.
+    # The kernel escapes the backslash, and whatever is not printable ASCII, as \x and two digits.
     spelt = re.sub(rb"\\x([0-9a-f]{2})", lambda match: bytes((int(match[1], 16),)), whole) if b"\\x" in whole else whole
     return spelt.decode(errors="replace")

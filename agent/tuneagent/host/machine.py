@@ -47,7 +47,7 @@ class Host(msgspec.Struct, frozen=True):
             return Unreadable(str(error))
 
     def order(self, argv: Sequence[str], timeout_s: float = 30.0) -> None:
-        """Run a program that changes something. Raises WriteFailed if it cannot be run or says no."""
+        """Run a program that changes something. Raises WriteFailed if it cannot be run or fails."""
         try:
             done = self.exec.run(argv, timeout_s)
         except CommandFailed as error:

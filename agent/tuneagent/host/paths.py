@@ -1,4 +1,4 @@
-"""Paths that a person names on the command line: of this machine, whatever host a command is about."""
+"""Paths given on the command line: always on this machine, whichever host a command is about."""
 
 from __future__ import annotations
 

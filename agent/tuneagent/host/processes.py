@@ -23,7 +23,7 @@ class Processes(Protocol):
     """Process table and affinities of the host."""
 
     def started(self, pid: int) -> int:
-        """When a process started, in clock ticks since boot: with its number its identity. Raises ReadFailed."""
+        """When a process started, in clock ticks since boot: together with its pid, its identity. Raises ReadFailed."""
 
     def affinity(self, pid: int) -> tuple[frozenset[int], ...]:
         """Allowed CPUs of each thread. Raises ReadFailed."""
@@ -87,7 +87,7 @@ class LocalProcesses:
     """The processes of this machine; in a pod with hostPID these are the host's."""
 
     def started(self, pid: int) -> int:
-        """Field 22 of /proc/PID/stat. psutil has it in seconds of the wall clock, which may be set."""
+        """Field 22 of /proc/PID/stat. psutil gives it in seconds of the wall clock, which may be changed."""
         try:
             with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as handle:
                 line = handle.read()
@@ -151,7 +151,7 @@ class LocalProcesses:
 
     def environment(self, pid: int) -> dict[str, str]:
         """Environment that the process was started with."""
-        # Loaded where a process is looked at: an audit of a host without GPU processes never does.
+        # Loaded only when a process is inspected: an audit of a host without GPU processes never loads it.
         import psutil
 
         try:
@@ -161,7 +161,7 @@ class LocalProcesses:
         return found
 
     def pin(self, pid: int, cpus: Sequence[int]) -> None:
-        """Set every thread's affinity; threads born meanwhile inherit from a thread already set."""
+        """Set every thread's affinity; threads started meanwhile inherit it from a thread that is already set."""
         for _ in range(2):
             for thread in self._threads(pid):
                 try:
@@ -183,7 +183,7 @@ class LocalProcesses:
 
 
 def namespace_is_hosts(kind: str, host_pid: int = 1) -> bool | None:
-    """Whether this process shares the host's namespace of `kind` (`net`, `ipc`); None if it cannot be told.
+    """Whether this process shares the host's namespace of `kind` (`net`, `ipc`); None if that cannot be determined.
 
     Proof is the kernel's fixed number of the first namespace, or the same namespace as `host_pid` seen
     from the host's pid namespace: in a container without it, pid 1 is only the container's own.

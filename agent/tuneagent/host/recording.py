@@ -1,4 +1,4 @@
-"""A host that remembers what was read and run: what a capture must hold so that its audit is the machine's own."""
+"""A host that records what was read and run: what a capture must hold so that its audit equals the machine's."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class RecordingFiles(Files):
         return data
 
     def names(self, path: str) -> list[str]:
-        """List and keep, each entry as a file or folder to be."""
+        """List and keep: each entry becomes a file or folder of the capture."""
         found = super().names(path)
         if super().is_dir(path):
             self.folders.add(path.strip("/"))

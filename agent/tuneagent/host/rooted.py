@@ -1,4 +1,4 @@
-"""The way from a root to a name, one open folder after the other: the one place where links are followed."""
+"""The way from a root to a name, one open folder after another: the only place where links are followed."""
 
 from __future__ import annotations
 
@@ -53,11 +53,11 @@ def reached(
     follow_last: bool = True,
     known: OpenFolders | None = None,
 ) -> tuple[T, list[str]]:
-    """What `use` makes of the folder that holds `path` and of its last name, every link resolved inside the root.
+    """What `use` returns for the folder that holds `path` and its last name, every link resolved inside the root.
 
     `use` never follows a link: it fails with ELOOP at one, which is then followed here. A path that is a folder by
-    its form (the root, or one that ends in `..`) has the name `.`. Also the names from the root to it, without links.
-    Raises OSError and ReadFailed.
+    its form (the root, or one that ends in `..`) has the name `.`. Also returns the names from the root to it, without
+    links. Raises OSError and ReadFailed.
     """
     opened: list[int] = []
     try:
@@ -108,7 +108,7 @@ def _walk(
 
 
 def _opened(name: str, above: int | None, names: list[str], opened: list[int], known: OpenFolders | None) -> int:
-    """A folder that is open already, or is now. Raises OSError."""
+    """A folder, opened unless it is open already. Raises OSError."""
     if known is None:
         return opened_folder(name, above, opened)
     descriptor = known.find(names)

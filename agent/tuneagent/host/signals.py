@@ -13,7 +13,7 @@ from types import FrameType
 def stop_event(*, ignored: tuple[signal.Signals, ...] = ()) -> Iterator[threading.Event]:
     """An event that SIGINT and SIGTERM set. The tunable in hand is finished, nothing new begins.
 
-    Signals of `ignored` do nothing meanwhile. The handlers before are put back at the end.
+    Signals in `ignored` do nothing meanwhile. The previous handlers are restored at the end.
     """
     stop = threading.Event()
 

@@ -83,7 +83,7 @@ class StateFolder(msgspec.Struct, frozen=True):
         return self.files.exists(f"{self.folder}/{name}")
 
     def stamp(self, name: str) -> Stamp | None:
-        """What tells one content of a file from another; None where it is not there."""
+        """A value that changes when the content of a file does; None if there is no such file."""
         try:
             found = self.files.status(f"{self.folder}/{name}")
         except (PathMissing, ReadFailed):
@@ -103,7 +103,7 @@ class StateFolder(msgspec.Struct, frozen=True):
         self.files.remove(f"{self.folder}/{name}")
 
     def sweep(self, name: str) -> None:
-        """Remove what a death in the middle of `replace` left."""
+        """Remove what a crash during `replace` left."""
         self.files.sweep(f"{self.folder}/{name}")
 
     def locked(self, name: str) -> contextlib.AbstractContextManager[None]:
@@ -115,7 +115,7 @@ class StateFolder(msgspec.Struct, frozen=True):
         return self.files.is_locked(f"{self.folder}/{name}")
 
     def reserve(self, name: str, size: int) -> None:
-        """Bring a file to `size` bytes of room on disk, no content; 0 takes it away. Raises WriteFailed."""
+        """Reserve `size` bytes on disk in a file without content; 0 removes it. Raises WriteFailed."""
         if size <= 0:
             self.remove(name)
             return

@@ -1,4 +1,4 @@
-"""The terminal that the output goes to, and who sits at it."""
+"""The terminal that the output goes to, and whether a person uses it."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from tuneagent.host.processes import environment
 
 
 def is_terminal() -> bool:
-    """Whether a person reads along."""
+    """Whether a person reads the output."""
     return sys.stdout.isatty()
 
 
-# What is not read on a terminal is searched by lines: nothing in it is wrapped.
+# Output that does not go to a terminal is searched line by line: it is not wrapped.
 ENDLESS = 1_000_000
 
 
 def width() -> int:
-    """Columns to write in; without end where the output is no terminal."""
+    """Columns to write in; unlimited where the output is not a terminal."""
     if not is_terminal():
         return ENDLESS
     given = environment("COLUMNS") or ""
@@ -31,7 +31,7 @@ def width() -> int:
 
 
 def can_ask() -> bool:
-    """Whether a person can be asked, and sees what about."""
+    """Whether a person can be asked and sees the question."""
     return is_terminal() and sys.stdin is not None and sys.stdin.isatty()
 
 

@@ -1,6 +1,6 @@
 """The agent of a cluster node: follows its NodeTuning, applies the revision named there, says what it found.
 
-What is missing changes nothing: without an object, a revision or an API server the last good revision goes on.
+What is missing changes nothing: without an object, a revision or an API server, the last good revision is kept.
 """
 
 from __future__ import annotations
@@ -137,7 +137,7 @@ class NodeAgent:
         except TuneError as error:
             problem = f"revision {named}: {error}"
             log.error("revision not taken", extra={"fields": {"error": problem}})
-            # A server that is away mends itself; content that this agent will not take does not.
+            # An unreachable server may come back; content that this agent rejects stays as it is.
             return profile, revision, problem, "" if isinstance(error, ApiFailed) else problem
         return profile, named, "", ""
 
@@ -292,7 +292,7 @@ class NodeAgent:
     def _events(self, done: Pass) -> None:
         """An Event for each drift repaired: value wanted, value found, who may have changed it."""
         repaired = {(one.tunable, one.subject): one for one in done.outcomes if one.result in ("verified", "failed")}
-        # Drift is what was right before: what this plan wrote for the first time is none.
+        # Drift is what was right before: what this plan wrote for the first time is not drift.
         known = done.before.applied
         drifted = [finding for finding in done.before.report.findings if finding.verdict is Verdict.DRIFTED]
         for finding in drifted[:EVENTS_PER_PASS]:

@@ -1,4 +1,4 @@
-"""`apply --confirm-within`: going back by itself needs something that will be there to do it, over a reboot too."""
+"""`apply --confirm-within`: an automatic undo needs something that will run it, even after a reboot."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _WRITTEN = "# Written by tuneagent for `apply --confirm-within`; gone once that 
 
 
 def daemon_note(tuner: HostTuner) -> str | None:
-    """What a change by hand comes to where a daemon holds this host to its own profile; None where there is none."""
+    """What happens to a manual change where a daemon keeps this host to its own profile; None without a daemon."""
     if not tuner.state.is_locked(DAEMON_LOCK):
         return None
     return "a daemon runs on this host: where its profile says `drift: repair`, it goes back to that at its next pass"

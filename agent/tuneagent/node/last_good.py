@@ -1,4 +1,4 @@
-"""The last revision that a cluster node has taken, kept on disk: it goes on where the API server is away."""
+"""The last revision that a cluster node has taken, kept on disk for when the API server is unreachable."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ class ObjectWatch:
         threading.Thread(target=self.run, name="watch", daemon=True).start()
 
     def sleep(self, wait_s: float) -> None:
-        """Until the object changes, `wait_s` are over or the agent stops."""
+        """Wait until the object changes, `wait_s` seconds pass or the agent stops."""
         deadline = time.monotonic() + wait_s
         while not self._stop.is_set() and (left := deadline - time.monotonic()) > 0:
             if self._changed.wait(min(left, 1.0)):

@@ -101,7 +101,7 @@ def _repaired(
 
 
 def log_failure(error: Exception) -> None:
-    """Say that a pass failed; for what is no error of ours, where in the code."""
+    """Log that a pass failed; for an error that is not ours, also where in the code."""
     known = isinstance(error, TuneError)
     text = str(error) if known else f"{type(error).__name__}: {error}"
     log.error("pass failed", extra={"fields": {"error": text}}, exc_info=None if known else error)

@@ -94,7 +94,7 @@ def _until_deadline(tuner: HostTuner) -> float | None:
 
 
 def _say_findings(report: Report, last: str) -> str:
-    """Log open findings when they are others than at the last pass."""
+    """Log open findings when they differ from those of the last pass."""
     chosen = open_findings(report)
     text = ";".join(f"{finding.tunable} {finding.subject} {finding.verdict.value}" for finding in chosen)
     if text != last:

@@ -48,7 +48,7 @@ class Proposal(msgspec.Struct, frozen=True):
 
 
 def refusals(assessments: Iterable[Assessment], registry: Mapping[str, AnyTunable]) -> str:
-    """Why this host will not make changes that its profile wants: waiting does not mend it. Empty for none."""
+    """Why this host will not make changes that its profile wants: waiting does not help. Empty for none."""
     told = [
         f"{item.finding.tunable} {item.finding.subject}: {item.refusal}"
         for item in assessments

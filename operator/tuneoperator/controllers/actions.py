@@ -1,4 +1,4 @@
-"""Carries out what `rollout.decide` says: one action, one patch bound to the version that was looked at."""
+"""Carries out the decisions of `rollout.decide`: one patch per action, valid only for the version that was read."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ log = logging.getLogger("tuneoperator")
 
 @dataclass
 class Decided:
-    """The objects of one node as they were when it was decided; then as our own writes have left them.
+    """The objects of one node as they were when the decision was made, updated by our own writes since then.
 
-    A write that finds another version is refused by the API server (409): what has moved is decided anew.
+    If another version is found, the API server refuses the write (409); the decision is then made again.
     """
 
     name: str
@@ -43,14 +43,14 @@ class Decided:
 
 
 class Actions:
-    """Performs actions. Raises ApiFailed; 409 means that the object moved, and it is looked at again."""
+    """Performs actions. Raises ApiFailed; 409 means that the object has changed; it is then processed again."""
 
     def __init__(self, cluster: Cluster, clock: Callable[[], float]) -> None:
         self.cluster = cluster
         self.clock = clock
 
     def perform(self, action: Action, profile: str, decided: Decided, room: Callable[[], int]) -> None:
-        """One action of one node; `room` is how many places are free now."""
+        """Perform one action for one node; `room` returns how many places are free now."""
         self.cluster.check_leader()
         log.info(action.kind, extra={"fields": {"node": action.node, "phase": action.phase, "reason": action.reason}})
         if action.kind == "take":
@@ -75,11 +75,11 @@ class Actions:
             return self._grant(tuning, action)
         if action.kind == "revert":
             return self._spec(tuning, revision=action.revision)
-        # A grant that the agent has taken since moves the object: then this is refused.
+        # If the agent has taken the grant since, the object has changed and this patch is refused.
         return self._spec(tuning, grant=None)
 
     def _name(self, tuning: NodeTuning, action: Action, profile: str) -> NodeTuning:
-        # The phase first: who finds it without the revision named goes on from there.
+        # Set the phase first: whoever finds it without the revision named continues from there.
         rollout, target = tuning.status.rollout, action.revision
         if (rollout.phase, rollout.target) != ("Applying", target):
             previous = tuning.spec.revision if tuning.spec.revision != target else rollout.previous
@@ -131,7 +131,7 @@ class Actions:
         self.cluster.write_places(places)
 
     def free(self, node: str) -> None:
-        """Give a node's place back. Call when it has neither grant nor cordon of ours."""
+        """Give a node's place back. Call this when it has neither a grant nor our cordon."""
         places = self.cluster.places()
         places.pop(node, None)
         self.cluster.write_places(places)
@@ -139,13 +139,13 @@ class Actions:
     def _cordon(self, decided: Decided) -> None:
         node = decided.node
         if node is None or (node.spec.unschedulable and CORDON_ANNOTATION not in node.metadata.annotations):
-            # Someone else's cordon is not ours to mark, nor to take off later.
+            # Someone else's cordon is not ours to mark or to remove later.
             return
         stamp = datetime.fromtimestamp(self.clock(), timezone.utc).strftime(STAMP)
         decided.node = self._patch_node(node, {CORDON_ANNOTATION: stamp}, unschedulable=True)
 
     def uncordon(self, decided: Decided) -> None:
-        """Take our cordon off, and our mark with it; a node without our mark is left alone."""
+        """Remove our cordon together with our mark; a node without our mark is left alone."""
         node = decided.node
         if node is not None and CORDON_ANNOTATION in node.metadata.annotations:
             decided.node = self._patch_node(node, {CORDON_ANNOTATION: None}, unschedulable=None)
@@ -163,6 +163,6 @@ class Actions:
             try:
                 self.cluster.api.call("POST", path, body(eviction))
             except ApiFailed as error:
-                # 429: a PodDisruptionBudget says not now; 404: gone already.
+                # 429: a PodDisruptionBudget refuses the eviction for now; 404: the pod is already gone.
                 if error.status not in (404, 429):
                     raise

@@ -1,7 +1,7 @@
 """One name in, patches out. Level-based: everything is decided from the objects as they are now.
 
-One boundary around each object: whatever goes wrong with a profile or a node is told of that one, which is looked at
-again later, and the pass goes on with the rest.
+One boundary around each object: an error with a profile or a node is reported for that object, which is retried later,
+and the pass continues with the rest.
 """
 
 from __future__ import annotations
@@ -44,13 +44,13 @@ log = logging.getLogger("tuneoperator")
 ALL = "*"
 # The group of nodes that no profile governs any more.
 NOBODY = ""
-# A pass that has much to write lets others have a turn after this time.
+# After this time, a pass that has much to write lets others have a turn.
 TURN_S = 0.5
 
 
 @dataclass(frozen=True)
 class TimeLimits:
-    """Seconds that a node has for its live changes, and for those that were granted."""
+    """Seconds a node has to make its live changes, and its granted changes."""
 
     apply_s: float = APPLY_LIMIT_S
     grant_s: float = GRANT_LIMIT_S
@@ -75,12 +75,12 @@ class Reconciler:
         self.actions = Actions(cluster, clock)
         self.assigned = Assigned()
         self.boundaries = Boundaries()
-        # Where the last turn of a profile ended, and when pods of a node were asked to go.
+        # The node at which a profile's last turn ended, and when pods were last evicted from a node.
         self.resume: dict[str, str] = {}
         self.evicted: dict[str, float] = {}
 
     def reconcile(self, name: str) -> None:
-        """Look at one name. Does nothing while any copy of the cluster is incomplete: absence says nothing."""
+        """Process one name. Does nothing while a copy of the cluster is incomplete: a missing object proves nothing."""
         if not self.cluster.synced:
             if name == ALL and self.cluster.can_wind_down:
                 self._wind_down()
@@ -96,7 +96,7 @@ class Reconciler:
     def _assign_all(self) -> None:
         standing = [one for one in self.cluster.profiles.all() if one.metadata.deletion_timestamp is None]
         answers = dict(self.acceptance.judge(standing))
-        # One that cannot even be read is not accepted either, and keeps its nodes.
+        # A profile that cannot even be read is not accepted either, and keeps its nodes.
         answers.update({name: (fault,) for name, fault in self.cluster.profiles.faults().items()})
         assigned = Assigned(answers, {}, {name: Selection() for name in answers})
         for node in self.cluster.nodes.all():
@@ -140,13 +140,13 @@ class Reconciler:
         self.cluster.policy_status(None, [invalid if policy.faults else valid])
 
     def _keep_ledger(self) -> None:
-        """Bring the ledger to what is held: nodes that are gone leave it, what it lost is found again."""
+        """Update the ledger to the places that are held: drop nodes that are gone, restore places that it lost."""
         held = self.cluster.places()
         if held != ledger.written(self.cluster.ledgers.get(ledger.NAME)):
             self.cluster.write_places(held)
 
     def _release(self, tunings: dict[str, NodeTuning]) -> None:
-        """Take our cordon off nodes that have no NodeTuning. What their agents were doing is not known, so in time."""
+        """Remove our cordon from nodes without a NodeTuning, after the grant limit: their agents may be at work."""
         for node in self.cluster.nodes.all():
             name = node.metadata.name
             if CORDON_ANNOTATION not in node.metadata.annotations or name in tunings:
@@ -157,12 +157,12 @@ class Reconciler:
                 continue
             with self.boundaries.around(f"node/{name}"):
                 self.cluster.check_leader()
-                log.warning("cordon of a node without NodeTuning taken off", extra={"fields": {"node": name}})
+                log.warning("removed the cordon from a node without a NodeTuning", extra={"fields": {"node": name}})
                 self.actions.uncordon(Decided(name, None, node))
                 self.actions.free(name)
 
     def _group(self, name: str) -> list[NodeTuning]:
-        """NodeTunings of a profile's nodes; of nobody's, those that still hold something."""
+        """NodeTunings of a profile's nodes; of the nodes that no profile governs, those that still hold something."""
         held = self.cluster.places()
         found = []
         for tuning in self.cluster.tunings.all():
@@ -176,7 +176,7 @@ class Reconciler:
         return found
 
     def _room(self, policy: Policy) -> int:
-        """Places free in the cluster: of the governed nodes, as many as may be down less those that are."""
+        """Free places in the cluster: how many governed nodes may be down, minus how many are down."""
         down = set(self.cluster.places())
         governed = {
             *self.assigned.governed,
@@ -212,19 +212,19 @@ class Reconciler:
             self.queue.add(f"profile/{name}", self.cluster.poll_s)
 
     def _wind_down(self) -> None:
-        """A kind of ours is gone: nothing begins or is undone, and what nodes hold is given back in time."""
+        """One of our kinds is gone: nothing begins or is undone, and what nodes hold is given back in due course."""
         tunings = self.cluster.tunings.all() if self.cluster.tunings.is_served else []
         held = self.cluster.places()
         group = [tuning for tuning in tunings if tuning.metadata.name in held]
         decided = self._decided(group)
         states = self._states(group, None, False, {}, decided)
-        paused = "NotServed: the CustomResourceDefinitions of tuneagent are not there"
+        paused = "NotServed: the CustomResourceDefinitions of tuneagent are missing"
         step = decide(states, self._limits(None, 0), places_free=0, now=self.clock(), paused=paused)
         self._perform(step, "", decided, Policy())
         self._release({tuning.metadata.name: tuning for tuning in tunings})
 
     def _decided(self, group: list[NodeTuning]) -> dict[str, Decided]:
-        """The objects that decisions about these nodes are made from, and that their writes are bound to."""
+        """The objects on which decisions about these nodes are based, at the versions that their writes require."""
         nodes = self.cluster.nodes
         return {(name := one.metadata.name): Decided(name, one, nodes.get(name)) for one in group}
 
@@ -241,7 +241,7 @@ class Reconciler:
         states = []
         for tuning in group:
             name = tuning.metadata.name
-            # What is under way for a profile that is not valid now is brought to its end; nothing new begins.
+            # What is under way for a profile that is no longer valid is finished; nothing new begins.
             target = one.revision if one else "" if is_nobodys else tuning.status.rollout.target
             around = Around(
                 name in ready, too_old(tuning, one), name in held, self._idle(tuning), name in waiting, is_nobodys
@@ -250,7 +250,7 @@ class Reconciler:
         return states
 
     def _idle(self, tuning: NodeTuning) -> bool | None:
-        """Whether nothing is on a node that its change would take away; None where that is not asked or not known."""
+        """Whether no pod on the node is in the way of its change; None if that was not checked or is not known."""
         name, proposal = tuning.metadata.name, tuning.status.node.proposal
         if tuning.status.rollout.phase not in ("Pending", "Draining") or self.boundaries.left(f"pods/{name}"):
             return None
@@ -262,21 +262,21 @@ class Reconciler:
     def _why_not(self, one: Accepted | None, name: str, group: list[NodeTuning]) -> str:
         """Why nothing new may begin for a profile; empty if it may. Stores its revision."""
         if one is None:
-            return "" if name == NOBODY else "NotAccepted: the profile as it stands is not accepted"
+            return "" if name == NOBODY else "NotAccepted: the current profile is not accepted"
         key = f"revision/{one.revision}"
         if group:
             self.boundaries.attempt(key, self.cluster.ensure_revision, one.profile, one.revision)
         if self.boundaries.left(key):
             self.queue.add(f"profile/{name}", self.boundaries.left(key))
-            return f"RevisionNotStored: {self.boundaries.refused.get(key, 'the API server did not take it')}"
+            return f"RevisionNotStored: {self.boundaries.refused.get(key, 'the API server did not accept it')}"
         return ""
 
     def _perform(self, step: Step, name: str, decided: dict[str, Decided], policy: Policy) -> float | None:
-        """Carry out a step, node by node. When to look again, where something is left to do."""
+        """Carry out a step, node by node. Returns the seconds until the next try, None if nothing is left to do."""
         began = time.monotonic()
         again: list[float] = []
         by_node = [(node, list(one)) for node, one in itertools.groupby(step.actions, key=lambda action: action.node)]
-        # Go on behind the node at which the last turn ended: one that takes long must not have every turn.
+        # Continue after the node at which the last turn ended: a slow node must not take every turn.
         last = self.resume.pop(name, "")
         for node, actions in sorted(by_node, key=lambda pair: pair[0] <= last):
             key = f"node/{node}"
@@ -295,7 +295,7 @@ class Reconciler:
         return min(again, default=None)
 
     def _paced(self, node: str, actions: list[Action]) -> float:
-        """Seconds until pods of a node are asked to go again; what a PodDisruptionBudget refuses takes time."""
+        """Seconds until pods of a node are evicted again; what a PodDisruptionBudget refuses takes time."""
         if not any(action.kind == "evict" for action in actions):
             return 0.0
         left = self.evicted.get(node, -1e9) + self.cluster.poll_s - time.monotonic()
@@ -307,13 +307,13 @@ class Reconciler:
         if one is not None:
             limits = limits_of(one.rollout, selected)
         else:
-            # Per cents of all nodes, since the group shrinks as nodes go; a node that is stuck stops no other.
+            # Percentages of all nodes, since the group shrinks as nodes leave; a stuck node does not stop the others.
             total = len(self.cluster.nodes.all())
             limits = limits_of(RolloutSpec(canary=0, soak_seconds=0, failure_threshold=total + 1), total)
         return replace(limits, apply_limit_s=self.limits.apply_s, grant_limit_s=self.limits.grant_s)
 
     def _waiting(self, group: list[NodeTuning], policy: Policy) -> dict[str, str]:
-        """Nodes that may not lose their profile yet; more than a quarter at once waits for people."""
+        """Nodes that may not lose their profile yet; more than a quarter at once needs approval."""
         losing = {
             tuning.metadata.name: tuning.spec.revision
             for tuning in group

@@ -1,4 +1,4 @@
-"""A queue of names: each once, some later, failures with back-off. One worker takes from it."""
+"""A queue of names without duplicates, with delays, and with back-off after failures. One worker takes from it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ FIRST_BACKOFF_S, LAST_BACKOFF_S = 0.5, 60.0
 
 
 class Backoff:
-    """How long each name has to wait after its failures: twice as long each time, a minute at most."""
+    """How long each name waits after a failure: twice as long each time, at most a minute."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -31,12 +31,12 @@ class Backoff:
         self._until.pop(name, None)
 
     def left(self, name: str) -> float:
-        """Seconds that the name has to wait still; 0 for none."""
+        """Seconds that the name still has to wait; 0 for none."""
         return max(self._until.get(name, 0.0) - self._clock(), 0.0)
 
 
 class WorkQueue:
-    """Names to look at. Adding a name that waits already changes nothing, nor does it shorten a back-off."""
+    """Names to process. A name that is already waiting is not added twice, and a back-off is never shortened."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -47,7 +47,7 @@ class WorkQueue:
         self._closed = False
 
     def add(self, name: str, after_s: float = 0.0) -> None:
-        """Look at `name` now, or in `after_s` seconds; never before its back-off is over."""
+        """Process `name` now, or in `after_s` seconds, but never before its back-off is over."""
         with self._changed:
             after_s = max(after_s, self._backoff.left(name))
             if after_s <= 0:
@@ -58,10 +58,10 @@ class WorkQueue:
             self._changed.notify()
 
     def failed(self, name: str) -> float:
-        """Look again with exponential back-off; returns the seconds."""
+        """Retry with exponential back-off; returns the seconds to wait."""
         with self._changed:
             delay = self._backoff.failed(name)
-            # What was asked for meanwhile waits as well.
+            # What was added in the meantime waits as well.
             self._ready.pop(name, None)
             self._later.pop(name, None)
         self.add(name, delay)
@@ -92,7 +92,7 @@ class WorkQueue:
             return None
 
     def close(self) -> None:
-        """Wake the worker for good."""
+        """Close the queue and wake the worker."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()

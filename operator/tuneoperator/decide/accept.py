@@ -31,16 +31,16 @@ class Accepted:
 
 
 class Acceptance:
-    """Judges profiles, and again only those of a state that it has not judged."""
+    """Judges profiles, and judges them again only when one of them has changed."""
 
     def __init__(self) -> None:
-        # Every tunable is loaded here, before there are threads.
+        # Load every tunable here, before any thread starts.
         self._known = dict(registry())
         self._seen: tuple[tuple[str, str, int], ...] = ()
         self._answers: dict[str, Accepted | tuple[str, ...]] = {}
 
     def judge(self, profiles: list[TuningProfile]) -> Mapping[str, Accepted | tuple[str, ...]]:
-        """For each profile its accepted form, or all its faults. One profile's trouble is no other's."""
+        """For each profile its accepted form, or all its faults. One profile's faults do not affect the others."""
         state = tuple((one.metadata.name, one.metadata.uid, one.metadata.generation) for one in profiles)
         if state != self._seen:
             by_name = {one.metadata.name: one for one in profiles}
@@ -62,7 +62,7 @@ class Acceptance:
             written, resolved = checked(
                 document_of(found.metadata.name, found.spec), f"TuningProfile {name}", self._known, lookup
             )
-            # What the profile leaves to the place means repair in a cluster; agents are told so in each revision.
+            # In a cluster, a profile that does not set `drift` means repair; each revision says so explicitly.
             spec = msgspec.structs.replace(resolved.spec, drift=resolved.spec.drift or "repair")
             profile = Profile(resolved.name, spec, resolved.origins)
             size = len(json.dumps(profile_document(profile)))
@@ -72,6 +72,6 @@ class Acceptance:
             log.exception("profile not judged", extra={"fields": {"profile": name}})
             return (f"it could not be judged: {type(error).__name__}: {error}",)
         if size > LIMIT_BYTES:
-            return (f"spec: {size} bytes with what it extends, at most {LIMIT_BYTES} fit",)
+            return (f"spec: {size} bytes, including what it extends; the limit is {LIMIT_BYTES}",)
         candidate = Candidate(name, written.spec.node_selector, written.spec.priority, written.spec.all_nodes)
         return Accepted(profile, written.spec.rollout, f"{name}-{profile.revision}", candidate)

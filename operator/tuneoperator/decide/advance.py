@@ -1,12 +1,12 @@
-"""The next step of one node that is on its way, or that still holds something. Pure.
+"""The next step of one node that is being changed, or that still holds something. Pure.
 
 A node goes Waiting -> Applying -> Soaking -> Done, and where a grant is needed
 Applying -> Pending -> Draining -> Granted -> Finishing -> Soaking -> Done.
 
-What a node holds outside Draining, Granted and Finishing is given back by `give_back`, derived anew each time from what
-is there: any write before it may have been the last one of an operator. The grant goes first, then the cordon, then
-the place. A grant that the agent has taken is nobody's to take back: cordon and place stay until it answers, or until
-the node is known to have gone through another boot.
+`give_back` gives back what a node holds outside Draining, Granted and Finishing. It works this out from the objects
+each time, since an operator may have died after any write. The grant goes first, then the cordon, then the place. A
+grant that the agent has taken cannot be taken back: cordon and place stay until the agent answers, or until the node
+is known to have rebooted.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ Wait = Callable[[float], None]
 
 @dataclass(frozen=True)
 class Stops:
-    """What holds a roll-out back: a pause, while which agents may not write; or a halt, while which nothing begins."""
+    """What holds a roll-out back: a pause, when agents may not write, or a halt, when nothing new begins."""
 
     paused: bool = False
     halted: bool = False
 
 
 def advance(node: NodeState, limits: Limits, places: int, now: float, stops: Stops, waits: list[float]) -> list[Action]:
-    """The next actions of one node; `places` is the room in the ledger. Adds to `waits` when to look again."""
+    """The next actions of one node; `places` is the room in the ledger. Appends to `waits` when to check again."""
     if node.phase not in HOLDING:
         leftover = give_back(node, limits, now, waits)
         if leftover is not None:
@@ -61,7 +61,7 @@ def advance(node: NodeState, limits: Limits, places: int, now: float, stops: Sto
 
 
 def _new_course(node: NodeState, stops: Stops) -> list[Action] | None:
-    """What takes a node out of its way: it failed, something else is wanted, or nothing may begin. None otherwise."""
+    """How a node leaves its course: it failed, something else is wanted, or nothing may begin. None otherwise."""
     if node.phase == "Failed" and node.is_current and node.is_named and not node.is_nobodys and node.previous:
         # Back to what it had; its agent repairs drift against that again.
         return [Action("revert", node.name, revision=node.previous)] if node.previous != node.target else []
@@ -69,24 +69,24 @@ def _new_course(node: NodeState, stops: Stops) -> list[Action] | None:
         return []
     drains = node.phase == "Draining" and not node.granted_digest and not node.in_hand
     if not node.is_current and (node.phase not in HOLDING or drains):
-        # Another revision is wanted meanwhile: begin anew with that one.
+        # Another revision is wanted now: start again with that one.
         return _leave(node, "Waiting", "another revision is wanted")
     if drains and (stops.paused or stops.halted):
-        # Nothing is granted now, so nothing is kept from its users for it.
+        # Nothing is granted now, so do not keep the node from its users.
         return _leave(node, "Pending", "nothing new begins now")
     return None
 
 
 def give_back(node: NodeState, limits: Limits, now: float, waits: list[float]) -> list[Action] | None:
-    """Grant, cordon and place of a node that is on its way to no change. None where it holds nothing to give back."""
+    """Give back grant, cordon and place of a node with no change under way. None if it holds nothing to give back."""
     if not (node.granted_digest or node.in_hand or node.cordoned_by_us):
-        # A place may be taken ahead of the phase that needs it; `_pending` gives it back where that does not come.
+        # A place may be taken ahead of the phase that needs it; `_pending` gives it back if that never comes.
         needs_place = node.phase == "Pending" and node.is_current
         return [Action("free", node.name)] if node.holds_place and not needs_place else None
     if node.in_hand:
         return []
     if node.cordoned_by_us and not node.answered and now - node.cordoned_since < limits.grant_limit_s:
-        # Its object was made anew: what the agent was doing for the one before is not known until it answers.
+        # Its NodeTuning was recreated: what the agent was doing for the old one is not known until it answers.
         waits.append(limits.grant_limit_s - (now - node.cordoned_since) + 0.1)
         return []
     return _exit(node)
@@ -104,7 +104,7 @@ def _exit(node: NodeState) -> list[Action]:
 
 
 def _leave(node: NodeState, phase: str, reason: str) -> list[Action]:
-    """Out of a phase: the grant is taken back first, then it is said, then what was held is given back."""
+    """Leave a phase: take back the grant, then record the new phase, then give back the cordon and the place."""
     said = Action("phase", node.name, phase, reason=reason)
     if node.in_hand:
         return [said]
@@ -114,7 +114,7 @@ def _leave(node: NodeState, phase: str, reason: str) -> list[Action]:
 
 
 def _fail(node: NodeState, reason: str) -> list[Action]:
-    """Out of the way and named; the revision before it is named again."""
+    """Move the node to Failed, with the reason; its previous revision is then named again."""
     return _leave(node, "Failed", reason)
 
 
@@ -130,7 +130,7 @@ def _applying(node: NodeState, limits: Limits, age: float, wait_until: Wait) -> 
         return _fail(node, f"not done after {limits.apply_limit_s:.0f} s: {state}")
     wait_until(limits.apply_limit_s)
     if not node.is_named:
-        # We died, or lost a race, between the phase and the revision.
+        # The operator died, or lost a race, after setting the phase and before naming the revision.
         kind: Literal["name", "baseline"] = "baseline" if node.is_nobodys else "name"
         return [Action(kind, node.name, "Applying", node.target, reason="named again")]
     if node.seen and node.refusal:
@@ -180,7 +180,7 @@ def _pending(node: NodeState, limits: Limits, places: int, age: float, stops: St
             )
         ]
     if age > limits.drain_timeout_s:
-        return _fail(node, f"no turn and no idle moment within {limits.drain_timeout_s:.0f} s")
+        return _fail(node, f"did not get a turn or become idle within {limits.drain_timeout_s:.0f} s")
     wait_until(limits.drain_timeout_s)
     if node.proposed_disruption not in DISRUPTIONS:
         return _fail(node, f"its agent proposes a change of an unknown class {node.proposed_disruption!r}")
@@ -188,9 +188,9 @@ def _pending(node: NodeState, limits: Limits, places: int, age: float, stops: St
     waits_for_idle = limits.drain_mode == "whenIdle" and node.idle is not True
     usable = node.ready and node.agent_ready and not node.unschedulable
     if stops.paused or not place or not usable or waits_for_idle:
-        # A place that it cannot use now is another node's.
+        # A place that the node cannot use now goes to another node.
         return [Action("free", node.name)] if node.holds_place else []
-    # The place first, then the phase, then the cordon: a crash between them leaves nothing that is not known.
+    # First the place, then the phase, then the cordon: a crash between them leaves nothing unrecorded.
     take = [] if node.holds_place else [Action("take", node.name)]
     return [
         *take,
@@ -201,7 +201,7 @@ def _pending(node: NodeState, limits: Limits, places: int, age: float, stops: St
 
 def _draining(node: NodeState, limits: Limits, age: float, wait_until: Wait) -> list[Action]:
     if node.granted_digest or node.in_hand:
-        # We died between the grant and the phase that says so.
+        # The operator died between the grant and the phase that records it.
         return [Action("phase", node.name, "Granted", reason=f"{node.granted_disruption} change granted")]
     if not node.proposed_digest:
         return _leave(node, "Soaking", "nothing is left that needs a grant")
@@ -221,14 +221,14 @@ def _draining(node: NodeState, limits: Limits, age: float, wait_until: Wait) -> 
 
 
 def _emptied(node: NodeState, limits: Limits) -> list[Action]:
-    """A node that we have cordoned: granted once it is empty."""
+    """Once a node that we have cordoned is empty, grant its change."""
     if node.idle is None:
         return []
     if node.idle:
-        # A grant holds for one boot: kubelet and agent must speak of the same one.
+        # A grant is valid for one boot: kubelet and agent must report the same one.
         return _grant(node, f"{node.proposed_disruption} change granted") if _is_one_boot(node) else []
     if limits.drain_mode == "whenIdle":
-        # Something came between the look and the cordon: give the node back and wait for the next idle moment.
+        # A pod arrived between the check and the cordon: give the node back and wait until it is idle again.
         return _leave(node, "Pending", "no longer idle")
     return [Action("evict", node.name, disruption=node.proposed_disruption)] if limits.drain_mode == "evict" else []
 
@@ -257,19 +257,19 @@ def _granted(node: NodeState, limits: Limits, age: float, wait_until: Wait) -> l
     rebooted = node.granted_disruption != "reboot" or node.boot_id != node.granted_boot_id
     if not node.proposed_digest and node.seen and rebooted:
         if node.not_as_wanted:
-            return _fail(node, f"{node.not_as_wanted} changes not made after its granted changes")
+            return _fail(node, f"{node.not_as_wanted} changes still not made after the granted changes")
         return [Action("phase", node.name, "Finishing", reason="granted changes made")]
     return _granted_anew(node)
 
 
 def _granted_anew(node: NodeState) -> list[Action]:
-    """A grant that was not taken and does not fit any more goes back; what is wanted instead is drained for again."""
+    """Take back an unused grant that no longer fits the plan; the node drains again for the new plan."""
     ungrant = [Action("ungrant", node.name)] if node.granted_digest else []
     moved = node.proposed_digest != node.granted_digest or node.boot_id != node.granted_boot_id
     if node.proposed_digest and moved:
         if node.attempts >= REFUSED_LIMIT or node.proposed_disruption not in DISRUPTIONS:
-            return _fail(node, "its plan moved again after the grant")
-        return [*ungrant, Action("phase", node.name, "Draining", reason="its plan moved")]
+            return _fail(node, "its plan changed again after the grant")
+        return [*ungrant, Action("phase", node.name, "Draining", reason="its plan changed")]
     if not (node.cordoned_by_us and node.unschedulable):
         return [*ungrant, Action("phase", node.name, "Draining", reason="it was uncordoned before it took its grant")]
     return []

@@ -18,20 +18,20 @@ class Candidate:
     all_nodes: bool = False
 
     def selects(self, labels: Mapping[str, str]) -> bool:
-        """Whether it asks for a node with these labels."""
+        """Whether the profile selects a node with these labels."""
         return self.all_nodes or self.selector.matches(labels)
 
 
 @dataclass(frozen=True)
 class Assignment:
-    """The profile of a node, None for none; `conflict` names equals among which the present one was kept."""
+    """The profile of a node, None for none; `conflict` names all profiles that tied for the node."""
 
     profile: str | None
     conflict: tuple[str, ...] = ()
 
 
 def assign(labels: Mapping[str, str], candidates: Iterable[Candidate], current: str | None) -> Assignment:
-    """The profile of highest priority; a tie keeps the current one, else takes the first name, and is a conflict."""
+    """The profile of highest priority; a tie is a conflict, and keeps the current one or else takes the first name."""
     selected = [one for one in candidates if one.selects(labels)]
     if not selected:
         return Assignment(None)

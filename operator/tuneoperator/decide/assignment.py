@@ -1,4 +1,4 @@
-"""Which profile governs which node now, gathered over all nodes in one look. Pure."""
+"""Which profile governs which node now, gathered over all nodes in one pass. Pure."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tuneoperator.decide.profile_report import Selection
 
 @dataclass
 class Assigned:
-    """What the last look at all nodes gave."""
+    """The result of the last pass over all nodes."""
 
     answers: dict[str, Accepted | tuple[str, ...]] = field(default_factory=dict)
     profile_of: dict[str, str | None] = field(default_factory=dict)
@@ -34,7 +34,7 @@ class Assigned:
         """Assign one node, which `current` governed until now."""
         name = node.metadata.name
         if current in self.answers and self.accepted(str(current)) is None:
-            # A profile that exists but is not valid now keeps its nodes as they are: a typo is no instruction.
+            # A profile that exists but is not valid now keeps its nodes as they are: a typo is not an instruction.
             self.profile_of[name] = current
             self.selections[str(current)].governed.append(name)
             return
@@ -56,6 +56,6 @@ class Assigned:
 
 
 def too_old(tuning: NodeTuning, one: Accepted | None) -> list[str]:
-    """Tunables of the profile that the node's agent does not know; none while it has not said what it knows."""
+    """Tunables of the profile that the node's agent does not know; none until it has reported what it knows."""
     known = tuning.status.node.tunables
     return sorted(set(one.profile.spec.tune) - set(known)) if one and known else []

@@ -1,4 +1,4 @@
-"""The ledger: which nodes are, or are about to be, out of service for a change. Pure, but for its form in a ConfigMap.
+"""The ledger: which nodes are, or are about to be, out of service for a change. Pure, except for its ConfigMap format.
 
 It is an object of its own that agents cannot read. If it is lost it is rebuilt: a node with our cordon or with a grant
 holds a place, whatever the ledger says.
@@ -29,7 +29,7 @@ _PLACES = msgspec.json.Decoder(dict[str, Place])
 
 
 def written(found: ConfigMap | None) -> dict[str, Place]:
-    """Places that the object names; none where it is missing or cannot be read, since they can be found again."""
+    """Places that the object lists; none if it is missing or cannot be read, since they can be rebuilt."""
     if found is None:
         return {}
     try:
@@ -44,7 +44,7 @@ def encoded(places: Mapping[str, Place]) -> str:
 
 
 def places(found: ConfigMap | None, nodes: Iterable[Node], tunings: Iterable[NodeTuning]) -> dict[str, Place]:
-    """Every place that is held: those in the ledger of nodes that exist, and those that the cluster itself shows."""
+    """Every place that is held: those in the ledger whose nodes exist, and those that the cluster itself shows."""
     existing = {node.metadata.name: node for node in nodes}
     held = {name: place for name, place in written(found).items() if name in existing}
     for name, node in existing.items():

@@ -24,9 +24,9 @@ class Policy:
 
 
 def policy_of(found: TuningPolicy | None) -> Policy:
-    """The policy in force. Without one the defaults hold: one node at a time.
+    """The policy in force. Without one, the defaults apply: one node at a time.
 
-    A policy that is not valid begins nothing: nobody knows which limit was meant.
+    While the policy is not valid, nothing begins: the intended limits are not known.
     """
     if found is None:
         return Policy()

@@ -1,4 +1,4 @@
-"""What a TuningProfile's status says. Pure; every condition is said anew for each generation."""
+"""What a TuningProfile's status says. Pure; every condition is reported again for each generation."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ NAMES_SHOWN = 5
 
 @dataclass
 class Selection:
-    """Which nodes a profile asks for and which it governs, gathered in one pass over all nodes."""
+    """Which nodes a profile selects and which it governs, gathered in one pass over all nodes."""
 
     matched: int = 0
     governed: list[str] = field(default_factory=list)
-    # Profiles that govern nodes which it asks for too.
+    # Profiles that govern nodes which this profile selects.
     winners: set[str] = field(default_factory=set)
-    # Profiles of equal priority, and nodes that both ask for.
+    # Profiles of equal priority, and nodes that both they and this profile select.
     tied: set[str] = field(default_factory=set)
     tied_nodes: list[str] = field(default_factory=list)
-    # Of those the ones that another one governs.
+    # Those of the tied nodes that another profile governs.
     lost: list[str] = field(default_factory=list)
 
 
@@ -44,7 +44,7 @@ def rolled_out(
         return Condition("RolledOut", "False", reason, message)
 
     if not isinstance(answer, Accepted):
-        return no("NotAccepted", "the profile as it stands is not accepted; its nodes keep the revision that they have")
+        return no("NotAccepted", "the current profile is not accepted; its nodes keep the revision that they have")
     if not selection.governed and not states:
         return no("NoNodes", _nobody(answer, selection))
     if step.halted:
@@ -63,7 +63,7 @@ def rolled_out(
 
 
 def _wrong(states: Collection[NodeState], selection: Selection) -> tuple[str, list[str]]:
-    """Why a roll-out that has ended is not whole, and the nodes that it is about."""
+    """Why a finished roll-out is not a complete success, and the nodes concerned."""
     failed = sorted(node.name for node in states if node.is_current and node.phase == "Failed")
     missing = sorted(set(selection.governed) - {node.name for node in states})
     unready = sorted(node.name for node in states if not (node.ready and node.agent_ready))
@@ -92,7 +92,7 @@ def others(selection: Selection, old: Collection[str], refused: Mapping[str, str
     """The conditions AgentTooOld, Conflict and WritesRefused."""
     names = sorted(old)
     found = [_flag("AgentTooOld", bool(names), "Withheld", f"agents that do not know all its tunables: {shown(names)}")]
-    tie = f"{shown(selection.tied_nodes)}: selected with equal priority by {shown(sorted(selection.tied))} as well"
+    tie = f"{shown(selection.tied_nodes)}: also selected with equal priority by {shown(sorted(selection.tied))}"
     found.append(_flag("Conflict", bool(selection.tied), "Tie", tie))
     told = [f"{node}: {reason}" for node, reason in sorted(refused.items())]
     found.append(_flag("WritesRefused", bool(told), "Refused", shown(told)))

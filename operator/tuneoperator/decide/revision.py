@@ -12,7 +12,7 @@ LIMIT_BYTES = 256 * 1024
 
 
 def profile_document(profile: Profile) -> dict[str, object]:
-    """The resolved profile as a document that `parse` takes: what decides a node's settings, no more."""
+    """The resolved profile as a document that `parse` accepts, with only what decides a node's settings."""
     spec: dict[str, object] = {"tune": profile.spec.tune, "accept": profile.spec.accept, "drift": profile.spec.drift}
     plain: dict[str, object] = json.loads(msgspec.json.encode(document_of(profile.name, spec)))
     return plain

@@ -1,7 +1,7 @@
 """What may proceed now. Pure: the state of all nodes of a profile in, the next actions out.
 
-Naming a revision on a node is the roll-out step. Every step has a time limit; a node that fails is named, counts
-against the failure threshold and stops no other.
+Naming a revision on a node is the roll-out step. Every step has a time limit; a node that fails is reported, counts
+against the failure threshold and does not stop the others.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from tuneoperator.decide.rollout_model import IN_FLIGHT, Action, Limits, NodeSta
 
 
 def decide(nodes: Sequence[NodeState], limits: Limits, *, places_free: int, now: float, paused: str = "") -> Step:
-    """Next actions of one profile. `places_free` is the room left in the cluster's ledger, `paused` why all waits."""
+    """Next actions of one profile. `places_free`: room left in the cluster's ledger; `paused`: why everything waits."""
     actions: list[Action] = []
     waits: list[float] = []
     halted = _halt(nodes, limits, paused)
-    # Down for whatever reason is down: a node that broke by itself leaves less room for changes.
+    # Down counts as down, whatever the reason: a node that broke by itself leaves less room for changes.
     places = min(places_free, limits.max_unavailable - sum(1 for node in nodes if node.is_down))
     for node in sorted(nodes, key=lambda one: one.name):
         stops = Stops(paused=bool(paused), halted=bool(halted))
@@ -38,7 +38,7 @@ def decide(nodes: Sequence[NodeState], limits: Limits, *, places_free: int, now:
 def _counts(nodes: Sequence[NodeState]) -> NodeCounts:
     counts = {"done": 0, "in_flight": 0, "failed": 0, "waiting": 0, "unknown": 0}
     for node in nodes:
-        # Of a node that is not ready, or whose agent is not, nothing is known now, whatever its last status says.
+        # The state of a node that is not ready, or whose agent is not, is unknown, whatever its last status says.
         counts["unknown"] += not (node.ready and node.agent_ready)
         if node.phase in IN_FLIGHT:
             counts["in_flight"] += 1
@@ -71,16 +71,16 @@ def _begin(nodes: Sequence[NodeState], limits: Limits, now: float) -> list[Actio
     waiting = [node for node in nodes if not node.is_settled and node.phase not in IN_FLIGHT]
     room = limits.max_parallel_live - in_flight
     if done < limits.canary:
-        # Until the canaries have gone through and soaked, only canaries are at work.
+        # Until the canaries have been changed and have soaked, only canaries are in flight.
         room = min(room, limits.canary - done - in_flight)
     actions = []
     for node in sorted(waiting, key=lambda one: (one.phase == "Failed", one.name)):
         if room <= 0:
             break
-        # A node that others took down, or whose agent does not answer, is passed over and waits.
+        # A node that others took down, or whose agent does not answer, is skipped and waits.
         if not node.ready or not node.agent_ready or (node.unschedulable and not node.cordoned_by_us):
             continue
-        # What it still holds of an earlier way is given back first.
+        # What the node still holds from an earlier change is given back first.
         if node.held_back or node.in_hand or node.cordoned_by_us or node.granted_digest:
             continue
         kind: Literal["name", "baseline"] = "baseline" if node.is_nobodys else "name"

@@ -1,4 +1,4 @@
-"""What roll-out decisions are made from and what they say: one node's state, limits, actions. Frozen data."""
+"""Input and output of roll-out decisions: one node's state, limits, actions. Frozen data."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class NodeState:
     since: float = 0.0
     attempts: int = 0
     previous: str = ""
-    # Whether the Node carries our mark of a cordon, and since when.
+    # Whether the Node carries our cordon mark, and since when.
     cordoned_by_us: bool = False
     cordoned_since: float = 0.0
     unschedulable: bool = False
@@ -50,32 +50,32 @@ class NodeState:
     at_baseline: bool = False
     not_as_wanted: int = 0
     error: str = ""
-    # Why it will not do what is named: waiting mends nothing.
+    # Why the agent will not make the named changes; waiting does not help.
     refusal: str = ""
     proposed_digest: str = ""
     proposed_disruption: str = ""
     granted_digest: str = ""
     granted_disruption: str = ""
     granted_boot_id: str = ""
-    # The agent has taken a grant and has not answered, and nothing proves that it is gone.
+    # The agent has taken a grant and has not answered, and nothing proves that its work has ended.
     in_hand: bool = False
     # Whether spec.desired says Baseline.
     baseline_named: bool = False
-    # Waits for people: nothing new begins, what is under way goes on.
+    # Waits for approval: nothing new begins, what is under way continues.
     held_back: bool = False
     boot_id: str = ""
-    # The boot that the Node's status speaks of; the kubelet may be behind the agent.
+    # The boot that the Node's status reports; the kubelet may lag behind the agent.
     kubelet_boot_id: str = ""
     idle: bool | None = None
 
     @property
     def is_named(self) -> bool:
-        """Whether the object says what the phase is about."""
+        """Whether the NodeTuning names the target revision, or the baseline for a node that no profile governs."""
         return self.baseline_named if self.is_nobodys else self.named == self.target and not self.baseline_named
 
     @property
     def is_current(self) -> bool:
-        """Whether the phase is about what is wanted now."""
+        """Whether the phase refers to the revision that is wanted now."""
         return self.phase_target == self.target
 
     @property
@@ -87,7 +87,7 @@ class NodeState:
 
     @property
     def trouble(self) -> str:
-        """Why a node that went through is not known to be as wanted now; empty if it is."""
+        """Why a node whose roll-out has finished is not known to be as wanted now; empty if it is."""
         if self.error or self.refusal:
             return self.error or self.refusal
         if self.proposed_digest:
@@ -121,7 +121,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class Action:
-    """One thing to do, for one node. `reason` is what people read."""
+    """One thing to do for one node. `reason` is shown to people."""
 
     kind: Literal[
         "name", "baseline", "revert", "phase", "take", "free", "cordon", "uncordon", "evict", "grant", "ungrant"
@@ -146,7 +146,7 @@ class Step:
 
 
 def resolve_limit(value: int | str, total: int) -> int:
-    """A count, or per cent of `total` rounded up; never less than 1 unless 0 was written."""
+    """A count, or a percentage of `total` rounded up; at least 1 unless 0 was given."""
     if isinstance(value, int):
         return max(value, 0)
     percent = int(value.rstrip("%"))

@@ -1,4 +1,4 @@
-"""From cluster objects to what decisions need. Pure."""
+"""Turns cluster objects into what decisions need. Pure."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from tuneoperator.decide.rollout_model import Limits, NodeState, resolve_limit
 FREE_LOSSES = 3
 LOSS_SHARE = 0.25
 NAMESPACE = "tuneagent-system"
-# On a Node that we cordoned, and nowhere else: who finds it knows whose cordon it is, and since when.
+# Only on a Node that we cordoned: it shows whose cordon this is, and since when.
 CORDON_ANNOTATION = "tuneagent.dev/cordoned"
 STAMP = "%Y-%m-%dT%H:%M:%SZ"
 
 
 def limits_of(rollout: RolloutSpec, selected: int) -> Limits:
-    """A profile's settings with per cents resolved."""
+    """A profile's roll-out settings with percentages resolved."""
     return Limits(
         max_unavailable=resolve_limit(rollout.max_unavailable, selected),
         max_parallel_live=max(resolve_limit(rollout.max_parallel_live, selected), 1),
@@ -36,7 +36,7 @@ def limits_of(rollout: RolloutSpec, selected: int) -> Limits:
 
 
 def cordoned_since(node: Node | None) -> float:
-    """When our mark of a cordon was set, in seconds since 1970; 0 where there is none or it says no time."""
+    """When our cordon mark was set, in seconds since 1970; 0 if there is none or it holds no valid time."""
     text = node.metadata.annotations.get(CORDON_ANNOTATION, "") if node is not None else ""
     try:
         return datetime.strptime(text, STAMP).replace(tzinfo=timezone.utc).timestamp()
@@ -47,7 +47,7 @@ def cordoned_since(node: Node | None) -> float:
 def is_in_hand(tuning: NodeTuning, node: Node | None) -> bool:
     """Whether the agent may be at work on a grant: it has taken one and has not answered.
 
-    A node that is gone, or that its kubelet shows in another boot, ended what it had begun.
+    If the node is gone, or its kubelet reports another boot, what the agent had begun is over.
     """
     taken = tuning.status.node.taken
     if taken is None or node is None:
@@ -58,7 +58,7 @@ def is_in_hand(tuning: NodeTuning, node: Node | None) -> bool:
 
 @dataclass(frozen=True)
 class Around:
-    """What is known of a node beside its own objects. `too_old` names tunables of the target that its agent lacks."""
+    """What is known about a node besides its own objects. `too_old`: tunables of the target that its agent lacks."""
 
     agent_ready: bool = False
     too_old: Sequence[str] = ()
@@ -125,9 +125,9 @@ def is_over(pod: WorkloadPod) -> bool:
 
 
 def is_killed_by_reboot(pod: WorkloadPod) -> bool:
-    """Whether a reboot, or a restart of the kubelet that goes wrong, would take the pod's work away.
+    """Whether the pod would lose work in a reboot, or in a kubelet restart that goes wrong.
 
-    Pods of DaemonSets and mirrors of static pods belong to the node; the operator's own lose nothing.
+    DaemonSet pods and mirror pods belong to the node; the operator's own pods lose nothing.
     """
     meta = pod.metadata
     if meta.namespace == NAMESPACE and meta.labels.get("app") == "tuneagent-operator":
@@ -145,8 +145,8 @@ def stands_in_the_way(pod: WorkloadPod, disruption: str) -> bool:
 def needs_approval(losing: Mapping[str, str], governed: int, approved: Collection[str]) -> dict[str, str]:
     """Nodes that may not lose their profile yet, with the revision to be approved for each.
 
-    `losing` is node to the revision that it has. Revisions that are approved may go; of the others at most a
-    quarter of all governed nodes at once.
+    `losing` maps each node to its revision. Approved revisions may go; of the others, at most a quarter of all
+    governed nodes at once.
     """
     waiting = {node: revision for node, revision in losing.items() if revision not in approved}
     return waiting if len(waiting) > max(FREE_LOSSES, int(governed * LOSS_SHARE)) else {}

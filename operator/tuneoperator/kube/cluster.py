@@ -58,7 +58,7 @@ class Cluster:
             api, f"/api/v1/namespaces/{NAMESPACE}/configmaps", ConfigMap, changed,
             {"fieldSelector": f"metadata.name={ledger.NAME}"},
         )  # fmt: skip
-        # Of Kubernetes itself; and of ours, which are gone where someone deleted the CRDs.
+        # Kinds of Kubernetes itself, and our own kinds, which are gone if someone deleted the CRDs.
         self.basic: tuple[Store[Any], ...] = (self.nodes, self.pods, self.ledgers)
         self.custom: tuple[Store[Any], ...] = (self.tunings, self.profiles, self.policies)
 
@@ -69,14 +69,14 @@ class Cluster:
 
     @property
     def synced(self) -> bool:
-        """Whether every copy that decisions need is whole and being kept. A policy that is not served is none."""
+        """Whether every copy that decisions need is complete and current. Without the policy CRD there is no policy."""
         needed = (*self.basic, self.tunings, self.profiles)
         policies = self.policies.synced or not self.policies.is_served
         return policies and all(store.synced for store in needed)
 
     @property
     def can_wind_down(self) -> bool:
-        """Whether a kind of ours is gone, and all is known that is needed to give back what nodes hold."""
+        """Whether one of our kinds is gone, and everything needed to give back what nodes hold is known."""
         tunings = self.tunings.synced or not self.tunings.is_served
         gone = not self.tunings.is_served or not self.profiles.is_served
         return gone and tunings and all(store.synced for store in self.basic)
@@ -97,7 +97,7 @@ class Cluster:
 
     def places(self) -> dict[str, Place]:
         """Every place that is held now, by node."""
-        # Of a kind that is gone only our old copies are left, and what they said holds no more.
+        # If a kind is gone, only our old copies are left, and they are no longer valid.
         tunings = self.tunings.all() if self.tunings.is_served else []
         return ledger.places(self.ledgers.get(ledger.NAME), self.nodes.all(), tunings)
 
@@ -162,9 +162,9 @@ class Cluster:
                 self.api.call("DELETE", f"{folder}/{one['metadata']['name']}")
 
     def profile_status(self, name: str, status: ProfileStatus | None, conditions: list[Condition]) -> None:
-        """Bring a profile's status to what it should be, in one patch where it differs.
+        """Update a profile's status, with one patch if it differs.
 
-        `status` holds the fields of the roll-out, its conditions and generation apart; None leaves them as they are.
+        `status` holds the roll-out's fields; its conditions and generation are ignored. None leaves them as they are.
         """
         found = self.profiles.get(name)
         if found is None:
@@ -178,7 +178,7 @@ class Cluster:
             self.profiles.put(self.api.patch(self.path("tuningprofiles", name, "status"), body))
 
     def policy_status(self, awaiting_approval: list[str] | None, conditions: list[Condition]) -> None:
-        """The same for the policy; where there is none, nobody can be told there."""
+        """The same for the policy; without a policy there is no status to update."""
         found = self.policy()
         if found is None:
             return
@@ -195,7 +195,7 @@ class Cluster:
 def _stamped(
     present: tuple[StampedCondition, ...], generation: int, conditions: list[Condition]
 ) -> tuple[StampedCondition, ...]:
-    """Conditions put into those that are there, all for this generation. The time is that of the last change."""
+    """Merge conditions into those present, for this generation. The time is that of the last change of status."""
     merged = {one.type: one for one in present}
     for one in conditions:
         before = merged.get(one.type)

@@ -22,7 +22,7 @@ DURATION_S, RENEW_S = 15.0, 4.0
 
 @dataclass(frozen=True)
 class Seen:
-    """The Lease as last seen: who held it in which version, and when that was on our own clock."""
+    """The Lease as last seen: its holder, its version, and when we saw it on our own clock."""
 
     holder: str = ""
     version: str = ""
@@ -30,7 +30,7 @@ class Seen:
 
 
 def may_take(seen: Seen, identity: str, now: float) -> bool:
-    """Whether the lease is ours, nobody's, or has not moved for its whole duration on our clock.
+    """Whether the lease is ours or nobody's, or has not changed for its whole duration on our clock.
 
     Clocks of two machines are never compared.
     """
@@ -50,7 +50,7 @@ class Elector:
 
     @property
     def is_leader(self) -> bool:
-        """True until the lease could have run out, whatever the API server says since."""
+        """True until the lease could have expired, whatever the API server has said since."""
         return self._clock() - self._renewed < DURATION_S - RENEW_S
 
     def run(self, stop: threading.Event) -> None:
@@ -59,7 +59,7 @@ class Elector:
             was = self.is_leader
             try:
                 self._once()
-            except Exception as error:  # a Lease that makes no sense must not end the elections
+            except Exception as error:  # a malformed Lease must not end the elections
                 log.warning("lease", extra={"fields": {"error": f"{type(error).__name__}: {error}"}})
             if was != self.is_leader:
                 log.info("leader" if self.is_leader else "no longer leader", extra={"fields": {"id": self._identity}})
@@ -67,7 +67,7 @@ class Elector:
         self._release()
 
     def _release(self) -> None:
-        """Let another one lead at once. Call when nothing more is written."""
+        """Let another replica lead at once. Call this when nothing more is written."""
         if not self.is_leader:
             return
         self._renewed = -1e9
@@ -124,7 +124,7 @@ class Elector:
 
 
 def _spec(lease: dict[str, object]) -> dict[str, object]:
-    """The spec of a Lease as it stands, so that nothing of it is lost; one made by hand may have none."""
+    """The current spec of a Lease, so that nothing in it is lost; a Lease made by hand may have none."""
     spec = lease.get("spec")
     return spec if isinstance(spec, dict) else {}
 

@@ -49,10 +49,10 @@ class _Named(msgspec.Struct, frozen=True):
 
 
 class Store(Generic[T]):
-    """Objects of one kind by name. Until the first whole list, and while the API server is away, not `synced`.
+    """Objects of one kind by name. Not `synced` until the first complete list, and while the API server is unreachable.
 
-    What is not synced says nothing about what exists: nobody may act on an absence in it. `is_served` is false where
-    the API server says that it has no such kind.
+    While it is not synced, an object that is missing here may exist: nobody may act on its absence. `is_served` is
+    false if the API server says that it has no such kind.
     """
 
     def __init__(
@@ -60,8 +60,8 @@ class Store(Generic[T]):
     ) -> None:
         self._api = api
         self.path = path
-        # Every decoder is made here, by the one thread that makes the stores: two threads that use a type of msgspec's
-        # for the first time together crash the interpreter (0.22.0; 1 start in 84).
+        # Every decoder is created here, in the one thread that creates the stores: two threads that first use a msgspec
+        # type at the same time crash the interpreter (0.22.0; 1 start in 84).
         self._decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(kind)
         self._pages = msgspec.json.Decoder(_Page)
         self._events = msgspec.json.Decoder(_Event)
@@ -72,7 +72,7 @@ class Store(Generic[T]):
         self._lock = threading.Lock()
         self._objects: dict[str, T] = {}
         self._faults: dict[str, str] = {}
-        # Versions at which objects went: an answer to an earlier write of ours must not bring them back.
+        # Versions at which objects were deleted: an answer to an earlier write of ours must not bring them back.
         self._gone: dict[str, int] = {}
         self.synced = False
         self.is_served = True
@@ -93,13 +93,13 @@ class Store(Generic[T]):
             return dict(self._faults)
 
     def put(self, raw: bytes) -> T:
-        """Take in an object as the server answered a write, unless a newer one came meanwhile."""
+        """Store an object as the server returned it after a write, unless a newer one has arrived."""
         found: T = self._decoder.decode(raw)
         self._keep(found)
         return found
 
     def drop(self, name: str) -> None:
-        """Forget an object of which the API server says that it is not there. If it is, the watch brings it back."""
+        """Forget an object that the API server says does not exist. If it does, the watch brings it back."""
         with self._lock:
             self._objects.pop(name, None)
 
@@ -117,7 +117,7 @@ class Store(Generic[T]):
             self._objects[meta.name] = found
 
     def _decoded(self, raw: msgspec.Raw) -> T | None:
-        """One object; None for one that cannot be read, which is noted by its name and stops no other."""
+        """One object; None for one that cannot be read, which is recorded by name and does not stop the others."""
         try:
             found: T = self._decoder.decode(raw)
         except (msgspec.MsgspecError, RecursionError, ValueError) as error:
