@@ -120,7 +120,7 @@ WRONG: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "forbidden-sysctl": ({"sysctl": {"kernel.core_pattern": "|/bin/x"}}, ("spec.tune.sysctl.kernel.core_pattern",)),
     "misspelt-sysctl": ({"sysctl": {"vm.swapiness": 10}}, ("did you mean 'vm.swappiness'",)),
     "sysctl-range": ({"sysctl": {"vm.swappiness": 1000}}, ("from 0 to 200",)),
-    "page-size": ({"hugepages": {"pages": [{"size": "3Mi", "perNumaNode": 1}]}}, ("'3Mi' is none of",)),
+    "page-size": ({"hugepages": {"pages": [{"size": "3Mi", "perNumaNode": 1}]}}, ("'3Mi' is not one of",)),
     "argument": ({"kernelArguments": {"init": "/bin/sh"}}, ("spec.tune.kernelArguments.init",)),
     "dirty": ({"dirtyPages": {"ratio": 10, "bytes": 1 << 30}}, ("two names of one setting",)),
     "unknown": ({"sysctls": {"vm.swappiness": 10}}, ("did you mean 'sysctl'",)),

@@ -243,7 +243,7 @@ def test_what_was_applied_comes_back_after_a_driver_reload(card: Any, host: Host
 def test_one_gpu_under_two_names_is_a_fault(pair: Any, host: Host) -> None:
     session = session_of(host, {"mig": {"gpus": {"0": {"1g.10gb": 1}, ONE: {"2g.20gb": 1}}}})
     plan = session.observe().plan
-    assert not plan.changes and [one.reason for one in plan.refused] == [f"0 and {ONE} are names of this one GPU"]
+    assert not plan.changes and [one.reason for one in plan.refused] == [f"0 and {ONE} are names for the same GPU"]
     with pytest.raises(ProfileInvalid, match="the same GPU as 0"):
         HostTuner(host, StateFolder(host.files, session.state.folder), session.profile, is_strict=True).observe()
 

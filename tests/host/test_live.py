@@ -20,7 +20,7 @@ def test_apply_audit_undo(machine: dict[str, str], profile: Path, tmp_path: Path
     assert plan.returncode == 3
     digest = json.loads(plan.stdout)["digest"]
     refused = run(*state, "apply", "-f", str(profile))
-    assert refused.returncode == 2 and "--yes writes" in refused.stderr
+    assert refused.returncode == 2 and "use --yes to write" in refused.stderr
     assert snapshot() == machine
     applied = run(*state, "apply", "-f", str(profile), "--yes", "--digest", digest, "-o", "json")
     assert applied.returncode == 0, applied.stderr

@@ -54,7 +54,7 @@ def test_what_is_held_and_by_whom(tuner: HostTuner, tmp_path: Path) -> None:
     )
     text = status_text(found, NOW, 200)
     assert f"profile       case {tuner.profile.revision}: 1 setting since 2027-01-15 08:00:00Z\n" in text
-    assert "1 setting goes back in 5 min, at 2027-01-15 08:05:00Z, unless you run `tuneagent confirm`" in text
+    assert "1 setting is undone in 5 min, at 2027-01-15 08:05:00Z, unless you run `tuneagent confirm`" in text
     assert (
         "daemon        running\n" in text and "this host is node node7" in text and "nothing is written until" in text
     )
@@ -86,8 +86,8 @@ def test_an_apply_that_nobody_confirmed_is_told_until_the_next(tuner: HostTuner)
     reverted = late.reverted()
     assert reverted is not None and (reverted.plan, reverted.settings) == (applied.plan.digest, 1)
     assert reverted_text(reverted) == (
-        f"plan {applied.plan.digest} was not confirmed in time: 1 setting went back at 2027-01-15 08:01:01Z; "
-        "`tuneagent journal` names them"
+        f"plan {applied.plan.digest} was not confirmed in time: 1 setting undone at 2027-01-15 08:01:01Z; "
+        "`tuneagent journal` lists them"
     )
     late.forget_reverted()
     assert late.reverted() is None

@@ -40,11 +40,11 @@ def test_a_fault_is_shown_as_a_compiler_shows_it(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("spec", "told", "place"),
     [
-        ("  drift: fix\n", "spec.drift: 'fix' is none of report, repair, freeze", "5:10"),
+        ("  drift: fix\n", "spec.drift: 'fix' is not one of report, repair, freeze", "5:10"),
         ("  extend: [training]\n", "spec.extend: unknown; did you mean 'extends'?", "5:3"),
         (
             "  tune: {transparentHugepages: {enabled: allways}}\n",
-            "spec.tune.transparentHugepages.enabled: 'allways' is none of always, madvise, never; did you mean 'always'?",
+            "spec.tune.transparentHugepages.enabled: 'allways' is not one of always, madvise, never; did you mean 'always'?",
             "5:42",
         ),
         (
@@ -61,7 +61,7 @@ def test_a_fault_is_shown_as_a_compiler_shows_it(tmp_path: Path) -> None:
             "5:19",
         ),
         ("  tune: {services: {irqbalance: off}}\n", "expected text, found false", "5:33"),
-        ("  tune: {services: {irqbalance: gone}}\n", "'gone' is none of running, stopped", "5:33"),
+        ("  tune: {services: {irqbalance: gone}}\n", "'gone' is not one of running, stopped", "5:33"),
         ("  tune: {cpuGovenor: {}}\n", "spec.tune.cpuGovenor: unknown; did you mean 'cpuGovernor'?", "5:10"),
         ("  tune: {cpuGovernor: {}}\n", "spec.tune.cpuGovernor.governor: missing", "5:10"),
         ("  accept: [{tunable: sysctl, subject: a}]\n", "spec.accept[0].reason: missing", "5:12"),
@@ -114,4 +114,4 @@ def test_places_of_keys_values_and_items() -> None:
 def test_the_name_of_a_built_in_profile_is_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     told = CliRunner().invoke(cli, ["audit", "-f", "training"])
-    assert told.exit_code == 2 and "`-p training` takes the built-in profile of that name" in told.stderr
+    assert told.exit_code == 2 and "`-p training` selects the built-in profile of that name" in told.stderr

@@ -20,7 +20,7 @@ _TOOLKIT = "https://docs.nvidia.com/datacenter/cloud-native/container-toolkit/la
 
 
 def _static_only(name: str, default: Setting) -> Callable[[Facts], Observation]:
-    """A field that matters with the static CPU manager alone."""
+    """A field that only matters with the static CPU manager."""
 
     def read(facts: Facts) -> Observation:
         policy = kubelet_field("cpuManagerPolicy", "none")(facts)
@@ -89,7 +89,7 @@ def _containerd(convert: Callable[[str], Observation]) -> Callable[[Facts], Obse
         if not isinstance(seen, Value):
             return seen
         if not re.search(r"^\s*(version\s*=|\[|#)", str(seen.value), re.MULTILINE):
-            return Unreadable(f"/{_CONTAINERD}: no TOML of containerd")
+            return Unreadable(f"/{_CONTAINERD}: not containerd's TOML")
         return convert(str(seen.value))
 
     return read
@@ -98,7 +98,7 @@ def _containerd(convert: Callable[[str], Observation]) -> Callable[[Facts], Obse
 def _gpu_way(content: str) -> Observation:
     ways = []
     if re.search(r"^\s*imports\s*=", content, re.MULTILINE) or not re.search(r"enable_cdi", content):
-        # Imported files may say more, and containerd 2 has CDI on by itself.
+        # Imported files may say more, and containerd 2 enables CDI by default.
         version = re.search(r"^\s*version\s*=\s*(\d+)", content, re.MULTILINE)
         if re.search(r"^\s*imports\s*=", content, re.MULTILINE) or (version and int(version.group(1)) >= 3):
             ways.append("imports or the default")
@@ -126,9 +126,9 @@ def _row(  # noqa: PLR0913 - the columns of the table below
     expect: Setting = True,
     applies: tuple[Condition, ...] = (),
     static: bool = False,
-    advice: str = "a change of the kubelet's configuration: drain the node, restart the kubelet",
+    advice: str = "change the kubelet's configuration: drain the node, then restart the kubelet",
 ) -> CheckRow:
-    """A row of one kubelet field; with `static` of one that matters with the static CPU manager alone."""
+    """A row for one kubelet field; with `static`, one that only matters with the static CPU manager."""
     read = _static_only(name, default) if static else kubelet_field(name, default)
     right = right or (among if kind == tuple[str, ...] else equal)
     return CheckRow(
@@ -140,7 +140,7 @@ def _row(  # noqa: PLR0913 - the columns of the table below
 ROWS: dict[str, CheckRow] = {
     "cpuManagerPolicy": _row(
         "cpuManagerPolicy", "none", str | None, Severity.MEDIUM, "without the static policy no pod gets cores of its own", _CPU,
-        advice="the kubelet will not start with another policy than in its state file: drain, and remove that file",
+        advice="the kubelet does not start if its state file has another policy: drain, and remove that file",
     ),
     "topologyManagerPolicy": _row(
         "topologyManagerPolicy", "none", tuple[str, ...], Severity.MEDIUM,
@@ -148,7 +148,7 @@ ROWS: dict[str, CheckRow] = {
     ),
     "topologyManagerScope": _row(
         "topologyManagerScope", "container", str | None, Severity.LOW,
-        "aligned per container, a sidecar may sit on the far node from its worker", _TOPOLOGY,
+        "with alignment per container, a sidecar may be on a different node than its worker", _TOPOLOGY,
     ),
     "memoryManagerPolicy": _row(
         "memoryManagerPolicy", "None", str | None, Severity.MEDIUM,
@@ -156,7 +156,7 @@ ROWS: dict[str, CheckRow] = {
     ),
     "reservedSystemCPUs": _row(
         "reservedSystemCPUs", "", bool, Severity.HIGH,
-        "the static policy without named CPUs leaves the system's own daemons no place", _CPU, static=True,
+        "the static policy without reserved CPUs leaves no CPU for the system's own daemons", _CPU, static=True,
         right=lambda seen, wanted: bool(seen),
     ),
     "fullPhysicalCPUs": _row(
@@ -187,7 +187,8 @@ ROWS: dict[str, CheckRow] = {
     "kubeletEvictionMinMib": CheckRow(
         group="kubelet", read=_eviction_mib, right=at_least, kind=int | None, applies=(has_kubelet,),
         evidence=f"/{KUBELET_CONFIG}",
-        about=about(Severity.MEDIUM, "100 MiB left of a terabyte is no margin: the kernel kills before the kubelet evicts",
+        about=about(Severity.MEDIUM,
+                    "100 MiB of a terabyte is too small a margin: the kernel kills before the kubelet evicts",
                     "https://kubernetes.io/docs/concepts/scheduling-eviction/node-pressure-eviction/"),
     ),
     "kubeletState": CheckRow(
@@ -212,8 +213,8 @@ ROWS: dict[str, CheckRow] = {
     "runtimeGpu": CheckRow(
         group="container runtime", read=_containerd(_gpu_way), right=lambda seen, wanted: bool(seen),
         evidence=f"/{_CONTAINERD}",
-        about=about(Severity.CRITICAL, "the runtime knows no way to give a container a GPU", _TOOLKIT,
-                    "nvidia-ctk runtime configure, or enable_cdi"),
+        about=about(Severity.CRITICAL, "the runtime has no way to give a container a GPU", _TOOLKIT,
+                    "run `nvidia-ctk runtime configure`, or set enable_cdi"),
     ),
     "runtimeSystemdCgroup": CheckRow(
         group="container runtime", read=_containerd(_systemd_cgroup), right=equal, applies=(has_kubelet,),

@@ -1,4 +1,4 @@
-"""CPU and interrupt rows, and what of the kernel bears on them."""
+"""CPU and interrupt rows, and the kernel settings that affect them."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def _steal(facts: Facts) -> Observation:
         return seen
     match = re.match(r"cpu\s+((?:\d+\s*){8,10})$", str(seen.value).partition("\n")[0])
     if match is None:
-        return Unreadable("/proc/stat: no line of all CPUs")
+        return Unreadable("/proc/stat: no line for all CPUs")
     ticks = [int(word) for word in match.group(1).split()]
     return Value(round(100 * ticks[7] / max(sum(ticks[:8]), 1), 2))
 
@@ -64,7 +64,7 @@ def _microcode(facts: Facts) -> Observation:
     if not isinstance(seen, Value):
         return seen
     found = sorted(set(re.findall(r"^microcode\s*:\s*(\S+)", str(seen.value), re.MULTILINE)))
-    return Value(found) if found else Absent("this CPU tells no microcode revision")
+    return Value(found) if found else Absent("this CPU reports no microcode revision")
 
 
 def _softnet(facts: Facts) -> Observation:
@@ -76,7 +76,7 @@ def _softnet(facts: Facts) -> Observation:
     try:
         return Value(sum(int(line.split()[1], 16) for line in str(seen.value).splitlines()))
     except (ValueError, IndexError):
-        return Unreadable("/proc/net/softnet_stat: not its format")
+        return Unreadable("/proc/net/softnet_stat: unexpected format")
 
 
 def _cpu_limits(facts: Facts) -> Observation:
@@ -104,7 +104,7 @@ def _pods_throttled(facts: Facts) -> Observation:
     for path in ("sys/fs/cgroup/kubepods.slice/cpu.stat", "sys/fs/cgroup/kubepods/cpu.stat"):
         if facts.host.files.exists(path):
             return field(path, r"^nr_throttled (\d+)$", int)(facts)
-    return Absent("no cgroup of pods")
+    return Absent("no cgroup for pods")
 
 
 def _pressure(resource: str) -> CheckRow:
@@ -115,8 +115,8 @@ def _pressure(resource: str) -> CheckRow:
         read=field(path, r"^some .*avg60=(\d+\.\d+)", float),
         right=at_most,
         kind=float | None,
-        about=about(high, f"tasks wait for {resource}: the threads that feed GPUs among them",
-                    "https://docs.kernel.org/accounting/psi.html", f"find who takes the {resource}"),
+        about=about(high, f"tasks wait for {resource}, including the threads that feed GPUs",
+                    "https://docs.kernel.org/accounting/psi.html", f"find out what uses the {resource}"),
         evidence=f"/{path}",
     )  # fmt: skip
 
@@ -124,9 +124,9 @@ def _pressure(resource: str) -> CheckRow:
 ROWS: dict[str, CheckRow] = {
     "cpusOnline": CheckRow(
         group="cpu", read=_cpus_missing, right=equal, expect="", evidence=f"/{_CPU}/online, /{_CPU}/present",
-        about=about(Severity.HIGH, "a CPU that is offline is paid for and feeds nothing",
+        about=about(Severity.HIGH, "an offline CPU is paid for but does no work",
                     "https://docs.kernel.org/core-api/cpu_hotplug.html",
-                    "look at maxcpus, nr_cpus and the firmware; a static kubelet needs its state file removed after"),
+                    "check maxcpus, nr_cpus and the firmware; then remove a static kubelet's state file"),
     ),
     "cpuLimitArguments": CheckRow(
         group="kernel arguments", read=_cpu_limits, right=equal, expect=[], evidence="/proc/cmdline",
@@ -135,19 +135,19 @@ ROWS: dict[str, CheckRow] = {
     ),
     "cpu0Housekeeping": CheckRow(
         group="cpu", read=_isolated_cpu_0, right=equal, expect=False, evidence=f"/{_CPU}/isolated",
-        about=about(Severity.HIGH, "CPU 0 serves what cannot be moved; isolated, it stalls both sides",
+        about=about(Severity.HIGH, "CPU 0 runs work that cannot be moved; isolating it stalls that work and the job",
                     "https://docs.kernel.org/admin-guide/kernel-parameters.html",
-                    "take CPU 0 out of isolcpus or of the isolated partition"),
+                    "remove CPU 0 from isolcpus or from the isolated partition"),
     ),
     "noDomainIsolation": CheckRow(
         group="kernel arguments", read=_domain_isolation, right=equal, expect=[], evidence="/proc/cmdline",
         applies=(has_kubelet,),
-        about=about(Severity.HIGH, "the kubelet takes no notice of isolcpus: pods on these CPUs are never balanced",
+        about=about(Severity.HIGH, "the kubelet ignores isolcpus: pods on these CPUs are never balanced",
                     "https://docs.kernel.org/admin-guide/kernel-parameters.html",
-                    "isolate by cpuset partitions or the kubelet's static policy", dispute=Dispute(
-"TuneD's cpu-partitioning and realtime isolate by isolcpus",
-"the kernel calls that deprecated and irreversible; the kubelet takes no notice of it",
-"managed_irq alone, cpusets for the rest",
+                    "isolate with cpuset partitions or the kubelet's static policy", dispute=Dispute(
+"TuneD's cpu-partitioning and realtime isolate with isolcpus",
+"the kernel calls that deprecated and irreversible; the kubelet ignores it",
+"only managed_irq; cpusets for the rest",
 ),),
     ),
     "cpuPressureMax": _pressure("cpu"),
@@ -158,10 +158,10 @@ ROWS: dict[str, CheckRow] = {
                     "https://docs.kernel.org/filesystems/proc.html", "ask for dedicated CPUs"),
     ),
     "cpuThrottled": CheckRow(
-        group="cpu", read=gathered(_throttle_files, int, "no CPU counts its throttling"), right=each, expect=0,
+        group="cpu", read=gathered(_throttle_files, int, "no CPU has a throttle counter"), right=each, expect=0,
         evidence=f"/{_CPU}/cpu*/thermal_throttle/core_throttle_count",
-        about=about(Severity.MEDIUM, "a CPU that got too hot since boot ran below its clock",
-                    "https://docs.kernel.org/admin-guide/thermal/intel_powerclamp.html", "look at fans and inlet air"),
+        about=about(Severity.MEDIUM, "a CPU has overheated since boot and ran below its normal clock",
+                    "https://docs.kernel.org/admin-guide/thermal/intel_powerclamp.html", "check fans and inlet air"),
     ),
     "microcode": CheckRow(
         group="cpu", read=_microcode, right=lambda seen, wanted: len(seen) == wanted, expect=1,
@@ -178,13 +178,14 @@ ROWS: dict[str, CheckRow] = {
     ),
     "softnetDrops": CheckRow(
         group="irq", read=_softnet, right=equal, expect=0, evidence="/proc/net/softnet_stat",
-        about=about(Severity.MEDIUM, "packets were dropped because a CPU could not take them up in time",
-                    "https://docs.kernel.org/networking/scaling.html", "net.core.netdev_max_backlog, interrupts on more CPUs"),
+        about=about(Severity.MEDIUM, "packets were dropped because a CPU could not process them in time",
+                    "https://docs.kernel.org/networking/scaling.html",
+                    "raise net.core.netdev_max_backlog, or spread interrupts over more CPUs"),
     ),
     "addressRandomization": CheckRow(
         group="kernel", read=number("proc/sys/kernel/randomize_va_space"), right=equal, expect=2,
         evidence="/proc/sys/kernel/randomize_va_space",
-        about=about(Severity.MEDIUM, "benchmark advice that stayed: without it an exploit is easy",
+        about=about(Severity.MEDIUM, "often off on old benchmark advice; without it exploits are easy",
                     "https://docs.kernel.org/admin-guide/sysctl/kernel.html", "kernel.randomize_va_space = 2"),
     ),
     "cgroupV2": CheckRow(

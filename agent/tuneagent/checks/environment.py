@@ -14,7 +14,7 @@ from tuneagent.gpu.snapshot import GpuSnapshot
 NCCL_CONF = "etc/nccl.conf"
 _NCCL = "https://docs.nvidia.com/deeplearning/nccl/user-guide/docs/env.html"
 _CUDA = "https://docs.nvidia.com/cuda/cuda-c-programming-guide/#cuda-environment-variables"
-# Settings of the debug section of NCCL's manual, and values that take a fast path away.
+# Settings of the debug section of NCCL's manual, and values that disable a fast path.
 _DEBUG = ("NCCL_P2P_DISABLE", "NCCL_P2P_LEVEL", "NCCL_IB_DISABLE", "NCCL_SHM_DISABLE", "NCCL_ALGO", "NCCL_PROTO",
           "NCCL_NET_GDR_LEVEL", "NCCL_NET_GDR_READ", "NCCL_CHECK_POINTERS", "NCCL_LAUNCH_MODE", "NCCL_DEBUG_SUBSYS")  # fmt: skip
 _VALUED = ("NCCL_DEBUG", "NCCL_IB_PCI_RELAXED_ORDERING", "NCCL_DMABUF_ENABLE", "NCCL_IGNORE_CPU_AFFINITY", "CUDA_LAUNCH_BLOCKING",
@@ -56,10 +56,10 @@ def environments(facts: Facts) -> Mapping[str, Mapping[str, str]] | Observation:
             try:
                 found[f"pid {pid}"] = facts.host.processes.environment(pid)
             except ReadFailed:
-                # Ended meanwhile, or out of sight from here.
+                # It has ended, or cannot be seen from here.
                 continue
         if pids and not found:
-            return Unreadable(f"{len(pids)} processes use a GPU, none can be looked at from here")
+            return Unreadable(f"{len(pids)} processes use a GPU, but none can be inspected from here")
         return found or Absent(NO_PROCESS)
 
     return facts.once("environments", read)
@@ -115,14 +115,14 @@ def _row(
 ) -> CheckRow:
     return CheckRow(
         group="cuda/nccl environment", read=read, right=equal, expect=[], evidence=f"/{NCCL_CONF}, /proc/*/environ",
-        about=about(severity, why, source, advice or "the owner of the job changes it; tuneagent never does", dispute),
+        about=about(severity, why, source, advice or "only the job owner can change it; tuneagent never does", dispute),
     )  # fmt: skip
 
 
 ROWS: dict[str, CheckRow] = {
     "noNcclDebugSettings": _row(
         _wrong(_named(_DEBUG)), Severity.HIGH,
-        "left over from debugging, these take a fast path away or pin a choice that NCCL makes better", _NCCL,
+        "left over from debugging, these disable a fast path or fix a choice that NCCL makes better", _NCCL,
         dispute=Dispute("some guides set NCCL_ALGO and NCCL_NET_GDR_LEVEL", "NCCL's manual: not in production", "reported"),
     ),
     "noNcclDebugOutput": _row(
@@ -133,7 +133,7 @@ ROWS: dict[str, CheckRow] = {
         "forced off, RDMA writes wait for each other", _NCCL,
     ),
     "ncclDmabuf": _row(
-        _wrong(_valued("NCCL_DMABUF_ENABLE", "0")), Severity.MEDIUM, "forced off, GPU memory is reached by a legacy module alone", _NCCL,
+        _wrong(_valued("NCCL_DMABUF_ENABLE", "0")), Severity.MEDIUM, "forced off, only a legacy module can reach GPU memory", _NCCL,
     ),
     "ncclHonoursAffinity": _row(
         _wrong(_valued("NCCL_IGNORE_CPU_AFFINITY", "1")), Severity.MEDIUM,
@@ -147,7 +147,7 @@ ROWS: dict[str, CheckRow] = {
         "device numbers of CUDA and of NVML then differ", _CUDA, "CUDA_DEVICE_ORDER=PCI_BUS_ID",
     ),
     "cudaLazyLoading": _row(
-        _wrong(_valued("CUDA_MODULE_LOADING", "eager")), Severity.LOW, "every kernel is loaded at start, in time and memory", _CUDA,
+        _wrong(_valued("CUDA_MODULE_LOADING", "eager")), Severity.LOW, "loading every kernel at start costs time and memory", _CUDA,
     ),
     "noAllocatorCacheOff": _row(
         _wrong(_valued("PYTORCH_NO_CUDA_MEMORY_CACHING", "1")), Severity.HIGH,

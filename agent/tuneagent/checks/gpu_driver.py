@@ -58,7 +58,7 @@ def _open_module(facts: Facts) -> Observation:
     if not isinstance(seen, Value):
         return seen
     if not str(seen.value).startswith("NVRM version"):
-        return Unreadable(f"/{_VERSION}: not its format")
+        return Unreadable(f"/{_VERSION}: unexpected format")
     return Value("Open Kernel Module" in str(seen.value))
 
 
@@ -98,7 +98,7 @@ def _fabric_manager(facts: Facts) -> Observation:
     except CommandFailed as error:
         return Unreadable(str(error))
     if state.get("LoadState") == "not-found":
-        return Unreadable("no unit nvidia-fabricmanager here; a container of the driver may run it, which is not seen")
+        return Unreadable("no nvidia-fabricmanager unit here; one in a driver container would not be seen")
     return Value(state["ActiveState"]) if "ActiveState" in state else Unreadable(f"systemctl answered {state}")
 
 
@@ -143,15 +143,17 @@ ROWS: dict[str, CheckRow] = {
     "gpuCount": CheckRow(
         group="health", read=_counts, right=lambda seen, wanted: seen["pci"] == seen["nvml"], applies=(has_nvidia_gpu,),
         evidence="/sys/bus/pci/devices, NVML",
-        about=about(Severity.CRITICAL, "a GPU that is on the bus and not with the driver, or fell off it, does no work",
-                    "https://docs.nvidia.com/deploy/gpu-debug-guidelines/", "dmesg; drain and reboot the node"),
+        about=about(Severity.CRITICAL,
+                    "a GPU that is on the bus but unknown to the driver, or that fell off the bus, does no work",
+                    "https://docs.nvidia.com/deploy/gpu-debug-guidelines/", "check dmesg; drain and reboot the node"),
     ),
     "driverMatchesModule": CheckRow(
         group="gpu driver", read=_driver_and_module, right=lambda seen, wanted: seen["library"] == seen["module"],
         evidence="NVML, /sys/module/nvidia/version",
-        about=about(Severity.CRITICAL, "a user-space driver other than the loaded module ends every CUDA start with an error",
+        about=about(Severity.CRITICAL,
+                    "if the user-space driver and the loaded module differ, every CUDA program fails at start",
                     "https://docs.nvidia.com/deploy/cuda-compatibility/",
-                    "reload the driver or reboot after its packages were upgraded"),
+                    "reload the driver or reboot after an upgrade of its packages"),
     ),
     "driverMin": CheckRow(
         group="gpu driver", read=_driver, right=lambda seen, wanted: version_of(seen) >= version_of(wanted),
@@ -161,7 +163,8 @@ ROWS: dict[str, CheckRow] = {
     ),
     "openModule": CheckRow(
         group="gpu driver", read=_open_module, right=equal, applies=(has_nvidia_gpu,), evidence=f"/{_VERSION}",
-        about=about(Severity.MEDIUM, "DMA-BUF and GPUDirect Storage need the open kernel module; Blackwell knows no other",
+        about=about(Severity.MEDIUM,
+                    "DMA-BUF and GPUDirect Storage need the open kernel module; Blackwell supports no other",
                     f"{_OPERATOR}gpu-operator-rdma.html", "install the open flavour of the driver, from Turing on"),
     ),
     "noNouveau": CheckRow(
@@ -171,7 +174,7 @@ ROWS: dict[str, CheckRow] = {
                     f"{_OPERATOR}troubleshooting.html", "blacklist nouveau in modprobe.d, rebuild the initramfs, reboot"),
     ),
     "nvlinkEnabled": _option_row("NvLinkDisable", "0", Severity.CRITICAL, "NVLink is switched off by a module option",
-                                 "take NVreg_NvLinkDisable out of modprobe.d", (has_several_gpus,)),
+                                 "remove NVreg_NvLinkDisable from modprobe.d", (has_several_gpus,)),
     "noExcludedGpus": _option_row("ExcludedGpus", "", Severity.HIGH, "a module option hides GPUs"),
     "profilingAdminOnly": _option_row("RmProfilingAdminOnly", "1", Severity.LOW,
                                       "open performance counters let tenants watch each other",
@@ -194,7 +197,7 @@ ROWS: dict[str, CheckRow] = {
         evidence="/proc/driver/nvidia/gpus/*/information",
         about=about(Severity.MEDIUM, "without GSP firmware the host's CPU does the GPU's housekeeping",
                     "https://download.nvidia.com/XFree86/Linux-x86_64/580.65.06/README/gsp.html", dispute=Dispute(
-"off mended hangs of DCGM on T4",
+"off fixed hangs of DCGM on T4",
 "on by default, and the open module ignores the switch",
 "reported",
 ),),
@@ -204,7 +207,7 @@ ROWS: dict[str, CheckRow] = {
         evidence="systemctl show nvidia-fabricmanager.service",
         about=about(Severity.CRITICAL, "without the fabric manager no GPU behind an NVSwitch can be used (CUDA error 802)",
                     "https://docs.nvidia.com/datacenter/tesla/fabric-manager-user-guide/",
-                    "its version must equal the driver's exactly"),
+                    "its version must match the driver's exactly"),
     ),
     "deviceLinks": CheckRow(
         group="container runtime", read=_device_links, right=equal, applies=(has_systemd, has_runtime),
@@ -216,13 +219,13 @@ ROWS: dict[str, CheckRow] = {
     "cdiCurrent": CheckRow(
         group="container runtime", read=_cdi, right=_cdi_is_current, evidence="/etc/cdi, /var/run/cdi",
         about=about(Severity.CRITICAL, "a CDI specification of an older driver gives containers libraries that do not exist",
-                    f"{_OPERATOR}cdi.html", "nvidia-ctk cdi generate"),
+                    f"{_OPERATOR}cdi.html", "run `nvidia-ctk cdi generate`"),
     ),
     "gpuDirectStorage": CheckRow(
         group="storage", read=text("proc/driver/nvidia-fs/stats"),
         right=lambda seen, wanted: str(seen).startswith("GDS Version"), applies=(has_nvidia_gpu,),
         evidence="/proc/driver/nvidia-fs/stats",
-        about=about(Severity.MEDIUM, "without nvidia-fs GPUDirect Storage copies through the host without a word",
+        about=about(Severity.MEDIUM, "without nvidia-fs GPUDirect Storage copies through the host without an error",
                     "https://docs.nvidia.com/gpudirect-storage/troubleshooting-guide/", "modprobe nvidia-fs"),
     ),
 }  # fmt: skip

@@ -89,7 +89,7 @@ def _page_size(facts: Facts) -> Observation:
     if not isinstance(seen, Value):
         return seen
     size = {2048: 4096, 32768: 16384, 524288: 65536}.get(int(str(seen.value)))
-    return Value(size) if size else Unreadable(f"/proc/meminfo: huge pages of {seen.value} kB belong to no known page")
+    return Value(size) if size else Unreadable(f"/proc/meminfo: huge pages of {seen.value} kB fit no known page size")
 
 
 def _free_blocks(facts: Facts) -> Observation:
@@ -127,7 +127,7 @@ ROWS: dict[str, CheckRow] = {
         group="numa", read=_memory_spread, right=at_most, kind=float | None, applies=(several_nodes,),
         evidence="/sys/devices/system/node/node*/meminfo",
         about=about(Severity.HIGH, "a node with less memory than the others has lost a DIMM", _NUMA,
-                    "compare with dmidecode and the machines beside it"),
+                    "compare with dmidecode and with similar machines"),
     ),
     "numaDistances": CheckRow(
         group="numa", read=_distances, right=equal, expect=[], applies=(several_nodes,),
@@ -138,8 +138,9 @@ ROWS: dict[str, CheckRow] = {
     "numaGpuNode": CheckRow(
         group="numa", read=_gpu_nodes, right=equal, expect=[], applies=(has_nvidia_gpu, several_nodes, metal),
         evidence="/sys/bus/pci/devices/*/numa_node",
-        about=about(Severity.HIGH, "a GPU whose node the firmware hides cannot be given near CPUs and memory",
-                    "https://docs.kernel.org/PCI/sysfs-pci.html", "a firmware update; tuneagent never writes numa_node"),
+        about=about(Severity.HIGH, "if the firmware hides a GPU's node, jobs cannot get CPUs and memory near it",
+                    "https://docs.kernel.org/PCI/sysfs-pci.html",
+                    "update the firmware; tuneagent never writes numa_node"),
     ),
     "numaGpuNic": CheckRow(
         group="numa", read=_gpus_without_nic, right=equal, expect=[], applies=(has_nvidia_gpu, several_nodes),
@@ -152,43 +153,46 @@ ROWS: dict[str, CheckRow] = {
         evidence="/sys/devices/system/node",
         about=about(Severity.HIGH, "GPU memory onlined as NUMA nodes counts as the node's RAM for the kubelet",
                     "https://github.com/NVIDIA/open-gpu-kernel-modules",
-                    "NVreg_CoherentGPUMemoryMode=driver, with the driver reloaded"),
+                    "set NVreg_CoherentGPUMemoryMode=driver and reload the driver"),
     ),
     "nodesPerPackage": CheckRow(
         group="numa", read=_nodes_per_package, right=equal, kind=int | None, evidence="/sys/devices/system/node",
-        about=about(Severity.MEDIUM, "sub-NUMA clustering in the firmware halves what is local; more than 8 nodes stop the kubelet",
-                    "https://kubernetes.io/docs/tasks/administer-cluster/topology-manager/", "NPS or SNC in the firmware"),
+        about=about(Severity.MEDIUM,
+                    "sub-NUMA clustering halves what is local; with more than 8 nodes the kubelet does not start",
+                    "https://kubernetes.io/docs/tasks/administer-cluster/topology-manager/",
+                    "change NPS or SNC in the firmware"),
     ),
     "numaMissMax": CheckRow(
         group="numa", read=_numa_miss, right=at_most, kind=float | None, applies=(several_nodes,),
         evidence="/sys/devices/system/node/node*/numastat",
-        about=about(Severity.MEDIUM, "memory was taken from another node than wanted", _NUMA),
+        about=about(Severity.MEDIUM, "memory was allocated on a node other than the wanted one", _NUMA),
     ),
     "pageSize": CheckRow(
         group="memory", read=_page_size, right=equal, kind=int | None, applies=(arm64,), evidence="/proc/meminfo",
         about=about(Severity.HIGH, "a 4 KiB base page on Grace costs TLB misses; 64 KiB is recommended",
-                    "https://docs.nvidia.com/grace-perf-tuning-guide/os-settings.html", "a kernel built for 64 KiB pages"),
+                    "https://docs.nvidia.com/grace-perf-tuning-guide/os-settings.html",
+                    "use a kernel built for 64 KiB pages"),
     ),
     "hugePageSupplyMin": CheckRow(
         group="hugepages", read=_free_blocks, right=at_least, kind=int | None, evidence="/proc/buddyinfo",
-        about=about(Severity.LOW, "memory is too broken up to give huge pages at run time",
+        about=about(Severity.LOW, "memory is too fragmented to allocate huge pages at run time",
                     "https://docs.kernel.org/admin-guide/mm/hugetlbpage.html", "reserve them at boot"),
     ),
     "hugePagesIdleMax": CheckRow(
         group="hugepages", read=_unused_pages, right=at_most, kind=float | None, evidence="/proc/meminfo",
-        about=about(Severity.MEDIUM, "reserved huge pages that nobody uses are memory lost to all others",
+        about=about(Severity.MEDIUM, "reserved huge pages that nobody uses are memory that nobody else can use",
                     "https://docs.kernel.org/admin-guide/mm/hugetlbpage.html"),
     ),
     "memoryErrors": CheckRow(
-        group="health", read=gathered(_edac, int, "no memory controller reports errors"), right=each, expect=0,
+        group="health", read=gathered(_edac, int, "no memory controller has error counters"), right=each, expect=0,
         evidence="/sys/devices/system/edac/mc/mc*/ue_count",
-        about=about(Severity.CRITICAL, "uncorrected memory errors end processes, or the machine",
-                    "https://docs.kernel.org/driver-api/edac.html", "drain the node and change the DIMM"),
+        about=about(Severity.CRITICAL, "uncorrected memory errors kill processes or crash the machine",
+                    "https://docs.kernel.org/driver-api/edac.html", "drain the node and replace the DIMM"),
     ),
     "oomKills": CheckRow(
         group="health", read=field("proc/vmstat", r"^oom_kill (\d+)$", int, "this kernel counts no kills"), right=equal,
         expect=0, evidence="/proc/vmstat",
-        about=about(Severity.HIGH, "the kernel ended processes for want of memory since boot",
-                    "https://docs.kernel.org/filesystems/proc.html", "dmesg names them"),
+        about=about(Severity.HIGH, "the kernel has killed processes since boot because memory ran out",
+                    "https://docs.kernel.org/filesystems/proc.html", "dmesg lists them"),
     ),
 }  # fmt: skip

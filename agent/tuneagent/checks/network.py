@@ -24,7 +24,7 @@ def links_up(facts: Facts) -> list[str]:
 
 
 def _hosts_network(facts: Facts) -> Observation | None:
-    """What stands in the way of reading this host's interfaces; None where nothing does."""
+    """Why this host's interfaces cannot be read; None where they can be."""
     if not facts.host.namespace_is_hosts("net"):
         return Unreadable("this process's net namespace cannot be proven to be the host's")
     if facts.topology.nics is None:
@@ -44,7 +44,7 @@ def _per_link(file: str, convert: Callable[[str], Setting]) -> Callable[[Facts],
             return found
         # A virtual NIC has no speed and no duplex of its own.
         known = {name: value for name, value in found.value.items() if value not in ("unknown", -1)}
-        return Value(known) if known else Absent("no NIC tells it")
+        return Value(known) if known else Absent("no NIC reports it")
 
     return read
 
@@ -62,7 +62,7 @@ def _rings(facts: Facts) -> Observation:
         sizes = [int(size) for size in re.findall(r"^RX:\s+(\d+)$", done.stdout, re.MULTILINE)]
         if done.code == 0 and len(sizes) == 2:
             found[name] = {"entries": sizes[1], "of": sizes[0]}
-    return Value(found) if found else Absent("no NIC tells its rings")
+    return Value(found) if found else Absent("no NIC reports its ring sizes")
 
 
 def _ports(file: str) -> Callable[[Facts], Mapping[str, str]]:
@@ -91,11 +91,11 @@ def _rate(content: str) -> int:
 
 
 def _port_row(file: str, convert: Callable[[str], Setting]) -> Callable[[Facts], Observation]:
-    return gathered(_ports(file), convert, "no RDMA port tells it")
+    return gathered(_ports(file), convert, "no RDMA port reports it")
 
 
 def _gpudirect(facts: Facts) -> Observation:
-    """Names of the usable ways between NIC and GPU memory."""
+    """Names of the usable paths between NIC and GPU memory."""
     ways = []
     if facts.host.files.is_dir("sys/module/nvidia_peermem"):
         ways.append("nvidia-peermem")
@@ -105,7 +105,7 @@ def _gpudirect(facts: Facts) -> Observation:
     if isinstance(version, Absent):
         return Absent("no NVIDIA kernel module")
     if not str(version.value).startswith("NVRM"):
-        return Unreadable("/proc/driver/nvidia/version: not its format")
+        return Unreadable("/proc/driver/nvidia/version: unexpected format")
     release = re.match(r"(\d+)\.(\d+)", facts.host.files.read_or("proc/sys/kernel/osrelease", ""))
     is_open = "Open Kernel Module" in str(version.value)
     if is_open and release and (int(release.group(1)), int(release.group(2))) >= (5, 12):
@@ -121,29 +121,30 @@ def _gids(facts: Facts) -> Observation:
 ROWS: dict[str, CheckRow] = {
     "mtuMin": CheckRow(
         group="network", read=_per_link("mtu", int), right=at_least, kind=int | None, evidence=f"/{_NET}/*/mtu",
-        about=about(Severity.MEDIUM, "small frames cost a CPU per packet what jumbo frames do not",
-                    "https://docs.kernel.org/networking/", "only where the whole path carries it; prove it unfragmented"),
+        about=about(Severity.MEDIUM, "small frames cost CPU time per packet that jumbo frames save",
+                    "https://docs.kernel.org/networking/",
+                    "only if the whole path supports it; test with fragmentation disabled"),
     ),
     "linkSpeedMin": CheckRow(
         group="network", read=_per_link("speed", int), right=at_least, kind=int | None, evidence=f"/{_NET}/*/speed",
         about=about(Severity.CRITICAL, "a link that negotiated down moves a fraction (Mbit/s)",
-                    "https://docs.kernel.org/networking/ethtool-netlink.html", "cable, optics or switch port"),
+                    "https://docs.kernel.org/networking/ethtool-netlink.html", "check cable, optics and switch port"),
     ),
     "fullDuplex": CheckRow(
         group="network", read=_per_link("duplex", str), right=each, expect="full", evidence=f"/{_NET}/*/duplex",
-        about=about(Severity.HIGH, "half duplex is a negotiation that failed",
+        about=about(Severity.HIGH, "half duplex means that negotiation failed",
                     "https://docs.kernel.org/networking/ethtool-netlink.html"),
     ),
     "receiveErrors": CheckRow(
         group="network", read=_per_link("statistics/rx_crc_errors", int), right=each, expect=0,
         evidence=f"/{_NET}/*/statistics/rx_crc_errors",
-        about=about(Severity.HIGH, "damaged frames are sent again, much later", _STATISTICS, "cable or optics"),
+        about=about(Severity.HIGH, "damaged frames are resent, much later", _STATISTICS, "check cable and optics"),
     ),
     "receiveMissedMax": CheckRow(
         group="network", read=_per_link("statistics/rx_missed_errors", int), right=at_most, kind=int | None,
         evidence=f"/{_NET}/*/statistics/rx_missed_errors",
         about=about(Severity.MEDIUM, "the host did not take packets from the NIC in time", _STATISTICS,
-                    "larger rings, more queues, interrupts on the NIC's own node"),
+                    "try larger rings, more queues, interrupts on the NIC's own node"),
     ),
     "carrierChangesMax": CheckRow(
         group="network", read=_per_link("carrier_down_count", int), right=at_most, kind=int | None,
@@ -171,14 +172,14 @@ ROWS: dict[str, CheckRow] = {
     "rdmaRateMin": CheckRow(
         group="rdma", read=_port_row("rate", _rate), right=at_least, kind=int | None, applies=(has_rdma,),
         evidence=f"/{_IB}/*/ports/*/rate",
-        about=about(Severity.CRITICAL, "a port below its rate holds every collective back (Gbit/s)",
+        about=about(Severity.CRITICAL, "a port below its rate slows every collective (Gbit/s)",
                     "https://docs.kernel.org/infiniband/sysfs.html"),
     ),
     "rdmaSymbolErrors": CheckRow(
         group="rdma", read=_port_row("counters/symbol_error", int), right=each, expect=0, applies=(has_rdma,),
         evidence=f"/{_IB}/*/ports/*/counters/symbol_error",
-        about=about(Severity.HIGH, "signal errors are repaired by sending again",
-                    "https://docs.kernel.org/infiniband/sysfs.html", "cable or optics"),
+        about=about(Severity.HIGH, "signal errors are corrected by resending",
+                    "https://docs.kernel.org/infiniband/sysfs.html", "check cable and optics"),
     ),
     "rdmaLinkDownedMax": CheckRow(
         group="rdma", read=_port_row("counters/link_downed", int), right=at_most, kind=int | None, applies=(has_rdma,),
@@ -190,11 +191,11 @@ ROWS: dict[str, CheckRow] = {
         group="rdma", right=each, kind=int | None, applies=(has_rdma,),
         read=gathered(
             lambda facts: {name: f"{_IB}/{name}/tc/1/traffic_class" for name in facts.host.files.names(_IB)},
-            lambda content: int(content.rpartition("=")[2]), "no RDMA device tells its traffic class",
+            lambda content: int(content.rpartition("=")[2]), "no RDMA device reports its traffic class",
         ),
         evidence=f"/{_IB}/*/tc/1/traffic_class",
         about=about(Severity.HIGH, "RoCE outside the lossless class collapses under congestion",
-                    "https://docs.nvidia.com/networking/", "must be the fabric's own value; never guessed"),
+                    "https://docs.nvidia.com/networking/", "use the fabric's own value; tuneagent never guesses it"),
     ),
     "rdmaGidRoceV2": CheckRow(
         group="rdma", read=_gids, right=each, expect="RoCE v2", applies=(has_rdma,),
@@ -204,9 +205,9 @@ ROWS: dict[str, CheckRow] = {
     "gpuDirectRdma": CheckRow(
         group="rdma", read=_gpudirect, right=lambda seen, wanted: bool(seen), applies=(has_nvidia_gpu, has_rdma),
         evidence="/sys/module/nvidia_peermem, /proc/driver/nvidia/version",
-        about=about(Severity.CRITICAL, "without a way from NIC to GPU memory every message is copied through the host",
+        about=about(Severity.CRITICAL, "without a path from NIC to GPU memory every message is copied through the host",
                     "https://docs.nvidia.com/datacenter/cloud-native/gpu-operator/latest/gpu-operator-rdma.html",
-                    "the open kernel module with kernel 5.12 or later, or modprobe nvidia-peermem"),
+                    "use the open kernel module with kernel 5.12 or later, or modprobe nvidia-peermem"),
     ),
     "gdrcopy": CheckRow(
         group="rdma", read=exists("sys/module/gdrdrv", "sys/module"), right=equal, applies=(has_nvidia_gpu,),

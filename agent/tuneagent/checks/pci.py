@@ -104,10 +104,10 @@ def _links(facts: Facts) -> Observation:
                 if not str(seen.value).isdigit():
                     return Unreadable(f"/{_PCI}/{device.address}/{name}: {seen.value!r} is not a width")
                 widths.append(int(str(seen.value)))
-        # 0 and 255 are what functions without a link of their own say.
+        # Functions without a link of their own report 0 or 255.
         if len(widths) == 2 and 0 < widths[1] <= 32:
             found[device.address] = {"lanes": widths[0], "of": widths[1]}
-    return Value(found) if found else Absent("no NIC or NVMe drive tells its link")
+    return Value(found) if found else Absent("no NIC or NVMe drive reports its link")
 
 
 def full_width(seen: Mapping[str, Mapping[str, int]], wanted: Setting) -> bool:
@@ -145,7 +145,7 @@ def _iommu(facts: Facts) -> Observation:
             return seen
         found.add(str(seen.value) if isinstance(seen, Value) else "off")
     if not found <= {"off", "identity", "DMA", "DMA-FQ", "auto", "unmanaged", "blocked"}:
-        return Unreadable(f"/{_PCI}/*/iommu_group/type: {sorted(found)} are no domain types")
+        return Unreadable(f"/{_PCI}/*/iommu_group/type: {sorted(found)} are not domain types")
     return (
         Value(found.pop()) if len(found) == 1 else Unreadable(f"GPUs are in IOMMU groups of different types: {found}")
     )
@@ -175,8 +175,8 @@ ROWS: dict[str, CheckRow] = {
     "pcieLinkWidth": CheckRow(
         group="pcie/iommu", read=_links, right=full_width, applies=(metal,),
         evidence="/sys/bus/pci/devices/*/current_link_width",
-        about=about(Severity.HIGH, "a NIC or drive that lost lanes moves half as much", _SYSFS,
-                    "width alone is judged: an idle link may rest at a lower speed"),
+        about=about(Severity.HIGH, "a NIC or drive that lost lanes moves half as much data", _SYSFS,
+                    "only the width is checked: an idle link may run at a lower speed"),
     ),
     "pcieReadRequestMin": CheckRow(
         group="rdma", read=_control("max_read_request", _rdma_functions), right=at_least, kind=int | None,
@@ -187,31 +187,33 @@ ROWS: dict[str, CheckRow] = {
     "pcieRelaxedOrdering": CheckRow(
         group="rdma", read=_control("relaxed_ordering", _rdma_functions), right=each, applies=(has_rdma, metal),
         evidence="/sys/bus/pci/devices/*/config",
-        about=about(Severity.HIGH, "strict ordering halves an RDMA NIC on EPYC, arm64 and far nodes",
+        about=about(Severity.HIGH, "strict ordering halves an RDMA NIC's throughput on EPYC, arm64 and far nodes",
                     "https://docs.nvidia.com/deeplearning/nccl/user-guide/docs/env.html", "mlxconfig PCI_WR_ORDERING=1"),
     ),
     "pciePayloadMin": CheckRow(
         group="pcie/iommu", read=_control("max_payload", _gpus_and_nics), right=at_least, kind=int | None,
         applies=(metal,), evidence="/sys/bus/pci/devices/*/config",
-        about=about(Severity.MEDIUM, "a payload of 128 bytes spends the link on headers",
-                    "https://docs.kernel.org/admin-guide/kernel-parameters.html", "pci=pcie_bus_perf, or the firmware"),
+        about=about(Severity.MEDIUM, "a payload of 128 bytes wastes the link on headers",
+                    "https://docs.kernel.org/admin-guide/kernel-parameters.html",
+                    "set pci=pcie_bus_perf, or change the firmware setting"),
     ),
     "pcieFatalErrors": CheckRow(
         group="pcie/iommu", read=gathered(_error_files("fatal"), _total, "no device counts errors"), right=each, expect=0,
         evidence="/sys/bus/pci/devices/*/aer_dev_fatal",
-        about=about(Severity.CRITICAL, "a fatal link error ended what was under way",
-                    "https://docs.kernel.org/PCI/pcieaer-howto.html", "reseat; replace if it comes again"),
+        about=about(Severity.CRITICAL, "a fatal link error aborted transfers in progress",
+                    "https://docs.kernel.org/PCI/pcieaer-howto.html", "reseat; replace if it returns"),
     ),
     "pcieNonfatalErrors": CheckRow(
         group="pcie/iommu", read=gathered(_error_files("nonfatal"), _total, "no device counts errors"), right=each,
         expect=0, evidence="/sys/bus/pci/devices/*/aer_dev_nonfatal",
-        about=about(Severity.HIGH, "errors that the link did not repair by itself",
+        about=about(Severity.HIGH, "errors that the link could not correct by itself",
                     "https://docs.kernel.org/PCI/pcieaer-howto.html"),
     ),
     "iommuMode": CheckRow(
         group="pcie/iommu", read=_iommu, right=among, kind=tuple[str, ...], applies=(has_nvidia_gpu, metal, x86),
         evidence="/sys/bus/pci/devices/*/iommu_group/type",
-        about=about(Severity.HIGH, "translated DMA costs on x86; Grace wants it, and beyond 255 CPUs off loses CPUs",
+        about=about(Severity.HIGH,
+                    "translated DMA is slower on x86; Grace needs it, and above 255 CPUs turning it off loses CPUs",
                     "https://docs.nvidia.com/gpudirect-storage/best-practices-guide/", "iommu=pt on x86", dispute=Dispute(
 "GPUDirect Storage: off gives the best results on x86",
 "AMD: pt, since off loses CPUs above 255; Grace and virtual machines need it on",
@@ -221,19 +223,21 @@ ROWS: dict[str, CheckRow] = {
     "iommuTranslated": CheckRow(
         group="pcie/iommu", read=_iommu, right=among, expect=["DMA", "DMA-FQ"], applies=(has_nvidia_gpu, metal, arm64),
         evidence="/sys/bus/pci/devices/*/iommu_group/type",
-        about=about(Severity.HIGH, "Grace wants the IOMMU on and translating; passed through, GPUDirect Storage fails",
+        about=about(Severity.HIGH,
+                    "Grace needs the IOMMU on and translating; with passthrough, GPUDirect Storage fails",
                     "https://docs.nvidia.com/gpudirect-storage/best-practices-guide/", "no iommu.passthrough=1"),
     ),
     "pcieErrorReporting": CheckRow(
         group="kernel arguments", read=_words(r"pci=(.*,)?noaer(,.*)?"), right=equal, expect=[],
         evidence="/proc/cmdline",
-        about=about(Severity.LOW, "with pci=noaer link errors pass unseen",
+        about=about(Severity.LOW, "with pci=noaer link errors go unnoticed",
                     "https://docs.kernel.org/admin-guide/kernel-parameters.html"),
     ),
     "mitigations": CheckRow(
         group="kernel arguments", read=_words(r"mitigations=off|nopti|nospectre_v[12]|spectre_v2=off|mds=off"), right=equal,
         expect=[], evidence="/proc/cmdline",
-        about=about(Severity.HIGH, "switched off, one tenant reads another's memory; no gain for GPU work was measured",
+        about=about(Severity.HIGH,
+                    "switched off, one tenant can read another's memory; no gain for GPU work was measured",
                     "https://docs.kernel.org/admin-guide/hw-vuln/", "a decision for security, not for tuning", dispute=Dispute(
 "folklore: off is faster",
 "no slow-down was measured in TensorFlow and Caffe jobs; tenants can read each other",

@@ -10,7 +10,7 @@ from tuneagent.contracts.values import Absent, Observation, Severity, Unreadable
 from tuneagent.errors import ReadFailed
 from tuneagent.facts.one_pass import Facts
 
-# Less than this a thread has not run long enough for its waiting to say anything.
+# A thread that has run for less than this has not run long enough for its waiting to mean anything.
 _RAN_ENOUGH_NS = 1_000_000_000
 
 
@@ -32,14 +32,14 @@ def _of_each(read: Callable[[Facts, int], int | None]) -> Callable[[Facts], Obse
             if number is not None:
                 found[f"pid {pid}"] = number
         if reasons and len(reasons) == len(pids):
-            return Unreadable(f"{len(pids)} processes use a GPU, none can be looked at from here: {reasons[0]}")
+            return Unreadable(f"{len(pids)} processes use a GPU, but none can be inspected from here: {reasons[0]}")
         return Value(found) if found else Absent("no process uses a GPU now, or none has run for a second")
 
     return observe
 
 
 def _run_delay(facts: Facts, pid: int) -> int | None:
-    """Percent of the time that the main thread wanted to run in which it waited for a CPU, since it began."""
+    """Per cent of its runnable time that the main thread has waited for a CPU, since it started."""
     ran, waited = facts.host.processes.run_delay(pid)
     return round(100 * waited / (ran + waited)) if ran + waited >= _RAN_ENOUGH_NS else None
 
@@ -48,13 +48,16 @@ ROWS: dict[str, CheckRow] = {
     "jobSharedMemoryMin": CheckRow(
         group="container runtime", read=_of_each(lambda facts, pid: facts.host.processes.shared_memory(pid)), right=at_least, kind=int | None,
         evidence="statvfs of /proc/<pid>/root/dev/shm",
-        about=about(Severity.HIGH, "data loaders and NCCL pass batches through /dev/shm; a container's default of 64 MiB ends them with a bus error",
+        about=about(Severity.HIGH,
+                    "data loaders and NCCL pass batches through /dev/shm; "
+                    "a container's default of 64 MiB kills them with a bus error",
                     "https://docs.nvidia.com/deeplearning/nccl/user-guide/docs/troubleshooting.html",
-                    "an emptyDir with medium Memory at /dev/shm, or --shm-size"),
+                    "mount an emptyDir with medium Memory at /dev/shm, or use --shm-size"),
     ),
     "jobRunDelayMaxPercent": CheckRow(
         group="cpu", read=_of_each(_run_delay), right=at_most, kind=int | None, evidence="/proc/<pid>/schedstat",
         about=about(Severity.MEDIUM, "a thread that waits for its CPU launches nothing meanwhile; the limit is ours, no source names one",
-                    "https://docs.kernel.org/scheduler/sched-stats.html", "`tuneagent run`, and CPUs that no one else may use"),
+                    "https://docs.kernel.org/scheduler/sched-stats.html",
+                    "use `tuneagent run`, and CPUs that nobody else may use"),
     ),
 }  # fmt: skip

@@ -54,7 +54,7 @@ def about(severity: Severity, why: str, source: str, advice: str = "", dispute: 
 
 
 def equal(seen: Setting, wanted: Setting) -> bool:
-    """The very value."""
+    """Exactly the wanted value."""
     return bool(seen == wanted)
 
 
@@ -81,7 +81,7 @@ def each(seen: Mapping[str, Setting], wanted: Setting) -> bool:
 
 
 def comparison_of(right: Compare) -> Comparison:
-    """The word for a comparison; `rule` for one of a row's own."""
+    """The word for a comparison; `rule` for a row's own comparison."""
     words: dict[Compare, Comparison] = {
         equal: "equal",
         among: "oneOf",
@@ -133,7 +133,7 @@ def field(path: str, pattern: str, convert: Callable[[str], Setting] = str, miss
 def gathered(names: Callable[[Facts], Mapping[str, str] | None], convert: Callable[[str], Setting], none: str) -> Read:
     """Several like files as one mapping: `names` gives label to path. One that cannot be read is unreadable.
 
-    `none` says what it means that there are none; None from `names` means that this is not known.
+    `none` is the reason to give where there are none; None from `names` means that this is not known.
     """
 
     def read(facts: Facts) -> Observation:
@@ -191,7 +191,7 @@ def command(argv: Sequence[str], convert: Callable[[str], Observation]) -> Read:
 
 
 def kernel_log(convert: Callable[[str], Observation]) -> Read:
-    """What the kernel has said of level warning and worse. Several rows read it: it is read once in a pass."""
+    """The kernel's messages of level warning and worse. Several rows use them: they are read once per pass."""
 
     def read(facts: Facts) -> Observation:
         try:

@@ -15,7 +15,7 @@ from tuneagent.facts.swap_devices import swap_devices
 # Xids after which NVIDIA's and Azure's fleet checks take a node out of service.
 FATAL_XIDS = frozenset((48, 56, 57, 58, 62, 63, 64, 65, 68, 69, 73, 74, 79, 80, 81, 92, 119, 120))
 _CLOCK = "sys/devices/system/clocksource/clocksource0/current_clocksource"
-# A sign in the file system, and the one who leaves it there.
+# A path in the file system, and the program that leaves it there.
 MANAGERS = {
     "run/tuned/tuned.pid": "TuneD",
     "run/irqbalance": "irqbalance",
@@ -95,7 +95,7 @@ def _mounts(facts: Facts) -> Observation:
     for line in str(seen.value).splitlines():
         fields = line.split()
         if len(fields) < 4:
-            return Unreadable("/proc/mounts: not its format")
+            return Unreadable("/proc/mounts: unexpected format")
         data = fields[2] in ("xfs", "ext4", "lustre", "beegfs", "wekafs") and fields[1] not in ("/", "/boot")
         if data and not {"noatime", "ro"} & set(fields[3].split(",")):
             found.append(fields[1])
@@ -113,7 +113,7 @@ def _nfs(facts: Facts) -> Observation:
             match = re.search(r"\bnconnect=(\d+)", fields[3])
             found[fields[1]] = int(match.group(1)) if match else 1
     if not found and "/" not in str(seen.value):
-        return Unreadable("/proc/mounts: not its format")
+        return Unreadable("/proc/mounts: unexpected format")
     return Value(found) if found else Absent("no NFS mount")
 
 
@@ -126,7 +126,7 @@ def _runtime_pm(facts: Facts) -> Observation:
     devices = [*(facts.topology.pci_gpus or ()), *(facts.topology.nics or ()), *(facts.topology.nvme or ())]
     return gathered(
         lambda f: {one.address: f"sys/bus/pci/devices/{one.address}/power/runtime_status" for one in devices},
-        _status, "no device tells its power state",
+        _status, "no device reports its power state",
     )(facts)  # fmt: skip
 
 
@@ -159,8 +159,9 @@ ROWS: dict[str, CheckRow] = {
     "noSwap": CheckRow(
         group="memory", read=_swap, right=equal, expect=[], evidence="/proc/swaps",
         about=about(Severity.HIGH, "a swapped page in the path that feeds a GPU stalls it for milliseconds",
-                    "https://docs.kernel.org/admin-guide/sysctl/vm.html", "swapoff, and the line out of /etc/fstab", dispute=Dispute(
-"fleet checks want none",
+                    "https://docs.kernel.org/admin-guide/sysctl/vm.html",
+                    "run swapoff, and remove the line from /etc/fstab", dispute=Dispute(
+"fleet checks want no swap",
 "Kubernetes has LimitedSwap, GKE offers it against OOM kills",
 "none for GPU nodes; the policy of pods is the kubelet's",
 ),),
@@ -181,7 +182,8 @@ ROWS: dict[str, CheckRow] = {
         group="health", read=kernel_log(_xids),
         right=equal, expect=[], applies=(has_nvidia_gpu,), evidence="dmesg",
         about=about(Severity.CRITICAL, "the driver reported a fault of a GPU since boot",
-                    "https://docs.nvidia.com/deploy/xid-errors/", "drain the node; the Xid catalogue says what then"),
+                    "https://docs.nvidia.com/deploy/xid-errors/",
+                    "drain the node; see the Xid catalogue for what to do next"),
     ),
     "noFatalSxid": CheckRow(
         group="health", read=kernel_log(_switch_errors),
@@ -203,7 +205,7 @@ ROWS: dict[str, CheckRow] = {
     "nfsConnectionsMin": CheckRow(
         group="storage", read=_nfs, right=at_least, kind=int | None,
         evidence="/proc/mounts",
-        about=about(Severity.MEDIUM, "one TCP connection bounds what an NFS mount can read",
+        about=about(Severity.MEDIUM, "one TCP connection limits how fast an NFS mount can read",
                     "https://man7.org/linux/man-pages/man5/nfs.5.html", "mount with nconnect=8 or more"),
     ),
     "nvmeCount": CheckRow(

@@ -72,7 +72,7 @@ class CommandGroup(click.Group):
             return None
         module = importlib.import_module(f"tuneagent.commands.{COMMANDS[cmd_name]}")
         found: click.Command = getattr(module, cmd_name.replace("-", "_"))
-        # What `run` is given belongs to the program that it runs.
+        # The arguments of `run` belong to the program that it runs.
         if cmd_name != "run":
             _take_globals(found)
         return found
@@ -85,13 +85,13 @@ class CommandGroup(click.Group):
             fail(error, ctx.obj.document if ctx.obj is not None else None)
         except KeyboardInterrupt:
             wrote = ctx.invoked_subcommand in WRITERS
-            told = "`tuneagent status` says what is held" if wrote else "nothing was written"
+            told = "`tuneagent status` shows what is held" if wrote else "nothing was written"
             click.echo(f"tuneagent: interrupted; {told}", err=True)
             sys.exit(EXIT_INTERRUPTED)
 
 
 def _take_globals(command: click.Command) -> None:
-    """Let the global options stand after a command as well as before it."""
+    """Accept the global options after a command as well as before it."""
     if isinstance(command, click.Group):
         for inner in command.commands.values():
             _take_globals(inner)
@@ -115,7 +115,7 @@ def _placed(name: str) -> click.Option:
 def refuse_both(root: str | None, capture: str | None) -> None:
     """Raise UsageError where two hosts are named."""
     if root is not None and capture is not None:
-        raise UsageError("--root and --capture exclude each other")
+        raise UsageError("--root and --capture cannot be used together")
 
 
 @click.group(cls=CommandGroup, context_settings={"help_option_names": ["-h", "--help"]})
@@ -143,7 +143,7 @@ def cli(
 
 
 def main() -> None:
-    """Run. Output that cannot be written is a failure that is said, whatever was done before it."""
+    """Run. Output that cannot be written is reported as a failure, whatever was done before it."""
     if sys.stdout is None:
         sys.stdout = discarding()
     try:

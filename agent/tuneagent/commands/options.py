@@ -6,7 +6,7 @@ import click
 
 
 def complete_profiles(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
-    """Built-in profiles that begin so."""
+    """Built-in profiles that begin with the text typed."""
     from tuneagent.profile_files.resolve import builtin_names
 
     del ctx, param
@@ -14,7 +14,7 @@ def complete_profiles(ctx: click.Context, param: click.Parameter, incomplete: st
 
 
 def complete_settings(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
-    """Tunables, and settings that are known by their rows, that begin so. The host is not read for it."""
+    """Tunables, and settings known by their rows, that begin with the text typed. The host is not read."""
     from tuneagent.tunables.registry import registry
 
     del ctx, param
@@ -34,13 +34,13 @@ def complete_explained(ctx: click.Context, param: click.Parameter, incomplete: s
     return sorted({name for name in (*known, *rows, *profile_fields()) if name.startswith(incomplete)})
 
 
-FILE = click.option("-f", "--file", metavar="FILE", type=click.Path(), help="File of a profile; - is standard input.")
+FILE = click.option("-f", "--file", metavar="FILE", type=click.Path(), help="Profile file; - is standard input.")
 PROFILE = click.option(
     "-p", "--profile", "name", metavar="NAME", help="Built-in profile.  [default: generic]",
     shell_complete=complete_profiles,
 )  # fmt: skip
 OUTPUT = click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text", show_default=True)
 ONLY = click.option(
-    "--only", multiple=True, metavar="NAME", help="This tunable or setting alone; may be repeated.",
+    "--only", multiple=True, metavar="NAME", help="Only this tunable or setting; may be repeated.",
     shell_complete=complete_settings,
 )  # fmt: skip

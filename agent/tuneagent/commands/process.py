@@ -14,7 +14,7 @@ from tuneagent.host.machine import live_host
 
 
 @click.command(context_settings={"ignore_unknown_options": True})
-@click.option("--gpu", default="auto", show_default=True, metavar="IDX|UUID|auto", help="GPU to be near.")
+@click.option("--gpu", default="auto", show_default=True, metavar="IDX|UUID|auto", help="GPU to run next to.")
 @click.option("--cpus", default="local", show_default=True, metavar="local|N", help="All its CPUs, or N whole cores.")
 @click.option("--memory", type=click.Choice(["bind", "prefer", "none"]), default="prefer", show_default=True)
 @click.argument("command", nargs=-1, type=click.UNPROCESSED, required=True)
@@ -29,14 +29,14 @@ def run(settings: Settings, gpu: str, cpus: str, memory: str, command: tuple[str
     if settings.root or settings.capture:
         raise UsageError("run works on this machine only")
     if cpus != "local" and not (cpus.isdigit() and int(cpus) > 0):
-        raise UsageError(f"--cpus {cpus}: `local` or a number of cores")
+        raise UsageError(f"--cpus {cpus}: expected `local` or a number of cores")
     host = live_host()
     names = [VISIBLE, *(name for rank, counts in RANK_VARIABLES for name in (rank, *counts))]
     variables = {name: environment(name) for name in names}
     gpus, picture = read_gpus(host), read_topology(host)
     chosen = choose_gpu(gpus, gpu, variables)
     if chosen is None:
-        click.echo("tuneagent: no GPU can be seen here; only the CPUs allowed already are used", err=True)
+        click.echo("tuneagent: no GPU is visible here; using the CPUs that are already allowed", err=True)
     share = share_of(picture, gpus, chosen, rank_of(variables), variables)
     binding = bind(picture, chosen, own_cpus(), cpus, share)
     bind_self(binding.cpus, memory, binding.nodes)
@@ -59,7 +59,7 @@ def daemon(
 ) -> None:
     """Check periodically; repair drift if the profile says so."""
     if [file, name, node].count(None) != 2:
-        raise UsageError("give one of -f FILE, -p NAME and --node NAME")
+        raise UsageError("give only one of -f FILE, -p NAME and --node NAME")
     tuner = settings.tuner(None, None, writing=True, is_strict=False)
     # Off for commands that end at once; see __main__.
     gc.enable()

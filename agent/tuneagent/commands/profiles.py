@@ -49,7 +49,7 @@ def profile_show(name: str | None, file: str | None, resolved: bool) -> None:
 @click.argument("name")
 @click.pass_obj
 def profile_new(settings: Settings, name: str) -> None:
-    """Print a profile to begin with, made for this host, with comments."""
+    """Print a starting profile, made for this host, with comments."""
     import importlib.resources
 
     from tuneagent.profile_files.document import NAME_PATTERN

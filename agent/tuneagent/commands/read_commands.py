@@ -28,7 +28,7 @@ class _ViewName(click.ParamType[str]):
     name = "view"
 
     def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """A known name, or wrong use."""
+        """A known name, or a usage error."""
         if value != "text" and value not in _views():
             self.fail(f"{value!r} is not one of {', '.join(_views())}.", param, ctx)
         return value
@@ -39,7 +39,7 @@ class _ViewName(click.ParamType[str]):
         return f"[{'|'.join(_views())}]"
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-        """The names that begin so."""
+        """The names that begin with the text typed."""
         from click.shell_completion import CompletionItem
 
         del ctx, param
@@ -53,12 +53,12 @@ def _views() -> list[str]:
 
 
 class _FailOn(click.ParamType[FailOn]):
-    """A severity, `not-persisted`, or both with a comma between."""
+    """A severity, `not-persisted`, or both separated by a comma."""
 
     name = "what"
 
     def convert(self, value: str | FailOn, param: click.Parameter | None, ctx: click.Context | None) -> FailOn:
-        """Known words, or wrong use."""
+        """Known words, or a usage error."""
         if isinstance(value, FailOn):
             return value
         known = [*(one.value for one in Severity), Verdict.NOT_PERSISTED.value]
@@ -89,7 +89,7 @@ class _FailOn(click.ParamType[FailOn]):
 )  # fmt: skip
 @click.option("-q", "--quiet", is_flag=True, help="Print nothing; the exit code is the answer.")
 @click.option("--fix-commands", is_flag=True, help="Print commands that fix the findings, and nothing else.")
-@click.option("--plain", is_flag=True, help="One line a setting with a tab between its columns, and nothing else.")
+@click.option("--plain", is_flag=True, help="One line per setting, its columns separated by tabs, and nothing else.")
 @click.option(
     "--fail-on",
     type=_FailOn(),
@@ -209,7 +209,7 @@ def explain(settings: Settings, tunable: str | None) -> None:
 
 
 def _explained(name: str, known: Registry) -> str:
-    """The tunable, row or field that a name means: a setting as it is printed leads to its row, or else its tunable."""
+    """The tunable, row or field that a name means: a setting's printed name leads to its row, or else its tunable."""
     rows = {row for owner in known.values() for row in owner.rows}
     parts = [name, *name.split(":", 1)[1:], *name.split("/")[::-1]]
     return next((part for part in parts if part in rows or part in known), name)

@@ -57,7 +57,7 @@ class Settings(msgspec.Struct):
             if not paths.is_file(self.capture):
                 raise UsageError(f"--capture {self.capture}: no such file")
             if writing:
-                raise UsageError("a capture is read only")
+                raise UsageError("a capture is read-only")
             from tuneagent.share.capture import unpack
 
             folder = self.stack.enter_context(paths.temporary_folder())
@@ -107,14 +107,14 @@ class Settings(msgspec.Struct):
         if paths.is_folder(place):
             return msgspec.structs.replace(self, root=place, capture=None).tuner(file, name).observe().report
         if not paths.is_file(place):
-            raise UsageError(f"{place}: neither `live`, a folder, a capture nor a report")
+            raise UsageError(f"{place}: not `live`, a folder, a capture or a report")
         data = paths.read_whole(place, REPORT_LIMIT_BYTES)
         if data[:2] == b"\x1f\x8b":
             return msgspec.structs.replace(self, root=None, capture=place).tuner(file, name).observe().report
         try:
             report = msgspec.json.decode(data, type=Report)
         except msgspec.MsgspecError as error:
-            raise UsageError(f"{place}: no report of tuneagent: {error}") from None
+            raise UsageError(f"{place}: not a report of tuneagent: {error}") from None
         if report.schema != SCHEMA_REPORT:
             raise UsageError(f"{place}: schema {report.schema!r}, this tuneagent reads {SCHEMA_REPORT!r}")
         return report
@@ -131,7 +131,7 @@ def _tell_of_reverted(tuner: HostTuner) -> None:
 def load_profile(file: str | None, name: str | None) -> Profile:
     """Profile of a file, or a built-in one; resolved. Raises UsageError."""
     if file is not None and name is not None:
-        raise UsageError("--file and --profile exclude each other")
+        raise UsageError("--file and --profile cannot be used together")
     if file is None:
         found = builtin("generic" if name is None else name)
         if found is None:
@@ -160,7 +160,7 @@ def read_profile(file: str) -> str:
             return sys.stdin.buffer.read(PROFILE_LIMIT_BYTES + 1).decode()
         path = paths.absolute(file)
         if not paths.exists(path) and file in builtin_names():
-            raise UsageError(f"{file}: no such file; `-p {file}` takes the built-in profile of that name")
+            raise UsageError(f"{file}: no such file; `-p {file}` selects the built-in profile of that name")
         if paths.exists(path) and not paths.is_file(path):
             raise UsageError(f"{file}: not a regular file; `-f -` reads standard input")
         return Files("/").read(path)

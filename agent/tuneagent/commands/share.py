@@ -40,7 +40,7 @@ def capture(settings: Settings, output: str, with_identifiers: bool, file: str |
 @PROFILE
 @click.pass_obj
 def support_bundle(settings: Settings, output: str, with_identifiers: bool, file: str | None, name: str | None) -> None:
-    """Pack audit, plan, journal and capture for someone who helps."""
+    """Pack audit, plan, journal and capture for someone who can help."""
     from tuneagent.share.bundle import bundle
     from tuneagent.tunables.registry import registry
 
@@ -71,7 +71,7 @@ def views() -> Views:
 
 
 def _write(output: str, data: bytes, with_identifiers: bool) -> None:
-    """Write the archive for its owner alone: whom it is for is for people to say."""
+    """Write the archive readable by its owner only: people decide who else may see it."""
     path = paths.absolute(output)
     try:
         Files("/").replace(path, data, mode=0o600)

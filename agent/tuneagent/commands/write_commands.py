@@ -1,4 +1,4 @@
-"""Commands that plan, write and take back."""
+"""Commands that plan, write and undo."""
 
 from __future__ import annotations
 
@@ -62,12 +62,12 @@ def _seconds(ctx: click.Context, parameter: click.Parameter, value: str | None) 
 @OUTPUT
 @ONLY
 @click.option(
-    "--yes", is_flag=True, help="Write without asking. Where nobody can be asked, nothing is written without it."
+    "--yes", is_flag=True, help="Write without asking. Where tuneagent cannot ask, it writes nothing without this."
 )
 @click.option("--digest", metavar="D", help="Refuse if the plan no longer has this digest.")
 @click.option(
     "--max-disruption", type=click.Choice([d.value for d in Disruption]), default="live", show_default=True,
-    help="Heaviest class of change to make.",
+    help="Most disruptive class of change to make.",
 )  # fmt: skip
 @click.option("--replace", is_flag=True, help="Apply over another profile.")
 @click.option("--force", is_flag=True, help="Apply although a cluster governs this host.")
@@ -105,7 +105,7 @@ def apply(  # noqa: PLR0913 - one for each option of the command
         head = plan_head(found.report, ctx.obj.invocation(file, name))
         findings = found.findings_of(settings_chosen)
         click.echo(plan_text(shown, name_of, findings=findings, head=head), err=output == "json")
-        # What was read is what is written: a plan that has moved meanwhile is refused.
+        # Only the plan that was read is written: one that has changed since then is refused.
         digest = _agreed(shown, Disruption(max_disruption), digest)
     confirmation.refuse_governed(tuner, force=force)
     confirm = Confirm(confirm_within, lambda by: confirmation.arm(tuner, by)) if confirm_within else None
@@ -138,10 +138,10 @@ def apply(  # noqa: PLR0913 - one for each option of the command
 
 
 def _agreed(plan: Plan, limit: Disruption, digest: str | None) -> str:
-    """Digest of the plan if the person at the terminal wants it. Raises UsageError where nobody says so."""
+    """Digest of the plan if the person at the terminal wants it. Raises UsageError where nobody can be asked."""
     count = sum(1 for change in plan.changes if change.disruption.rank <= limit.rank)
     if not can_ask() or not count:
-        raise UsageError("nothing was written; --yes writes")
+        raise UsageError("nothing was written; use --yes to write")
     if digest is not None and digest != plan.digest:
         raise PlanMoved(f"the plan now has digest {plan.digest}, not {digest}: review the new plan")
     if not click.confirm(f"Make {'this change' if count == 1 else f'these {count} changes'} now?", err=True):

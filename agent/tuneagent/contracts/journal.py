@@ -15,7 +15,7 @@ Step = Literal["intended", "done", "verified", "reverted", "left", "undone"]
 class SubjectRecord(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """One subject of a record.
 
-    `raw` is the text that `prior` had, where writing `prior` would spell it otherwise. The lines of our own drop-in
+    `raw` is the text that `prior` had, where writing `prior` would spell it differently. The lines of our own drop-in
     that belong to the subject stand by key, None for one that is not there.
     """
 
@@ -23,7 +23,7 @@ class SubjectRecord(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     prior: Annotated[Setting, Meta(description="The value before.")] = None
     raw: Annotated[
         str | msgspec.UnsetType,
-        Meta(description="The text that `prior` had, where writing `prior` would spell it otherwise."),
+        Meta(description="The text that `prior` had, where writing `prior` would spell it differently."),
     ] = msgspec.UNSET
     wrote: Annotated[Setting, Meta(description="The value written.")] = None
     live: Annotated[bool, Meta(description="Whether the running value was written, and not the next boot alone.")] = (

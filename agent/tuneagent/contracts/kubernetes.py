@@ -128,7 +128,7 @@ class WorkloadPods(msgspec.Struct, frozen=True):
 
 
 class LeaseSpec(msgspec.Struct, frozen=True, rename="camel"):
-    """Who leads; one made by hand may say nothing of it."""
+    """Who leads; one made by hand may not say."""
 
     holder_identity: str | None = None
     acquire_time: str | None = None
@@ -152,7 +152,7 @@ class ConfigMap(msgspec.Struct, frozen=True):
 def merge_patch(before: msgspec.Struct, after: msgspec.Struct) -> dict[str, object]:
     """What a JSON merge patch (RFC 7386) must say to bring `before` to `after`, two objects of one type.
 
-    The fields that differ, each whole; null takes one out.
+    The fields that differ, each whole; null removes one.
     """
     old, new = msgspec.to_builtins(before), msgspec.to_builtins(after)
     return {key: value for key, value in new.items() if old[key] != value}

@@ -6,7 +6,7 @@ import msgspec
 
 
 class Version(msgspec.Struct, frozen=True, rename="camel"):
-    """The copy that a write was decided from: it holds only for that one."""
+    """The version of the object that a write is based on; the write is only valid for that version."""
 
     resource_version: str
 
@@ -20,14 +20,14 @@ class Patch(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class NodePatchMeta(msgspec.Struct, frozen=True, rename="camel"):
-    """Annotations to set, null to take one away."""
+    """Annotations to set; null removes one."""
 
     annotations: dict[str, str | None]
     resource_version: str
 
 
 class NodePatchSpec(msgspec.Struct, frozen=True):
-    """Whether pods may come; null takes the field away."""
+    """Whether new pods are kept away; null removes the field."""
 
     unschedulable: bool | None
 

@@ -15,7 +15,7 @@ class Requirement(msgspec.Struct, frozen=True):
     """One line of `matchExpressions`."""
 
     key: Annotated[str, Meta(description="Name of the label.")]
-    operator: Annotated[Operator, Meta(description="How the label must stand to `values`.")]
+    operator: Annotated[Operator, Meta(description="How the label must relate to `values`.")]
     values: Annotated[
         tuple[str, ...], Meta(description="Values of the label; `Exists` and `DoesNotExist` take none.")
     ] = ()

@@ -1,4 +1,4 @@
-"""NodeTuning: what the operator wants of one node, and what that node says. Each side writes its own part alone."""
+"""NodeTuning: what the operator wants of one node, and what that node says. Each side writes only its own part."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ TUNABLES_LIMIT = 500
 
 
 def _schema(**more: object) -> msgspec.Meta:
-    """Limits for the API server alone: who reads an object must not fail on one that another version wrote."""
+    """Limits that only the API server enforces: a reader must not fail on an object of another version."""
     return msgspec.Meta(extra_json_schema=more)
 
 
@@ -27,7 +27,7 @@ Epoch = Annotated[int, _schema(format="int64")]
 
 
 class Grant(msgspec.Struct, frozen=True, rename="camel"):
-    """`spec.grant`: leave to make one plan's changes, in one boot. `epoch` tells two grants of one plan apart."""
+    """`spec.grant`: permission to make one plan's changes, in one boot. `epoch` tells two grants of one plan apart."""
 
     digest: str = ""
     disruption: GrantedDisruption = ""
@@ -47,7 +47,7 @@ class NodeTuningSpec(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class Taken(msgspec.Struct, frozen=True, rename="camel"):
-    """`status.node.taken`: the grant that an agent is at work on.
+    """`status.node.taken`: the grant that an agent is working on.
 
     It takes it before its first write and clears this with its answer.
     """
@@ -86,7 +86,7 @@ class AgentReport(msgspec.Struct, frozen=True, rename="camel"):
     version: str = ""
     boot_id: str = msgspec.field(default="", name="bootID")
     error: Message = ""
-    # Why this node will not do what is named: waiting mends nothing.
+    # Why this node refuses to do what is named: waiting does not help.
     refusal: Message = ""
     tunables: Annotated[tuple[str, ...], _schema(maxItems=TUNABLES_LIMIT)] = ()
     # Settings that are not as wanted, or not known to be, and wait for no grant.

@@ -16,7 +16,7 @@ SCHEMA_PLAN = "tuneagent.dev/plan/v1"
 class Prior(msgspec.Struct, frozen=True, kw_only=True):
     """What was found: the running value, and the value of the next boot.
 
-    `raw` is the running value's own text where writing `live` back would spell it otherwise, as blanks for tabs.
+    `raw` is the running value's own text where writing `live` back would spell it differently, as spaces for tabs.
     """
 
     live: Annotated[Setting, Meta(description="The running value.")] = None
@@ -24,7 +24,7 @@ class Prior(msgspec.Struct, frozen=True, kw_only=True):
     raw: Annotated[
         str | msgspec.UnsetType,
         Meta(
-            description="Text of the running value where writing `live` back would spell it otherwise, as blanks for "
+            description="Text of the running value where writing `live` back would spell it differently, as spaces for "
             "tabs."
         ),
     ] = msgspec.UNSET
@@ -38,7 +38,7 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
     prior: Annotated[Prior, Meta(description="What was found.")]
     desired: Annotated[Setting, Meta(description="The value to be written.")]
     disruption: Disruption
-    persistence: Annotated[str, Meta(description="Path of the file that keeps it over a boot, or what ends it.")]
+    persistence: Annotated[str, Meta(description="Path of the file that keeps it across boots, or what ends it.")]
 
 
 class Refusal(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,7 +50,7 @@ class Refusal(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
-    """Ordered changes. The digest covers the changes alone, so that load on the host cannot move it."""
+    """Ordered changes. The digest covers the changes alone, so that load on the host cannot change it."""
 
     schema: Annotated[str, Meta(description="Name and version of this document.")] = SCHEMA_PLAN
     digest: Annotated[str, Meta(description="Hash of the changes; `apply --digest` refuses any other plan.")]

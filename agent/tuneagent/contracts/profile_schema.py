@@ -16,7 +16,7 @@ def profile_schema(spec_types: Mapping[str, object]) -> dict[str, object]:
     (spec, *tunables), definitions = msgspec.json.schema_components(
         kinds, schema_hook=schema_hook, ref_template="#/$defs/{name}"
     )
-    # A setting may be taken out of what a profile extends by saying null.
+    # A profile may remove a setting of one that it extends by giving it as null.
     tune = {name: {"anyOf": [one, {"type": "null"}]} for name, one in zip(spec_types, tunables, strict=True)}
     whole = msgspec.convert(definitions.pop("ProfileSpec"), dict[str, object])
     properties = msgspec.convert(whole["properties"], dict[str, object])

@@ -31,7 +31,7 @@ class Verdict(str, enum.Enum):
 WRONG = (Verdict.DRIFTED, Verdict.NOT_PERSISTED, Verdict.PENDING, Verdict.CONFLICT)
 OPEN = (*WRONG, Verdict.UNKNOWN)
 
-# How `observed` must stand to `desired`; `rule` where the setting has a rule of its own, told in `why`.
+# How `observed` must compare with `desired`; `rule` where the setting has its own rule, stated in `why`.
 Comparison = Literal["equal", "atLeast", "atMost", "oneOf", "rule"]
 
 
@@ -49,7 +49,7 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     comparison: Annotated[
         Comparison,
         Meta(
-            description="How `observed` must stand to `desired`; `rule` where the setting has a rule of its own, "
+            description="How `observed` must compare with `desired`; `rule` where the setting has a rule of its own, "
             "stated in `why`."
         ),
     ] = "equal"
@@ -134,7 +134,7 @@ def summarize(findings: Iterable[Finding]) -> dict[str, int]:
 
 
 class FailOn(msgspec.Struct, frozen=True):
-    """Least severity that counts, of what is wrong now and of what is right now and lost at the next boot."""
+    """Lowest severity that counts, of what is wrong now and of what is right now but lost at the next boot."""
 
     wrong_now: Severity | None = None
     lost: Severity | None = None
@@ -143,7 +143,7 @@ class FailOn(msgspec.Struct, frozen=True):
 def exit_code(findings: Iterable[Finding], fail_on: FailOn | None = None) -> int:
     """0 converged, 3 something is wrong now or at the next boot, 4 none of these but something unknown.
 
-    `fail_on` narrows 3: a value that is right and not kept for the next boot keeps no job away, unless that is asked.
+    `fail_on` narrows 3: a value that is right but not kept for the next boot stops no job, unless you ask for that.
     """
     code = 0
     for finding in findings:

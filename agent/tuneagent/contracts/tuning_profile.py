@@ -43,7 +43,7 @@ class Drain(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="cam
         ),
     ] = "whenIdle"
     timeout_seconds: Annotated[
-        Seconds, Meta(description="Seconds after which a node that is not empty is given up.")
+        Seconds, Meta(description="Seconds to wait for a node to become empty before giving up.")
     ] = 86400
 
 
@@ -51,13 +51,13 @@ class RolloutSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, renam
     """How many nodes may change at once. Counts, or per cent of the selected nodes."""
 
     max_unavailable: Annotated[Count, Meta(description="Selected nodes that may be down at once, for any reason.")] = 1
-    max_parallel_live: Annotated[Count, Meta(description="Nodes that may be under way at once.")] = "10%"
-    max_unhealthy: Annotated[Count, Meta(description="With more nodes not ready than this nothing new begins.")] = "10%"
+    max_parallel_live: Annotated[Count, Meta(description="Nodes that may be changing at once.")] = "10%"
+    max_unhealthy: Annotated[Count, Meta(description="If more nodes are not ready, nothing new begins.")] = "10%"
     canary: Annotated[Number, Meta(description="Nodes that go first; the others wait until these are done.")] = 1
     soak_seconds: Annotated[
         Seconds, Meta(description="Seconds that a changed node is watched before it counts as done.")
     ] = 300
-    failure_threshold: Annotated[Number, Meta(description="With this many failed nodes nothing new begins.")] = 1
+    failure_threshold: Annotated[Number, Meta(description="Once this many nodes have failed, nothing new begins.")] = 1
     drain: Drain = Drain()
 
 
@@ -84,14 +84,14 @@ class ProfileSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, renam
         Meta(
             description="What the daemon does where a setting is not as wanted. report: say so and write nothing. "
             "repair: write it again. freeze: write nothing at all, new revisions of the profile included. "
-            "Default: report on a host, repair in a cluster. The commands `apply` and `undo` do not look at it."
+            "Default: report on a host, repair in a cluster. The commands `apply` and `undo` ignore it."
         ),
     ] = None
     rollout: RolloutSpec = RolloutSpec()
 
 
 class NodeCounts(msgspec.Struct, frozen=True, rename="camel"):
-    """Nodes of a roll-out by what they are at; `unknown` are those that do not answer."""
+    """Nodes of a rollout by what they are doing; `unknown` are those that do not respond."""
 
     selected: int = 0
     done: int = 0

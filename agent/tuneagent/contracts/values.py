@@ -79,7 +79,7 @@ class Reading(msgspec.Struct, frozen=True):
 
     `persisted` is None where the setting has no persistence of its own (the agent re-applies it).
     `mechanism` names the file or unit that would persist it, `impossible` says why that cannot be.
-    `owner` names someone else who would win over us.
+    `owner` names someone else whose value would override ours.
     """
 
     live: Observation
@@ -90,7 +90,7 @@ class Reading(msgspec.Struct, frozen=True):
     owner: str | None = None
     # Whether `persisted` is what our own drop-in says.
     own: bool = False
-    # The running value's own text where writing the value back would spell it otherwise.
+    # The running value's own text where writing the value back would spell it differently.
     raw: str | msgspec.UnsetType = msgspec.UNSET
     # What the next boot would set if our drop-in were not there; None where nothing does, or nobody asks.
     others: Setting = None

@@ -42,7 +42,7 @@ def read_gpus(host: Host) -> GpuFacts:
 
 
 def _is_out_of_the_question(host: Host) -> bool:
-    """Whether asking NVML can be spared. TUNEAGENT_NVML=ask asks all the same, for a bus that hides its devices."""
+    """Whether NVML need not be asked. TUNEAGENT_NVML=ask asks anyway, for a bus that hides its devices."""
     if environment("TUNEAGENT_NVML") == "ask" or host.files.exists("proc/driver/nvidia"):
         return False
     try:

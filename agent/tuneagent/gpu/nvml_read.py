@@ -1,4 +1,4 @@
-"""What NVML can tell of every GPU, as one snapshot. Used by the NVML child alone."""
+"""What NVML can report about every GPU, as one snapshot. Used by the NVML child alone."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _COMPUTE_MODES = {0: "default", 1: "exclusive thread", 2: "prohibited", 3: "excl
 
 
 def snapshot() -> GpuSnapshot:
-    """Every GPU with what this board and driver can tell."""
+    """Every GPU with what this board and driver can report."""
     devices: list[GpuDevice] = []
     lost: dict[str, str] = {}
     for index in range(pynvml.nvmlDeviceGetCount()):

@@ -74,7 +74,7 @@ class Left(msgspec.Struct, frozen=True):
 
 
 class Imported(msgspec.Struct):
-    """What came of a profile: `tune` of a TuningProfile, and what was left."""
+    """The result of an import: `tune` of a TuningProfile, and the lines left over."""
 
     name: str
     summary: str
@@ -133,7 +133,7 @@ class _Profile:
         for base in (folder.rpartition("/")[0], *FOLDERS):
             if self.host.files.exists(f"{base}/{name}/tuned.conf"):
                 return f"{base}/{name}"
-        raise UsageError(f"/{folder}/tuned.conf includes {name!r}, which is not there")
+        raise UsageError(f"/{folder}/tuned.conf includes {name!r}, which does not exist")
 
     def _variables(self, section: Section) -> None:
         for line in section.lines.values():
@@ -249,7 +249,7 @@ def _cpu(key: str, value: str, tune: Tune) -> str | None:
             if choice.strip() in _GOVERNORS:
                 tune["cpuGovernor"] = {"governor": choice.strip()}
                 return None
-        return f"{value!r} names no governor that is known"
+        return f"{value!r} is not a known governor"
     if key == "no_turbo":
         tune.setdefault("cpuFrequency", {})["boost"] = value not in ("1", "true")
         return None
@@ -257,9 +257,9 @@ def _cpu(key: str, value: str, tune: Tune) -> str | None:
         tune.setdefault("cpuFrequency", {})["energyPreference"] = value.split("|", maxsplit=1)[0]
         return None
     if key == "force_latency":
-        return "TuneD's daemon holds /dev/cpu_dma_latency open; `cpuIdle: {maxExitLatencyUs: N}` is the lasting way"
+        return "TuneD's daemon holds /dev/cpu_dma_latency open; `cpuIdle: {maxExitLatencyUs: N}` is the persistent way"
     if key == "min_perf_pct":
-        return "of intel_pstate alone; `cpuFrequency: {min: max}` is the like"
+        return "only for intel_pstate; `cpuFrequency: {min: max}` is similar"
     return "no counterpart"
 
 

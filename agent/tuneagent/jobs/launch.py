@@ -20,7 +20,7 @@ class Binding(msgspec.Struct, frozen=True):
     gpu: str | None
 
 
-# Rank on this node and ranks on this node, as launchers say it: torchrun, Open MPI, Slurm, MPICH, PALS.
+# Rank on this node and number of ranks on it, as launchers set them: torchrun, Open MPI, Slurm, MPICH, PALS.
 RANK_VARIABLES: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("LOCAL_RANK", ("LOCAL_WORLD_SIZE",)),
     ("OMPI_COMM_WORLD_LOCAL_RANK", ("OMPI_COMM_WORLD_LOCAL_SIZE",)),
@@ -32,7 +32,7 @@ VISIBLE = "CUDA_VISIBLE_DEVICES"
 
 
 class Rank(msgspec.Struct, frozen=True):
-    """This process among those that a launcher started on the node. One of one where no launcher says anything."""
+    """This process among those that a launcher started on the node. One of one where no launcher says."""
 
     number: int = 0
     count: int = 1
@@ -62,7 +62,7 @@ def choose_gpu(gpus: GpuFacts, wanted: str, environment: Mapping[str, str | None
     if not isinstance(gpus, GpuSnapshot) or not gpus.devices:
         if wanted == "auto":
             return None
-        raise UsageError(f"--gpu {wanted}: no GPU can be seen here")
+        raise UsageError(f"--gpu {wanted}: no GPU is visible here")
     if wanted != "auto":
         return _find(gpus, wanted)
     try:
@@ -75,13 +75,13 @@ def choose_gpu(gpus: GpuFacts, wanted: str, environment: Mapping[str, str | None
 def _of_rank(gpus: GpuSnapshot, number: int, environment: Mapping[str, str | None]) -> GpuDevice:
     visible = [part.strip() for part in (environment.get(VISIBLE) or "").split(",") if part.strip()]
     if visible:
-        # One device for each rank is what launchers that set the variable per rank leave.
+        # Launchers that set the variable per rank leave one device for each rank.
         return _find(gpus, visible[0] if len(visible) == 1 else visible[number % len(visible)])
     return gpus.devices[number % len(gpus.devices)]
 
 
 def _find(gpus: GpuSnapshot, wanted: str) -> GpuDevice:
-    # `MIG-GPU-<uuid>/gi/ci` is the older name of a MIG device; it holds its GPU's.
+    # `MIG-GPU-<uuid>/gi/ci` is the older name of a MIG device; it contains the UUID of its GPU.
     name = wanted.removeprefix("MIG-") if wanted.startswith("MIG-GPU-") else wanted
     for device in gpus.devices:
         if name == str(device.index) or (name.startswith("GPU-") and device.uuid.startswith(name.partition("/")[0])):
@@ -95,7 +95,7 @@ def share_of(
 ) -> tuple[int, int]:
     """Place of this rank among those whose GPUs are near the same CPUs, and how many these are.
 
-    Where each rank sees one GPU alone, those of the others are taken to be in the order of the ranks.
+    Where each rank sees only one GPU, those of the others are assumed to be in the order of the ranks.
     """
     if rank.count <= 1 or gpu is None or not isinstance(gpus, GpuSnapshot):
         return rank.number, rank.count
@@ -131,7 +131,7 @@ def bind(
     cores = topology.whole_cores(local) or [frozenset({cpu}) for cpu in sorted(local)]
     part = len(cores) // count
     if count > 1 and part == 0:
-        raise UsageError(f"{count} ranks share {len(cores)} whole cores near this GPU: start fewer, or --cpus on each")
+        raise UsageError(f"{count} ranks share {len(cores)} whole cores near this GPU: start fewer, or use --cpus")
     own = cores[place * part : (place + 1) * part] if count > 1 else cores
     if cpus != "local":
         wanted = int(cpus)

@@ -25,7 +25,7 @@ class Profile(msgspec.Struct, frozen=True):
     name: str
     spec: ProfileSpec
     origins: dict[str, str] = {}
-    # Of a built-in profile: the revision that it has when it is resolved, and then the spec which that is about.
+    # For a built-in profile: the revision that it has once resolved, and the spec that the revision is for.
     shipped: str = ""
     resolved_spec: ProfileSpec | None = None
 
@@ -133,7 +133,7 @@ def convert_spec(raw: object, kind: object, path: str, faults: list[str]) -> obj
     try:
         return msgspec.convert(raw, kind)
     except msgspec.ValidationError:
-        # Something is wrong: each field, or each row of a table, is asked for its own fault.
+        # Something is wrong: each field, or each row of a table, is checked for its own fault.
         before = len(faults)
     if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
         found = parse_fields(raw, kind, path, faults)

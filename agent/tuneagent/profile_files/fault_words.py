@@ -24,7 +24,7 @@ _KINDS = {
 
 
 def fault_of(path: str, value: object, kind: object, error: msgspec.ValidationError) -> str:
-    """`PATH: what is wrong`, for a value that is no `kind`."""
+    """`PATH: what is wrong`, for a value that is not a `kind`."""
     message, _, where = str(error).partition(" - at `$")
     inner = where.rstrip("`")
     found, wanted = _value_at(value, inner), list(_types_at(kind, inner))
@@ -38,7 +38,9 @@ def fault_of(path: str, value: object, kind: object, error: msgspec.ValidationEr
     if match := _ENUM.match(message):
         allowed = [one for kind_there in wanted for one in _literals(kind_there)]
         if allowed:
-            return f"{place}: {match.group(1)} is none of {', '.join(allowed)}{nearest(match.group(1)[1:-1], allowed)}"
+            return (
+                f"{place}: {match.group(1)} is not one of {', '.join(allowed)}{nearest(match.group(1)[1:-1], allowed)}"
+            )
     if match := _KIND.match(message):
         kinds = [_KINDS.get(name, name) for name in match.group(1).split(" | ") if name != "null"]
         return f"{place}: expected {' or '.join(kinds)}, found {_found(found, match.group(2))}{_in_bytes(place, found)}"
@@ -65,7 +67,7 @@ def _in_bytes(place: str, value: object) -> str:
 
 
 class _Elsewhere:
-    """A value that the path of a fault does not lead to."""
+    """Stands for a value that the path of a fault does not lead to."""
 
 
 _ELSEWHERE = _Elsewhere()

@@ -93,7 +93,7 @@ def _merge(
 ) -> None:
     before = tune.get(tunable)
     if spec is None:
-        # A later profile takes a setting out by saying null: it is then nobody's.
+        # A later profile removes a setting by giving it as null: then no profile sets it.
         tune.pop(tunable, None)
     elif isinstance(before, dict) and isinstance(spec, dict) and merges(tunable):
         tune[tunable] = {**before, **spec}

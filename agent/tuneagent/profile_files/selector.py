@@ -95,7 +95,7 @@ def _expression(raw: object, path: str, faults: list[str]) -> Requirement | None
     operator, values = raw.get("operator"), raw.get("values")
     if operator not in OPERATORS:
         faults.append(
-            f"{path}.operator: {operator!r} is none of {', '.join(OPERATORS)}{nearest(str(operator), OPERATORS)}"
+            f"{path}.operator: {operator!r} is not one of {', '.join(OPERATORS)}{nearest(str(operator), OPERATORS)}"
         )
     if values is not None and not isinstance(values, list):
         faults.append(f"{path}.values: expected a list, got {values!r}")

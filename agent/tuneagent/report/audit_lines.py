@@ -15,7 +15,7 @@ from tuneagent.report.values import found, wanted
 
 
 def report_lines(report: Report, *, show_all: bool = False, called: Invocation | None = None) -> str:
-    """For pipes and logs: the answer, then a line for each finding with all that the screen tells of it."""
+    """For pipes and logs: the answer, then a line for each finding with everything that the screen shows of it."""
     cells = [_cells(one) for one in chosen(report, show_all=show_all)]
     sizes = [max((len(row[number]) for row in cells), default=0) for number in range(3)]
     rows = ["  ".join([*(cell.ljust(size) for cell, size in zip(row, sizes, strict=False)), *row[3:]]) for row in cells]
@@ -24,7 +24,7 @@ def report_lines(report: Report, *, show_all: bool = False, called: Invocation |
 
 
 def report_plain(report: Report, *, show_all: bool = False) -> str:
-    """A line for each finding: verdict, severity, tunable, name, found, wanted and remark, with a tab between."""
+    """A line for each finding: verdict, severity, tunable, name, found, wanted and remark, separated by tabs."""
     rows = [
         (
             one.verdict.value, one.severity.value, one.tunable, one.name,
@@ -36,18 +36,18 @@ def report_plain(report: Report, *, show_all: bool = False) -> str:
 
 
 def fix_lines(report: Report, called: Invocation) -> str:
-    """Commands for a shell, heaviest finding first; what only people can mend stands as a comment."""
+    """Commands for a shell, most severe finding first; what only people can fix is a comment."""
     lines: dict[str, None] = {}
     for one in chosen(report, show_all=False):
         name = short(clean(one.name))
         why = reason_of_unknown(one) if one.verdict is Verdict.UNKNOWN else clean(one.advice or one.why)
         if one.disruption is None or not is_doable(one) or not called.is_writable:
-            # One line each: whatever a host has said, a shell that reads this runs nothing of it.
+            # One line each: a shell that reads this runs nothing of what a host has said.
             lines[clean(f"# {name}: {one.verdict.value}: {why}")] = None
         else:
             heavier = "" if one.disruption is Disruption.LIVE else f" --max-disruption {one.disruption.value}"
             lines[f"tuneagent apply{called.options}{heavier} --yes --only {shlex.quote(name)}"] = None
-    return "\n".join(lines) or "# nothing to mend"
+    return "\n".join(lines) or "# nothing to fix"
 
 
 def _cells(finding: Finding) -> list[str]:

@@ -18,7 +18,7 @@ from tuneagent.report.terminal import clean
 from tuneagent.report.values import size
 
 _COLOURS = {Severity.CRITICAL: "red", Severity.HIGH: "red", Severity.MEDIUM: "yellow"}
-# More settings than this that are alike are counted instead of listed.
+# If there are more similar settings than this, they are counted instead of listed.
 _FOLD = 6
 _FOLD_UNKNOWN = 20
 _INDENT = " " * 10
@@ -30,7 +30,7 @@ _COUNTED = {
 
 
 class _Group(msgspec.Struct):
-    """Findings with one severity and one reason, told once."""
+    """Findings with the same severity and reason, shown once."""
 
     findings: list[Finding]
     remarks: list[str]
@@ -152,7 +152,7 @@ def _section(title: str, findings: Sequence[Finding], called: Invocation, limit:
 
 
 def _groups(findings: Sequence[Finding], called: Invocation) -> list[_Group]:
-    """In the order of weight; a group stands where its first finding does."""
+    """In the order of severity; a group is placed where its first finding is."""
     groups: dict[tuple[object, ...], _Group] = {}
     for finding in findings:
         remarks = remarks_of(finding, called)
@@ -181,7 +181,7 @@ def _coloured(line: str, severity: Severity) -> str:
 
 
 def _folded(findings: Sequence[Finding]) -> list[tuple[str, Finding]]:
-    """Names with a finding each; many that are alike are one line that counts them."""
+    """Names with a finding each; many similar ones become one line that counts them."""
     alike: dict[tuple[str, str], list[Finding]] = {}
     for finding in findings:
         alike.setdefault((finding.tunable, value_of(finding)), []).append(finding)

@@ -10,7 +10,7 @@ from tuneagent.formats.yaml_positions import Place, positions
 from tuneagent.report.terminal import clean
 
 _LINE = lazy_regex(r"line (\d+)(?:, column (\d+))?: (.*)\Z")
-# What a fault is about: everything before its first colon and blank.
+# What a fault is about: everything before its first colon and space.
 _PATH = lazy_regex(r"([^\s:]+): (.*)\Z", re.DOTALL)
 # Faults of names are about the key, all others about its value.
 _OF_NAMES = ("unknown", "missing", "not a key", "not an argument", "not a service", "belongs to", "two names")
@@ -50,7 +50,7 @@ def _place(fault: str, places: dict[str, Place]) -> tuple[Place | None, str]:
     if not told.startswith(_OF_NAMES) and f"{path}=" in places:
         return places[f"{path}="], fault
     while path and path not in places:
-        # A key that is missing is told at the mapping that lacks it.
+        # A missing key is reported at the mapping that lacks it.
         shorter = max(path.rfind("."), path.rfind("["))
         path = path[:shorter] if shorter > 0 else ""
     return places.get(path), fault

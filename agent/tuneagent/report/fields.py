@@ -1,4 +1,4 @@
-"""The fields of a document as rows: path, what it takes, what holds without it, what it means. From its JSON Schema."""
+"""The fields of a document as rows: path, what it accepts, its default, what it means. From its JSON Schema."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import msgspec
 from tuneagent.contracts.json_schema import json_schema
 
 Schema = Mapping[str, object]
-# An object of so few fields is shown by their names.
+# An object with no more fields than this is shown by their names.
 _SHORT = 4
 
 
@@ -24,7 +24,7 @@ class FieldRow(msgspec.Struct, frozen=True):
 
 
 def field_rows(kind: object) -> list[FieldRow]:
-    """Every field of a type, those of its parts under them. A part that holds itself is entered once."""
+    """Every field of a type, those of its parts under them. A recursive part is entered once."""
     schema = json_schema(kind)
     return list(_under("", schema, _definitions(schema), ()))
 

@@ -1,4 +1,4 @@
-"""What a finding says to people: how much it weighs, its values, why it matters, what to do."""
+"""What a finding says to people: how severe it is, its values, why it matters, what to do."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from tuneagent.report.terminal import clean
 from tuneagent.report.values import at, found, wanted
 
 TO_DO = (Verdict.CONFLICT, Verdict.DRIFTED, Verdict.UNKNOWN, Verdict.PENDING)
-# What is folded unless everything is asked for, and what it is called.
+# What is hidden unless everything is asked for, and what it is called.
 REST = {Verdict.CONVERGED: "as wanted", Verdict.ACCEPTED: "accepted", Verdict.UNSUPPORTED: "not applicable"}
 _SECTIONS = (TO_DO, (Verdict.NOT_PERSISTED,), tuple(REST))
 # What a change of each class costs, after the command that makes it.
 _COSTS = {
     Disruption.LIVE: "",
     Disruption.SERVICE: " --max-disruption service   (restarts a service)",
-    Disruption.KUBELET: " --max-disruption kubelet   (the kubelet counts its CPUs anew)",
+    Disruption.KUBELET: " --max-disruption kubelet   (the kubelet recounts its CPUs)",
     Disruption.GPU: " --max-disruption gpu   (needs idle GPUs)",
     Disruption.REBOOT: " --max-disruption reboot   (takes effect after a reboot)",
 }
 
 
 class Invocation(msgspec.Struct, frozen=True):
-    """How the audit was called, for the commands that it names next."""
+    """How the audit was called, for the commands that it suggests next."""
 
     # Options that choose the host, as ` --root DIR`, and the profile, as ` -p training`.
     host: str = ""
@@ -110,7 +110,7 @@ def _fix(finding: Finding, called: Invocation) -> list[str]:
 
 
 def is_doable(finding: Finding) -> bool:
-    """Whether an apply could mend it."""
+    """Whether an apply could fix it."""
     if finding.disruption is None or finding.verdict not in (Verdict.DRIFTED, Verdict.NOT_PERSISTED):
         return False
     if finding.verdict is Verdict.NOT_PERSISTED:

@@ -17,7 +17,7 @@ EMPTY = "the journal is empty: tuneagent has written nothing on this host"
 
 
 class _Change(msgspec.Struct):
-    """One setting of an apply: its intention, and the last that the journal says of it."""
+    """One setting of an apply: its intention, and the last that the journal says about it."""
 
     tunable: str
     intended: SubjectRecord
@@ -54,7 +54,7 @@ def _applies(records: Sequence[Record]) -> list[_Apply]:
         for one in record.subjects:
             key = (record.tunable, one.subject)
             if record.step != "intended" and (held := [apply.changes[key] for apply in found if key in apply.changes]):
-                # An undo takes back all that we ever wrote to the setting, any other step the last of it.
+                # An undo reverts everything that we ever wrote to the setting, any other step only the latest write.
                 for change in held if record.step == "undone" else held[-1:]:
                     if change.last.step not in ("undone", "reverted") or record.step == "reverted":
                         change.last = record

@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Sequence
 from typing import NamedTuple
 
-# A name may take the line but for this much; longer ones push only their own value aside.
+# A name may use all of the line except this much; a longer one pushes only its own value aside.
 _ROOM_FOR_VALUES = 34
 _LEAST = 24
 _GAP = "  "
@@ -29,7 +29,7 @@ def wrapped(text: str, limit: int, hanging: str = "") -> list[str]:
 
 
 def rows_text(rows: Sequence[Row], limit: int, *, name_size: int | None = None) -> list[str]:
-    """Aligned columns; what does not fit on the line of its name stands below it."""
+    """Aligned columns; what does not fit on the line of its name goes below it."""
     words = max((len(row.word) for row in rows), default=0)
     indent = " " * (words + len(_GAP)) if words else ""
     names = name_column(rows, limit) if name_size is None else name_size

@@ -9,12 +9,12 @@ from tuneagent.formats.cpulist import parse_cpulist
 from tuneagent.host.terminal import width
 from tuneagent.topology.picture import NumaNode, PciDevice, Topology
 
-# More cores than this are told as a list, not drawn one by one.
+# More cores than this are shown as a list, not drawn one by one.
 _DRAWN_CORES = 64
 
 
 def topology_text(topology: Topology, interrupts: Mapping[str, str] | None = None) -> str:
-    """Nodes with what belongs to them, then what belongs to none. `interrupts` is PCI address to words."""
+    """Nodes with what belongs to them, then what belongs to none. `interrupts` maps a PCI address to words."""
     told = interrupts or {}
     head = [
         f"{topology.arch or '?'}  CPUs {topology.cpulist_online or '?'} online of {topology.cpulist_possible or '?'}",

@@ -161,7 +161,7 @@ def profile_fields() -> dict[str, str]:
 
 
 def field_text(name: str) -> str:
-    """One field of a profile, with the values that it takes and what holds where it is not given."""
+    """One field of a profile, with the values that it takes and its default."""
     kind = {"rollout": "RolloutSpec", "rollout.drain": "Drain"}.get(name.rpartition(".")[0], "ProfileSpec")
     field = _types_of_a_profile()[kind].properties[name.rpartition(".")[2]]
     lines = [f"spec.{name}", "", textwrap.fill(profile_fields()[name], min(width(), 100)), ""]
@@ -174,7 +174,7 @@ def field_text(name: str) -> str:
 
 
 def profile_text(profile: Profile) -> str:
-    """A profile as YAML; where each tunable came from is said in comments."""
+    """A profile as YAML; comments say where each tunable came from."""
     spec = msgspec.to_builtins(profile.spec)
     default = msgspec.to_builtins(type(profile.spec)())
     kept = {key: value for key, value in spec.items() if value != default[key] or key == "tune"}
@@ -195,7 +195,7 @@ def _yaml(document: object) -> str:
 
 
 def imported_text(imported: Imported) -> str:
-    """A profile made from one of TuneD; what has no counterpart stands below as comments."""
+    """A profile made from one of TuneD; what has no counterpart follows as comments."""
     name = re.sub(r"[^a-z0-9.-]+", "-", imported.name.lower()).strip("-.")
     head = document_of(name, {"tune": imported.tune})
     lines = [f"# Imported from the TuneD profile {imported.name}: {imported.summary}"]

@@ -1,4 +1,4 @@
-"""A profile to begin with: everything that this host suggests stands in it as a comment."""
+"""A starting profile: everything that this host suggests is in it as a comment."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ apiVersion: tuneagent.dev/v1alpha1
 kind: TuningProfile
 metadata: {{name: {name}}}
 spec:
-  # Built-in profiles: generic, training, inference, mig-multi-tenant. What stands below wins.
+  # Built-in profiles: generic, training, inference, mig-multi-tenant. What follows overrides them.
   extends: [generic]
   # What the daemon does about drift: report (default on a host), repair, freeze.
   # drift: repair
   tune:
-    # Kernel parameters; a lower limit never lowers what the host has more of.
+    # Kernel parameters; a lower limit never reduces a higher value.
     sysctl: {{}}
     #   vm.swappiness: 10
     #   net.core.rmem_max: {{min: 67108864}}
@@ -30,7 +30,7 @@ spec:
     # reservedCpus: {{perNumaNode: 2}}
 """
 _MIG = """\
-    # GPUs to divide; GPUs that are not named are left alone.
+    # GPUs to partition; GPUs that are not named are left alone.
     # mig:
     #   gpus:
 """

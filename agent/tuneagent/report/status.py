@@ -27,7 +27,7 @@ def status_text(status: HostStatus, now: float, columns: int | None = None) -> s
     if status.confirm_by is not None:
         rows.append(("confirm", confirmation_text(status.confirm_by, now, len(status.awaits_confirmation))))
     if status.unsettled:
-        rows.append(("open", f"{_names(status.unsettled)}: a crash came between; the next apply or undo settles it"))
+        rows.append(("open", f"{_names(status.unsettled)}: interrupted by a crash; the next apply or undo settles it"))
     if status.not_understood:
         rows.append(("journal", f"{status.not_understood} lines are not understood by this version; they are kept"))
     waiting = _names(status.waits_for_reboot)
@@ -51,19 +51,19 @@ def confirmation_text(deadline: float, now: float, count: int) -> str:
     settings = f"{count} setting{'' if count == 1 else 's'}"
     if left <= 0:
         return f"{settings} waited for `tuneagent confirm` until {at(deadline)}, and will be undone"
-    goes = "goes" if count == 1 else "go"
+    goes = "is" if count == 1 else "are"
     return (
-        f"{settings} {goes} back in {_span(left)}, at {at(deadline)}, unless you run `tuneagent confirm`; "
-        "`tuneagent undo` goes back now"
+        f"{settings} {goes} undone in {_span(left)}, at {at(deadline)}, unless you run `tuneagent confirm`; "
+        "`tuneagent undo` does so now"
     )
 
 
 def reverted_text(reverted: Reverted) -> str:
-    """That an apply is no more, and why."""
+    """That an apply was undone, and why."""
     settings = f"{reverted.settings} setting{'' if reverted.settings == 1 else 's'}"
     return (
-        f"plan {reverted.plan} was not confirmed in time: {settings} went back at {at(reverted.time)}; "
-        "`tuneagent journal` names them"
+        f"plan {reverted.plan} was not confirmed in time: {settings} undone at {at(reverted.time)}; "
+        "`tuneagent journal` lists them"
     )
 
 

@@ -29,7 +29,7 @@ def why_text(
     keys = settings_named(word, names)
     if not keys:
         known = sorted({*names.values(), *(key[1] for key in names)})
-        other = f"; `tuneagent explain {word}` says what it is, `-p` takes another profile" if word in rows else ""
+        other = f"; `tuneagent explain {word}` says what it is, `-p` selects another profile" if word in rows else ""
         raise UsageError(f"profile {profile.name} has no setting {word!r}{other or nearest(word, known)}")
     return "\n\n".join("\n".join(_story(key, names[key], findings.get(key), held.get(key), profile)) for key in keys)
 
@@ -43,7 +43,7 @@ def _story(key: Key, name: str, finding: Finding | None, setting: AppliedSetting
             f"  found      {found(finding)}  ({clean(finding.evidence)})",
             f"  wanted     {wanted(finding)}  ({finding.tunable} of profile {origin})",
             f"  next boot  {spoken(finding.next_boot, question=finding.disruption is None)}",
-            f"  owner      {clean(finding.owner or 'nobody else known')}",
+            f"  owner      {clean(finding.owner or 'no other owner known')}",
             f"  why        {finding.why}",
         ]
         lines += [f"  advice     {clean(finding.advice)}"] if finding.advice else []
@@ -55,6 +55,6 @@ def _story(key: Key, name: str, finding: Finding | None, setting: AppliedSetting
             word, rest = "intended  ", "; a crash left open whether it was, the next apply or undo settles it"
         lines += [
             f"  {word} {spoken(setting.wrote)} at {at(setting.time)} by {by}{rest}",
-            f"  baseline   {spoken(setting.baseline)}, which `tuneagent undo` brings back",
+            f"  baseline   {spoken(setting.baseline)}, which `tuneagent undo` restores",
         ]
     return [*lines, f"  subject    {clean(key[1])}"]

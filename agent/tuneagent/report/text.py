@@ -37,7 +37,7 @@ _KEPT = {
 def plan_text(
     plan: Plan, name_of: NameOf, columns: int | None = None, findings: Sequence[Finding] = (), head: str = ""
 ) -> str:
-    """Changes grouped by disruption, what is refused and why, and open findings that no apply could mend.
+    """Changes grouped by disruption, what is refused and why, and open findings that no apply could fix.
 
     `head` says which host and profile the plan is for.
     """
@@ -75,7 +75,7 @@ def _counted(plan: Plan) -> str:
 
 
 def _left(plan: Plan, findings: Sequence[Finding]) -> list[Row]:
-    """Open findings that are in the plan neither as a change nor as refused."""
+    """Open findings that are neither changed nor refused in the plan."""
     told = {(one.tunable, one.subject) for one in plan.changes} | {(one.tunable, one.subject) for one in plan.refused}
     left = [one for one in sorted(findings, key=weight) if one.is_open and (one.tunable, one.subject) not in told]
     reasons: dict[str, list[str]] = {}
@@ -135,7 +135,7 @@ def aftermath(outcomes: Sequence[Outcome]) -> str | None:
         return None
     return (
         f"{counts['verified']} changed, {counts['failed']} failed, {counts['skipped']} not begun; "
-        "`tuneagent apply` goes on from here, `tuneagent undo` goes back"
+        "`tuneagent apply` continues from here, `tuneagent undo` reverts"
     )
 
 

@@ -37,7 +37,7 @@ def found(finding: Finding, limit: int = _LENGTH_LIMIT) -> str:
 
 
 def wanted(finding: Finding, limit: int = _LENGTH_LIMIT) -> str:
-    """What a finding wants, with how what is found must stand to it where that is not simply equal."""
+    """What a finding wants, with how the value found must compare with it where that is not plain equality."""
     if finding.desired is None:
         return "-"
     text = spoken(finding.desired, question=finding.disruption is None, limit=limit)
@@ -54,7 +54,7 @@ def at(seconds: float) -> str:
 
 
 def size(count: int, unit: str = "bytes") -> str:
-    """A size in the largest unit in which it is a whole number, or has one digit behind the point."""
+    """A size in the largest unit in which it is a whole number, or has one digit after the decimal point."""
     count *= 1024 ** _SIZES.index(unit)
     power = 0
     while power < len(_SIZES) - 1 and count >= 1024 ** (power + 1):

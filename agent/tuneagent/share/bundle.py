@@ -55,7 +55,7 @@ def bundle(
     def add(name: str, make: Callable[[], str]) -> None:
         try:
             parts[name] = make().encode()
-        except Exception as error:  # one part's trouble is that part's
+        except Exception as error:  # a part that fails must not stop the others
             parts[name] = f"failed: {hide.sentence(reason_of(error))}".encode()
 
     # The profile too: what it wants is in every finding.
@@ -87,7 +87,7 @@ def bundle(
 
 
 def _name(name: str, shipped: Collection[str], hide: Redactor) -> str:
-    """The name of a profile: one that is shipped says nothing of anyone."""
+    """The name of a profile: one that is shipped identifies nobody."""
     return name if name in shipped else hide.named("profile", name)
 
 
@@ -113,7 +113,7 @@ _ABOUT = (
     f"Support bundle of tuneagent {__version__}.\n"
     "capture.tar.gz: `tuneagent --capture capture.tar.gz audit` shows what this host showed.\n"
     "Audit, plan and topology are made from it. Values that no row reads are replaced by their kind and length.\n"
-    "Host names, UUIDs, MAC and IP addresses are replaced unless it was made with --with-identifiers.\n"
+    "Host names, UUIDs, MAC and IP addresses are replaced unless the bundle was made with --with-identifiers.\n"
 )
 
 

@@ -110,7 +110,7 @@ def _pack(manifest: Manifest, content: Mapping[str, bytes], folders: set[str]) -
 
 
 def _unzipped(path: str) -> bytes:
-    """The whole archive, so that its checksum is compared before anything of it is believed."""
+    """The whole archive, so that its checksum is compared before anything in it is trusted."""
     with gzip.GzipFile(fileobj=io.BytesIO(read_whole(path, SIZE_LIMIT_BYTES))) as handle:
         data = handle.read(SIZE_LIMIT_BYTES + 1)
         if len(data) > SIZE_LIMIT_BYTES:

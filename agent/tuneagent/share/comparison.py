@@ -19,7 +19,7 @@ _PROCESS = lazy_regex(r"pid:\d+@\d+@[0-9a-f-]*")
 
 
 class Difference(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """One setting that the two do not share. `only` says which of the two has it alone."""
+    """One setting that differs between the two; a verdict is None where only the other host has the setting."""
 
     tunable: Annotated[str, Meta(description="The tunable that the setting belongs to.")]
     subject: Annotated[str, Meta(description="The setting within its tunable.")]
@@ -35,7 +35,7 @@ class Difference(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
 
 class Comparison(msgspec.Struct, frozen=True, kw_only=True):
-    """Two reports beside each other."""
+    """Two reports side by side."""
 
     schema: Annotated[str, Meta(description="Name and version of this document.")] = SCHEMA
     left: Annotated[str, Meta(description="Name of the first host.")]

@@ -20,7 +20,7 @@ from tuneagent.topology.picture import Topology
 class Spec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
     """`perNumaNode` whole cores on each node that has CPUs, `cores` of the host in all, or the CPUs themselves.
 
-    `topology` is the fingerprint that the plan was made for; on a host with another the plan waits.
+    `topology` is the fingerprint that the plan was made for; on a host with a different one the plan is held.
     """
 
     per_numa_node: Annotated[int | None, Meta(description="Whole cores on each NUMA node that has CPUs.")] = None
@@ -28,9 +28,7 @@ class Spec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="came
     cpus: Annotated[str | None, Meta(description="The CPUs themselves, in kernel notation.")] = None
     topology: Annotated[
         str | None,
-        Meta(
-            description="Fingerprint of the topology that the plan was made for; on a host with another the plan waits."
-        ),
+        Meta(description="Fingerprint of the topology that the plan was made for; on any other the plan is held."),
     ] = None
 
 
@@ -46,7 +44,7 @@ class CpuPlan(msgspec.Struct, frozen=True):
 
 
 def fingerprint(topology: Topology, cores: Sequence[frozenset[int]]) -> str:
-    """Hash of what a plan follows from: cores, nodes and L3 groups. 12 hexadecimal digits."""
+    """Hash of what a plan is derived from: cores, nodes and L3 groups. 12 hexadecimal digits."""
     online = frozenset().union(*cores) if cores else frozenset()
     parts = [
         *(format_cpulist(core) for core in cores),
@@ -72,9 +70,9 @@ def make(topology: Topology, spec: Spec, *, smt: bool | None = None) -> CpuPlan:
     waits = None
     possible = parse_cpulist(topology.cpulist_possible or "")
     if smt is True and topology.smt == 1 and len(possible) > len(topology.online):
-        waits = "planned for SMT on, which it is not yet"
+        waits = "planned for SMT on, but SMT is not on yet"
     if mark != fingerprint(topology, now):
-        waits = "planned for SMT off, which it is not yet"
+        waits = "planned for SMT off, but SMT is not off yet"
     if spec.topology is not None and spec.topology != mark:
         waits = f"made for topology {spec.topology}; this host's is {mark}"
     nodes = [frozenset(node.cpu_set) for node in topology.nodes if node.cpus] or [topology.online]
@@ -87,7 +85,7 @@ def make(topology: Topology, spec: Spec, *, smt: bool | None = None) -> CpuPlan:
 
 
 def judge(reserved: frozenset[int], cores: Sequence[frozenset[int]], nodes: Sequence[frozenset[int]]) -> list[str]:
-    """Why this choice cannot be: CPU 0 isolated, siblings split, a node without housekeeping, nothing left."""
+    """Why this choice is not possible: CPU 0 isolated, siblings split, a node without housekeeping, nothing left."""
     online = frozenset().union(*cores)
     faults = []
     if reserved - online:
@@ -99,7 +97,7 @@ def judge(reserved: frozenset[int], cores: Sequence[frozenset[int]], nodes: Sequ
         faults.append(f"splits the SMT siblings {', '.join(split)}")
     for node in nodes:
         if node & online and not node & reserved:
-            faults.append(f"leaves the node of CPUs {format_cpulist(node)} without one for housekeeping")
+            faults.append(f"leaves the node of CPUs {format_cpulist(node)} without a CPU for housekeeping")
     if not online - reserved:
         faults.append("leaves no CPU for jobs")
     return faults
@@ -110,7 +108,7 @@ def _choose(
 ) -> frozenset[int]:
     counts = [spec.per_numa_node or 1] * len(nodes)
     if spec.per_numa_node is None and spec.cores is not None:
-        # One core a node at least; the rest where the fewest GPUs and NICs are near.
+        # At least one core per node; the rest where the fewest GPUs and NICs are near.
         counts = [1] * len(nodes)
         near = [_devices_near(topology, node) for node in nodes]
         sizes = [sum(core <= node for core in cores) for node in nodes]
@@ -136,7 +134,7 @@ def _devices_near(topology: Topology, cpus: frozenset[int]) -> int:
 
 
 def _by_preference(topology: Topology, cores: list[frozenset[int]]) -> list[frozenset[int]]:
-    """Cores of a node: that of CPU 0 first, then by L3 group, the one that fewest devices are near first."""
+    """Cores of a node: that of CPU 0 first, then by L3 group, the one with the fewest devices near first."""
     groups = [parse_cpulist(group) for group in topology.l3_groups or ()]
 
     def group_of(core: frozenset[int]) -> frozenset[int]:

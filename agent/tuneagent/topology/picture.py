@@ -11,7 +11,7 @@ from tuneagent.formats.cpulist import parse_cpulist
 
 
 class NumaNode(msgspec.Struct, frozen=True):
-    """One NUMA node. `cpus` are online CPUs; `hugepages` is page size in KiB (as text) to pages."""
+    """One NUMA node. `cpus` are online CPUs; `hugepages` maps page size in KiB (as text) to pages."""
 
     id: Annotated[int, Meta(description="Number of the node.")]
     cpus: Annotated[str, Meta(description="CPUs online, in kernel notation.")]

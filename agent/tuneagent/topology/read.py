@@ -78,7 +78,7 @@ def _online_cpus(host: Host) -> frozenset[int] | None:
     numbers = _numbered(host, _CPU, "cpu")
     counted = len(re.findall(r"^processor\s*:", _read(host, "proc/cpuinfo") or "", re.MULTILINE))
     if not numbers or counted > len(numbers):
-        # Fewer folders than the kernel counts CPUs: which ones are missing cannot be told.
+        # Fewer folders than the kernel counts CPUs: which ones are missing cannot be determined.
         return None
     return frozenset(
         number
@@ -117,7 +117,7 @@ def _l3_groups(host: Host, online: frozenset[int]) -> tuple[str, ...] | None:
     groups: set[frozenset[int]] = set()
     seen = False
     for cpu in sorted(online):
-        # SPARC tells sizes beside the topology, and has no third level.
+        # SPARC reports sizes next to the topology, and has no third level.
         seen = seen or host.files.exists(f"{_CPU}/cpu{cpu}/l1_dcache_size")
         for index in _numbered(host, f"{_CPU}/cpu{cpu}/cache", "index"):
             base = f"{_CPU}/cpu{cpu}/cache/index{index}"
@@ -224,7 +224,7 @@ def _arch(host: Host) -> str | None:
     return None
 
 
-# What betrays the architecture, most certain first: a 64-bit CPU may run a 32-bit kernel, and POWER either byte order.
+# What reveals the architecture, most certain first: a 64-bit CPU may run a 32-bit kernel, and POWER either byte order.
 _ARCH_SIGNS = (
     ("proc/version", r"\.x86_64 ", "x86_64"),
     ("proc/version", r"\.aarch64 ", "aarch64"),

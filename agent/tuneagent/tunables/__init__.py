@@ -1,5 +1,5 @@
-"""One file for each tunable, or table of like rows, found by its name; `base` says what a tunable is.
+"""One file per tunable, or per table of similar rows, found by its name; `base` defines what a tunable is.
 
 May import: checks, persist, facts; host and gpu are handed in.
-Never: another tunable's file but for its spec.
+Never: another tunable's file, except for its spec.
 """

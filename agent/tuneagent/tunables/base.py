@@ -27,14 +27,14 @@ class Tunable(Generic[S, V]):
     name: ClassVar[str]
     group: ClassVar[str]
     spec_type: ClassVar[object]
-    # The JSON type of what a report says of a setting; a table of rows with a type each says nothing.
+    # The JSON type of a setting's value in a report; not given for a table whose rows have their own types.
     value_type: ClassVar[object] = object
     about: ClassVar[About]
     disruption: ClassVar[Disruption] = Disruption.LIVE
     lifetime: ClassVar[Lifetime] = Lifetime.BOOT
     # Names of tunables that are written before this one.
     after: ClassVar[tuple[str, ...]] = ()
-    # One subject that fails takes the others of the same plan back.
+    # If one subject fails, the others in the same plan are reverted.
     all_or_nothing: ClassVar[bool] = False
     report_only: ClassVar[bool] = False
     # False where only the next boot can change: the running value is read but never written.
@@ -44,15 +44,15 @@ class Tunable(Generic[S, V]):
     merges: ClassVar[bool] = False
     # How a subject starts, before the name that a person uses: `key:` of `key:vm.swappiness`.
     prefix: ClassVar[str] = ""
-    # Whether that name says enough without the tunable's: `vm.swappiness`, and `swap/zram0`.
+    # Whether that name is clear without the tunable's: `vm.swappiness` is, `zram0` needs it: `swap/zram0`.
     is_known_by_row: ClassVar[bool] = False
-    # What a subject that a profile can name looks like, as a whole: undo writes no other.
+    # Full pattern of the subjects that a profile can name; undo writes no others.
     subject_pattern: ClassVar[str] = r"(?!)"
     # Names of the rows, where the tunable is a table of them.
     rows: ClassVar[tuple[str, ...]] = ()
 
     def check(self, spec: S) -> list[str]:
-        """Faults of a spec beyond its types."""
+        """Faults in a spec that its types do not catch."""
         del spec
         return []
 
@@ -61,7 +61,7 @@ class Tunable(Generic[S, V]):
         raise NotImplementedError
 
     def not_here(self, facts: Facts, spec: S) -> list[str]:
-        """Faults of a spec on this very host: names of hardware that it does not have, with what it has."""
+        """Faults in a spec on this host: names of hardware that the host does not have, with what it has."""
         del facts, spec
         return []
 
@@ -79,21 +79,21 @@ class Tunable(Generic[S, V]):
         return bool(observed == desired)
 
     def value_for(self, subject: Subject, desired: V, found: Sequence[V | None]) -> V:
-        """The value to write for what is wanted, seeing `found`: what is there now, at the next boot, and without us.
+        """The value to write, given `found`: the values now, at the next boot, and without us.
 
-        Where `desired` is a limit, what satisfies it already stands: a lower limit never lowers. None in `found`
+        Where `desired` is a limit, a value that satisfies it stays: a lower limit never lowers. None in `found`
         stands for what is not known or not set.
         """
         del subject, found
         return desired
 
     def lowers(self, own: V, other: V | None, desired: V) -> bool:
-        """Whether our own line, although it satisfies `desired`, takes away at boot what the host or others give."""
+        """Whether our own line, although it satisfies `desired`, overrides at boot what the host or others set."""
         del own, other, desired
         return False
 
     def written(self, desired: V) -> V:
-        """The very value that a write makes effective, where `desired` is a condition; undo compares with it."""
+        """The exact value that a write makes effective, where `desired` is a condition; undo compares with it."""
         return desired
 
     def refuse(self, facts: Facts, subject: Subject, desired: V) -> str | None:
@@ -102,12 +102,12 @@ class Tunable(Generic[S, V]):
         return None
 
     def busy(self, facts: Facts, subject: Subject, desired: V) -> str | None:
-        """Who uses what this change would take away; None where nobody does. Draining the node mends it."""
+        """Who uses what this change would take away; None where nobody does. Draining the node solves it."""
         del facts, subject, desired
         return None
 
     def waits(self, facts: Facts, subject: Subject) -> str | None:
-        """Why what is wanted can only be right after another change or a reboot; None where it can be now."""
+        """Why the wanted value is only possible after another change or a reboot; None where it is possible now."""
         del facts, subject
         return None
 
@@ -116,7 +116,7 @@ class Tunable(Generic[S, V]):
         raise NotImplementedError
 
     def write_back(self, facts: Facts, subject: Subject, value: V, raw: str | msgspec.UnsetType) -> None:
-        """Write a saved value. `raw` is the text that it had, where `write` would spell it otherwise.
+        """Write a saved value. `raw` is the text that it had, where `write` would spell it differently.
 
         Raises WriteFailed.
         """
@@ -128,7 +128,7 @@ class Tunable(Generic[S, V]):
         return re.fullmatch(self.subject_pattern, subject) is not None
 
     def one_way(self, subject: Subject) -> str | None:
-        """Why a change of this subject is made once and not taken back; None for all that can be."""
+        """Why a change to this subject is made once and cannot be undone; None where it can be."""
         del subject
         return None
 
@@ -143,22 +143,22 @@ class Tunable(Generic[S, V]):
         return self.about
 
     def shown(self, subject: Subject, desired: V) -> Setting:
-        """What is wanted, as people and programs read it in a report: of the same type as what is found."""
+        """The wanted value as a report shows it to people and programs: of the same type as the value found."""
         del subject
         return desired
 
     def comparison(self, subject: Subject, desired: V) -> Comparison:
-        """How what is found must stand to what `shown` gives."""
+        """How the value found must compare with what `shown` gives."""
         del subject, desired
         return "equal"
 
     def title(self, subject: Subject) -> str:
-        """What people call one setting, in one word: every command that takes a setting knows it by this."""
+        """What people call one setting, in one word: every command that takes a setting accepts this name."""
         name = subject.removeprefix(self.prefix)
         return name if self.is_known_by_row else f"{self.name}/{name}"
 
     def culprit(self, facts: Facts, subject: Subject, found: V) -> str | None:
-        """Who may have set the value found, by what the host's files say; None where they say nothing."""
+        """Who may have set the value found, according to the host's files; None where they do not say."""
         del facts, subject, found
         return None
 
@@ -168,5 +168,5 @@ class Tunable(Generic[S, V]):
         return self.describe(subject).advice
 
 
-# Any of them: the engine takes specs and values from a tunable and hands them back to it, and looks into neither.
+# Any tunable: the engine takes specs and values from it and hands them back to it, without looking inside them.
 AnyTunable = Tunable[Any, Any]

@@ -28,7 +28,7 @@ Spec = dict[str, str]
 
 
 class CgroupSlices(Tunable[Spec, str]):
-    """AllowedCPUs= of slices: the system's daemons stay off the cores of jobs."""
+    """AllowedCPUs= of slices: keeps system daemons off the cores of jobs."""
 
     name = "cgroupSlices"
     group = "cpu"
@@ -38,7 +38,7 @@ class CgroupSlices(Tunable[Spec, str]):
     prefix = "unit:"
     about = About(
         Severity.MEDIUM,
-        "daemons that wander over all cores delay the threads that feed GPUs",
+        "daemons that migrate across all cores delay the threads that feed GPUs",
         ("https://www.freedesktop.org/software/systemd/man/latest/systemd.resource-control.html",),
         "slices that the kubelet owns are never touched",
     )
@@ -47,8 +47,8 @@ class CgroupSlices(Tunable[Spec, str]):
     drop_in = SliceDropIns()
 
     def check(self, spec: Spec) -> list[str]:
-        """Slices that are none of this program's business, and lists that are none."""
-        faults = [f".{unit}: none of {', '.join(SLICES)}" for unit in spec if unit not in SLICES]
+        """Slices that tuneagent does not manage, and invalid CPU lists."""
+        faults = [f".{unit}: not one of {', '.join(SLICES)}" for unit in spec if unit not in SLICES]
         for unit, cpus in spec.items():
             if cpus not in ("{reserved}", "{isolated}"):
                 try:
@@ -94,7 +94,7 @@ class CgroupSlices(Tunable[Spec, str]):
             return facts.host.missing(f"{BASE}/cgroup.controllers")
         seen = facts.host.observe(path)
         if isinstance(seen, Absent) and facts.host.files.is_dir(f"{BASE}/{unit}"):
-            # Without the cpuset controller nothing bounds it yet.
+            # Without the cpuset controller nothing limits it yet.
             return Value("")
         if isinstance(seen, Absent):
             return Absent(f"{unit} has no cgroup now")
@@ -119,7 +119,7 @@ class CgroupSlices(Tunable[Spec, str]):
         return waiting(facts) if "{" in str(facts.specs.get(self.name, {})) else None
 
     def write(self, facts: Facts, subject: Subject, value: str) -> None:
-        """Let systemd set it, in /run alone; the drop-in is what the next boot reads."""
+        """Have systemd set it, in /run only; the next boot reads the drop-in."""
         unit = subject.removeprefix("unit:")
         facts.order(["systemctl", "set-property", "--runtime", unit, f"AllowedCPUs={value}"])
 

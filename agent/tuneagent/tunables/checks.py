@@ -1,4 +1,4 @@
-"""checks: settings of the whole stack that tuneagent reports and leaves to people."""
+"""checks: settings of the whole stack that tuneagent reports but never changes."""
 
 from __future__ import annotations
 
@@ -52,11 +52,11 @@ class Checks(Tunable[msgspec.Struct, object]):
     prefix = "check:"
     is_known_by_row = True
     rows = tuple(ROWS)
-    about = About(Severity.MEDIUM, "settings that tuneagent reports and leaves to people")
+    about = About(Severity.MEDIUM, "settings that tuneagent reports but never changes")
     report_only = True
 
     def subjects(self, facts: Facts, spec: msgspec.Struct) -> Sequence[Subject]:
-        """Rows that the spec wants something of."""
+        """Rows for which the spec wants a value."""
         return [f"check:{name}" for name, row in ROWS.items() if row.wanted(getattr(spec, name)) not in (None, [])
                 or (row.kind is bool and getattr(spec, name))]  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""cpuEnergyBias: each Intel CPU's hint between performance and saving (Documentation/admin-guide/pm/intel_epb.rst)."""
+"""cpuEnergyBias: each Intel CPU's hint, performance to power saving (Documentation/admin-guide/pm/intel_epb.rst)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LARGEST = 15
 
 
 class Spec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """0 for performance to 15 for saving."""
+    """From 0 (performance) to 15 (power saving)."""
 
     bias: Annotated[int, msgspec.Meta(ge=0, le=LARGEST)]
 
@@ -37,7 +37,7 @@ class CpuEnergyBias(Tunable[Spec, int]):
     subject_pattern = r"cpu:[0-9]+"
     about = About(
         Severity.LOW,
-        "firmware that starts CPUs with a bias towards saving lowers clocks under short bursts of work",
+        "firmware that starts CPUs with a bias towards power saving lowers clocks in short bursts of work",
         ("https://docs.kernel.org/admin-guide/pm/intel_epb.html",),
     )
     drop_in = TmpfilesD()

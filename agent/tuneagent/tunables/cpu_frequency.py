@@ -52,7 +52,7 @@ class CpuFrequency(Tunable[Spec, SettingValue]):
         ),
     )
     drop_in = TmpfilesD()
-    # With the performance governor a self-choosing driver refuses another preference.
+    # With the performance governor, a driver that chooses the clock itself refuses any other preference.
     after = ("cpuGovernor", "smt")
 
     def check(self, spec: Spec) -> list[str]:
@@ -115,7 +115,7 @@ class CpuFrequency(Tunable[Spec, SettingValue]):
         return desired
 
     def refuse(self, facts: Facts, subject: Subject, desired: SettingValue) -> str | None:
-        """A frequency that the CPU has not."""
+        """A frequency that the CPU does not have."""
         cpu, _, part = subject.removeprefix("cpu:").partition("/")
         if part not in ("min", "max"):
             return None
@@ -156,7 +156,7 @@ def _number(facts: Facts, path: str) -> int | None:
 
 
 def _boost_file(facts: Facts) -> tuple[str, bool]:
-    """The switch, and whether it means the opposite."""
+    """The switch, and whether its meaning is inverted."""
     return (NO_TURBO, True) if facts.host.files.is_dir(f"{BASE}/intel_pstate") else (BOOST, False)
 
 
@@ -181,7 +181,7 @@ def _limit(facts: Facts, cpu: str, end: str) -> Reading:
             if known
             else Unreadable(f"/{path}: {str(live.value)[:40]!r} is not a frequency")
         )
-    # Without a line the kernel starts with the widest that the hardware has.
+    # Without a line the kernel starts with the widest limits that the hardware has.
     widest = _number(facts, _path(cpu, f"cpuinfo_{end}_freq"))
     return reading(facts, path, live, int, default=None if widest is None else Value(widest))
 

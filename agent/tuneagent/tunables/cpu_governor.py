@@ -66,7 +66,7 @@ class CpuGovernor(Tunable[Spec, str]):
         return reading(facts, path, live)
 
     def desire(self, facts: Facts, spec: Spec, readings: Mapping[Subject, Reading]) -> Mapping[Subject, str]:
-        """The governor; for drivers that choose themselves a dynamic one is called `powersave`."""
+        """The governor; drivers that choose the clock themselves call the dynamic one `powersave`."""
         desired: dict[Subject, str] = {}
         for subject in readings:
             if subject == "host":

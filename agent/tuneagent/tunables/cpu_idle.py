@@ -1,6 +1,6 @@
 """cpuIdle: idle states that take too long to leave are switched off (Documentation/admin-guide/pm/cpuidle.rst).
 
-Chosen by exit latency, never by number: state 3 of one CPU is deep and of another shallow (TuneD issue 808).
+Chosen by exit latency, never by number: state 3 is deep on one CPU and shallow on another (TuneD issue 808).
 """
 
 from __future__ import annotations
@@ -55,24 +55,24 @@ class CpuIdle(Tunable[Spec, int]):
     subject_pattern = r"cpu:[0-9]+/idle:[0-9]+-[^\s/]+"
     about = About(
         Severity.HIGH,
-        "a CPU that sleeps deeply wakes late: the launch of a kernel, or an interrupt, waits for it",
+        "a CPU in deep sleep wakes up late: a kernel launch or an interrupt has to wait for it",
         (
             "https://docs.kernel.org/admin-guide/pm/cpuidle.html",
             "https://github.com/google/gvisor/pull/14526",
             "https://github.com/redhat-performance/tuned/issues/808",
         ),
-        "costs power, and turbo of the busy cores: for latency, not for everyone",
+        "costs power, and the turbo clocks of busy cores: use it for latency, not everywhere",
         dispute=Dispute(
             "C6 takes 150 to 230 us to leave on recent Xeons (gVisor pull request 14526)",
-            "shallow idle costs power, and turbo of busy cores; AMD keeps it on",
-            "by exit latency, in the profile inference alone",
+            "shallow idle costs power, and the turbo clocks of busy cores; AMD keeps it on",
+            "by exit latency, only in the profile inference",
         ),
     )
     drop_in = TmpfilesD()
     after = ("smt",)
 
     def check(self, spec: Spec) -> list[str]:
-        """A latency that is none."""
+        """An invalid latency."""
         if not 0 <= spec.max_exit_latency_us <= 1_000_000:
             return [f".maxExitLatencyUs: {spec.max_exit_latency_us} is not between 0 and 1000000"]
         return []

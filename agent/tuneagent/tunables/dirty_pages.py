@@ -63,7 +63,7 @@ class DirtyPages(Tunable[Spec, SettingValue]):
         dispute=Dispute(
             "TuneD: 40 and 10 per cent for throughput",
             "10 and 3 for latency; Grace guide 10 and 5",
-            "bytes for training, since per cent of a terabyte is many gigabytes",
+            "bytes for training, since one per cent of a terabyte is many gigabytes",
         ),
     )
     drop_in = SysctlD()
@@ -136,7 +136,7 @@ class DirtyPages(Tunable[Spec, SettingValue]):
         return Value({"bytes": values["bytes"]} if values["bytes"] else {"ratio": values["ratio"]})
 
     def desire(self, facts: Facts, spec: Spec, readings: Mapping[Subject, Reading]) -> Mapping[Subject, SettingValue]:
-        """The member that the spec gives of each pair."""
+        """The member that the spec gives for each pair."""
         desired: dict[Subject, SettingValue] = {}
         for subject, ratio, size in (
             ("key:vm.dirty", spec.ratio, spec.bytes),
@@ -147,7 +147,7 @@ class DirtyPages(Tunable[Spec, SettingValue]):
         return desired
 
     def write(self, facts: Facts, subject: Subject, value: SettingValue) -> None:
-        """Write the member; on a live kernel the other becomes 0 by itself, in a tree we do what it would."""
+        """Write the member. A live kernel then sets the other to 0; in a tree we do that ourselves."""
         ((member, number),) = value.items()
         facts.host.files.write(_path(PAIRS[subject][member]), f"{number}\n")
         if not facts.host.files.is_kernel:

@@ -1,4 +1,4 @@
-"""gpu: persistence mode and power limit of each GPU, through NVML. Both end when the driver is unloaded."""
+"""gpu: persistence mode and power limit of each GPU, through NVML. Both are lost when the driver is unloaded."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SettingValue = bool | float
 
 
 class Spec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
-    """What is given is wanted of every GPU."""
+    """What is given applies to every GPU."""
 
     persistence: bool | None = None
     power_limit_w: int | None = msgspec.field(default=None, name="powerLimitW")
@@ -42,16 +42,16 @@ def missing_gpu(facts: Facts, subject: Subject) -> Reading | None:
     if isinstance(facts.gpus, Absent):
         nvidia = any(device.vendor == "10de" for device in facts.topology.pci_gpus or ())
         if nvidia:
-            return Reading(Unreadable(f"an NVIDIA device is there, but {facts.gpus.why}"), evidence=evidence)
+            return Reading(Unreadable(f"an NVIDIA device is present, but {facts.gpus.why}"), evidence=evidence)
         return Reading(facts.gpus, evidence=evidence)
     name = subject.removeprefix("gpu:").partition("/")[0]
     if name.startswith("index-"):
         reason = facts.gpus.lost.get(name.removeprefix("index-"), "gone")
         return Reading(Unreadable(f"NVML lists GPU {name.removeprefix('index-')} but: {reason}"), evidence=evidence)
     if facts.gpus.device(name) is None and facts.gpus.lost:
-        return Reading(Unreadable("not among the GPUs that answer, and one of this host is lost"), evidence=evidence)
+        return Reading(Unreadable("not among the GPUs that respond, and a GPU of this host is lost"), evidence=evidence)
     if facts.gpus.device(name) is None:
-        return Reading(Absent(f"gone: no GPU of this host; here: {facts.gpus.names()}"), evidence=evidence)
+        return Reading(Absent(f"gone: not a GPU of this host; present: {facts.gpus.names()}"), evidence=evidence)
     return None
 
 

@@ -1,4 +1,4 @@
-"""gpuHealth: what NVML tells of the state of each GPU. Reported only: no clock, reset or ECC mode is ever changed."""
+"""gpuHealth: what NVML reports of each GPU's state. Report only: never resets a GPU or changes a clock or ECC mode."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from tuneagent.tunables.gpu import missing_gpu, subjects_of_gpus
 
 _NVML = "https://docs.nvidia.com/deploy/nvml-api/"
 # nvmlClocksEventReasons: hardware slowdown, software thermal, hardware thermal, power brake. A power cap at full load
-# and an idle GPU are no faults.
+# and an idle GPU are not faults.
 BAD_CLOCK_REASONS = {0x8: "hardware slowdown", 0x20: "software thermal", 0x40: "hardware thermal", 0x80: "power brake"}
 
 
 class GpuHealthRow(msgspec.Struct, frozen=True):
-    """One fact of a GPU: how it is taken from NVML's answers, what is right, and why it matters."""
+    """One fact about a GPU: how it is read from NVML's answers, which value is right, and why it matters."""
 
     read: Callable[[GpuDevice], Observation]
     right: Compare
@@ -68,7 +68,7 @@ def _bar1_share(device: GpuDevice) -> Observation:
 
 
 def _leftover(device: GpuDevice) -> Observation:
-    """MiB in use beyond what the driver keeps for itself, while no process is there; 0 where one is."""
+    """MiB in use beyond what the driver keeps for itself while no process uses the GPU; 0 where one does."""
     used, pids = device.observe("memory_used_mib"), device.observe("pids")
     if not isinstance(used, Value) or not isinstance(pids, Value):
         return used if not isinstance(used, Value) else pids
@@ -89,41 +89,44 @@ def _same(seen: Sequence[object], wanted: object) -> bool:
 
 ROWS: dict[str, GpuHealthRow] = {
     "eccOn": GpuHealthRow(_field("ecc_current"), equal, about(
-        Severity.HIGH, "without ECC a flipped bit is a wrong result that nobody sees", _NVML, "takes a reset of the GPU")),
+        Severity.HIGH, "without ECC a flipped bit is a wrong result that nobody notices", _NVML, "needs a GPU reset")),
     "eccNotPending": GpuHealthRow(_both("ecc_current", "ecc_pending"), _same, about(
-        Severity.MEDIUM, "an ECC mode that waits changes the GPU at its next reset", _NVML)),
+        Severity.MEDIUM, "a pending ECC mode takes effect at the next GPU reset", _NVML)),
     "noUncorrectedErrors": GpuHealthRow(_field("ecc_uncorrected"), equal, about(
         Severity.CRITICAL, "uncorrected errors since the driver was loaded", _NVML, "drain; reset; replace if they return"), 0),
     "noRemapPending": GpuHealthRow(_field("remap_pending"), equal, about(
-        Severity.CRITICAL, "a row waits to be remapped: the memory is bad until the GPU is reset",
+        Severity.CRITICAL, "a row remap is pending: the memory is bad until the GPU is reset",
         "https://docs.nvidia.com/deploy/a100-gpu-mem-error-mgmt/", "drain the node and reset the GPU"), False),
     "noRemapFailure": GpuHealthRow(_field("remap_failure"), equal, about(
-        Severity.CRITICAL, "no spare row is left: the card is to be replaced",
+        Severity.CRITICAL, "no spare row is left: the card must be replaced",
         "https://docs.nvidia.com/deploy/a100-gpu-mem-error-mgmt/"), False),
     "noThrottle": GpuHealthRow(_reasons, equal, about(
-        Severity.CRITICAL, "hardware holds the clocks down, by half or more",
-        "https://docs.nvidia.com/deploy/nvml-api/group__nvmlClocksEventReasons.html", "look at cooling and power supply"), []),
+        Severity.CRITICAL, "the hardware slows the clocks, by half or more",
+        "https://docs.nvidia.com/deploy/nvml-api/group__nvmlClocksEventReasons.html",
+        "check cooling and power supply"), []),
     "temperatureMarginMin": GpuHealthRow(_margin, at_least, about(
-        Severity.HIGH, "degrees left before the GPU slows itself down", _NVML, "look at cooling"), None, int | None),
+        Severity.HIGH, "degrees left before the GPU slows itself down", _NVML, "check cooling"), None, int | None),
     "pcieWidth": GpuHealthRow(_both("pcie_width", "pcie_max_width"), _same, about(
         Severity.HIGH, "lost lanes halve every copy; the link speed, not its width, drops while the GPU idles",
         "nvml.h: nvmlDeviceGetCurrPcieLinkWidth", "reseat the card or the riser")),
     "pcieReplaysMax": GpuHealthRow(_field("pcie_replays"), at_most, about(
-        Severity.HIGH, "packets of the link had to be sent again", _NVML, "signal integrity: reseat"), None, int | None),
+        Severity.HIGH, "packets on the link had to be resent", _NVML,
+        "poor signal integrity: reseat"), None, int | None),
     "bar1ShareMin": GpuHealthRow(_bar1_share, at_least, about(
-        Severity.MEDIUM, "per cent of the GPU's memory that a NIC can reach at a time", _NVML,
-        "above-4G decoding and resizable BAR in the firmware"), None, int | None),
+        Severity.MEDIUM, "per cent of the GPU's memory that a NIC can reach at once", _NVML,
+        "enable above-4G decoding and resizable BAR in the firmware"), None, int | None),
     "nvlinksUp": GpuHealthRow(_down_links, equal, about(
-        Severity.CRITICAL, "a link that is down takes its share of every collective", _NVML), []),
+        Severity.CRITICAL, "a link that is down takes its share of bandwidth from every collective", _NVML), []),
     "powerLimitDefault": GpuHealthRow(_both("power_limit_w", "power_default_w"), lambda seen, wanted: bool(seen[0] >= seen[1]), about(
         Severity.MEDIUM, "a limit below the card's default costs clocks under load", _NVML,
-        "the tunable `gpu` sets powerLimitW; ask who lowered it first")),
+        "the tunable `gpu` sets powerLimitW; first find out who lowered it")),
     "computeModeDefault": GpuHealthRow(_field("compute_mode"), equal, about(
         Severity.MEDIUM, "exclusive or prohibited: the second process on the GPU fails", _NVML), "default"),
     "migNotPending": GpuHealthRow(_mig_modes, _same, about(
-        Severity.HIGH, "a MIG mode that waits changes the GPU at its next reset", _NVML)),
+        Severity.HIGH, "a pending MIG mode takes effect at the next GPU reset", _NVML)),
     "memoryLeftoverMaxMib": GpuHealthRow(_leftover, at_most, about(
-        Severity.MEDIUM, "memory is held and no process owns it", _NVML, "a process of another namespace, or a reset"),
+        Severity.MEDIUM, "memory is held and no process owns it", _NVML,
+        "find a process in another namespace, or reset the GPU"),
         None, int | None),
     "persistence": GpuHealthRow(_field("persistence"), equal, about(
         Severity.HIGH, "without persistence the driver forgets clocks and limits when the last client ends",

@@ -20,12 +20,12 @@ from tuneagent.topology.picture import Topology
 from tuneagent.tunables.base import Tunable
 
 _SUBJECT = lazy_regex(r"pid:(\d+)@(\d+)@([0-9a-f-]*)(/memory)?\Z")
-# Part of a process's memory on its GPU's node below which it counts as remote.
+# Share of a process's memory on its GPU's node, below which it counts as remote.
 LOCAL_SHARE = 0.9
 
 
 class Spec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What is compared, and whether a running process may be pinned. Never implied by `drift: repair`."""
+    """What is compared, and whether a running process may be pinned; `drift: repair` never implies it."""
 
     cpus: Literal["local"] | None = None
     memory: Literal["prefer-local"] | None = None
@@ -33,7 +33,7 @@ class Spec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class WantedCpus(msgspec.Struct, frozen=True):
-    """The CPUs next to a process's GPU, as a list of the kernel's."""
+    """The CPUs next to a process's GPU, as a kernel CPU list."""
 
     cpus: str
 
@@ -59,13 +59,13 @@ class GpuProcesses(Tunable[Spec, Placement]):
     subject_pattern = r"pid:[0-9]+@[0-9]+@[0-9a-f-]*(/memory)?"
     about = About(
         Severity.MEDIUM,
-        "a process that feeds a GPU from the other socket pays the socket link for every copy and launch",
+        "a process that feeds a GPU from the other socket crosses the socket link for every copy and launch",
         ("https://docs.kernel.org/admin-guide/mm/numa_memory_policy.html",),
         "start it with `tuneagent run`, so that its memory is local from the first touch",
         dispute=Dispute(
             "PyTorch: 1 to 10 % from binding; 22 % of pages were remote in one report",
             "a vLLM author measured none; a cpuset for the whole container did nothing",
-            "each rank by itself and from its start; measure before and after",
+            "pin each rank by itself, from its start; measure before and after",
         ),
     )
     lifetime = Lifetime.PROCESS
@@ -83,7 +83,7 @@ class GpuProcesses(Tunable[Spec, Placement]):
             try:
                 started = facts.host.processes.started(pid)
             except ReadFailed:
-                # Ended meanwhile, or of another pid namespace: nothing to say of it.
+                # It has ended, or is in another PID namespace: there is nothing to report.
                 continue
             subject = f"pid:{pid}@{started}@{facts.boot_id}"
             found += [subject] if spec.cpus else []
@@ -97,7 +97,7 @@ class GpuProcesses(Tunable[Spec, Placement]):
             if isinstance(facts.gpus, GpuSnapshot):
                 pids = sorted(_gpus_by_pid(facts))
                 if pids:
-                    text = f"{len(pids)} processes use a GPU, none can be looked at from here"
+                    text = f"{len(pids)} processes use a GPU, but none can be inspected from here"
                     return Reading(Unreadable(text), evidence="NVML")
                 return Reading(Absent("no process uses a GPU now"), evidence="NVML")
             return Reading(facts.gpus, evidence="NVML")
@@ -143,23 +143,23 @@ class GpuProcesses(Tunable[Spec, Placement]):
         return subject.endswith("/memory") or bool(observed == desired)
 
     def shown(self, subject: Subject, desired: Placement) -> Placement:
-        """CPU lists, or the least share on the nodes next to the GPU together."""
+        """CPU lists, or the minimum share on all nodes next to the GPU together."""
         if isinstance(desired, WantedMemory):
             return {",".join(str(node) for node in desired.near): LOCAL_SHARE}
         return [desired.cpus] if isinstance(desired, WantedCpus) else desired
 
     def comparison(self, subject: Subject, desired: Placement) -> Comparison:
-        """Threads may have less than all local CPUs; memory has a least share."""
+        """Threads may use fewer than all local CPUs; memory has a minimum share."""
         return "atLeast" if isinstance(desired, WantedMemory) else "rule"
 
     def written(self, desired: Placement) -> Placement:
-        """The CPU list that every thread then has, or the share that is asked of the nodes to which pages are moved."""
+        """The CPU list that every thread then has, or the minimum share on the nodes to which pages are moved."""
         if isinstance(desired, WantedMemory):
             return {str(node): 1.0 for node in desired.near}
         return [desired.cpus] if isinstance(desired, WantedCpus) else desired
 
     def refuse(self, facts: Facts, subject: Subject, desired: Placement) -> str | None:
-        """Anything but what the profile asks for by name."""
+        """Any action that the profile does not name."""
         spec = facts.specs.get(self.name)
         action = spec.action if isinstance(spec, Spec) else "report"
         if isinstance(desired, WantedMemory):
@@ -167,7 +167,7 @@ class GpuProcesses(Tunable[Spec, Placement]):
         return "action is report" if action == "report" else None
 
     def one_way(self, subject: Subject) -> str | None:
-        """Where each page lay is not kept."""
+        """The earlier node of each page is not recorded."""
         return "pages stay where they are until the process ends" if subject.endswith("/memory") else None
 
     def write(self, facts: Facts, subject: Subject, value: Placement) -> None:
@@ -185,13 +185,13 @@ class GpuProcesses(Tunable[Spec, Placement]):
     def _move(facts: Facts, pid: int, target: list[int]) -> None:
         near = frozenset().union(*(node.cpu_set for node in facts.topology.nodes if node.id in target))
         if not frozenset().union(*facts.host.processes.affinity(pid)) <= near:
-            raise WriteFailed(f"pid {pid} may run on CPUs that are far from its GPU: its pages are left with them")
+            raise WriteFailed(f"pid {pid} may run on CPUs that are far from its GPU: its pages stay where they are")
         _, far = _nodes(facts.topology, near)
         facts.host.processes.migrate(pid, far, target)
 
 
 def _nodes(topology: Topology, cpus: frozenset[int]) -> tuple[list[int], list[int]]:
-    """Nodes of these CPUs, and the other nodes that have CPUs. Memory alone, as a GPU's own, is neither."""
+    """Nodes of these CPUs, and the other nodes that have CPUs. A node with memory only, such as a GPU's, is neither."""
     with_cpus = [node for node in topology.nodes if node.cpu_set]
     return [node.id for node in with_cpus if node.cpu_set & cpus], [n.id for n in with_cpus if not n.cpu_set & cpus]
 
@@ -223,7 +223,7 @@ def _is_same(facts: Facts, match: re.Match[str]) -> bool:
 
 
 def _memory(facts: Facts, pid: int) -> dict[str, float]:
-    """Share of a process's memory on each node, rounded down: what is just too little must not look like enough."""
+    """Share of a process's memory on each node, rounded down, so that slightly too little does not look like enough."""
     by_node = facts.host.processes.pages_by_node(pid)
     total = max(sum(by_node.values()), 1)
     return {str(node): math.floor(kib * 10_000 / total) / 10_000 for node, kib in sorted(by_node.items())}

@@ -62,7 +62,7 @@ class Hugepages(Tunable[Spec, int]):
         Severity.HIGH,
         "pages on the wrong node make every access cross the socket link; too few make consumers fail at start",
         ("https://docs.kernel.org/admin-guide/mm/hugetlbpage.html",),
-        "after a change at run time the kubelet shows the new capacity only once it was restarted",
+        "after a change at run time the kubelet shows the new capacity only after it has been restarted",
     )
     all_or_nothing = True
     drop_in = TmpfilesD()
@@ -74,7 +74,7 @@ class Hugepages(Tunable[Spec, int]):
         for number, pool in enumerate(spec.pages):
             where = f".pages[{number}]"
             if pool.size not in _SIZES:
-                faults.append(f"{where}.size: {pool.size!r} is none of {', '.join(_SIZES)}")
+                faults.append(f"{where}.size: {pool.size!r} is not one of {', '.join(_SIZES)}")
             by_node = pool.node is not None and pool.count is not None
             if by_node == (pool.per_numa_node is not None) or (pool.node is None) != (pool.count is None):
                 faults.append(f"{where}: give either perNumaNode, or node and count")
@@ -82,7 +82,7 @@ class Hugepages(Tunable[Spec, int]):
                 if value is not None and not 0 <= value <= 1 << 24:
                     faults.append(f"{where}: {value} is out of range")
             if (pool.size, pool.node) in seen:
-                faults.append(f"{where}: this size and node is given twice")
+                faults.append(f"{where}: this size and node are given twice")
             seen.add((pool.size, pool.node))
         return faults
 

@@ -44,7 +44,7 @@ class IrqAffinity(Tunable[Spec, str]):
         Severity.MEDIUM,
         "an interrupt served on the far socket costs a trip over the socket link for every packet",
         ("https://docs.kernel.org/core-api/irq/irq-affinity.html",),
-        "interrupt numbers change with each boot, so the daemon asserts this again; nothing is kept in /etc",
+        "interrupt numbers change with each boot, so the daemon re-applies this; nothing is kept in /etc",
     )
 
     def subjects(self, facts: Facts, spec: Spec) -> Sequence[Subject]:

@@ -1,4 +1,4 @@
-"""irqbalance: CPUs that the daemon keeps off, where it is the one that owns the interrupts (irqbalance(1))."""
+"""irqbalance: CPUs that the daemon avoids, where it owns the interrupts (irqbalance(1))."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Irqbalance(Tunable[Spec, str]):
     subject_pattern = r"irqbalance:banned"
     about = About(
         Severity.MEDIUM,
-        "irqbalance spreads interrupts over every CPU it may use, those of jobs among them",
+        "irqbalance spreads interrupts over every CPU that it may use, including those of jobs",
         ("https://github.com/Irqbalance/irqbalance",),
         dispute=Dispute(
             "Grace guide: switch it off; 10 to 20 % with static affinity",
@@ -59,7 +59,7 @@ class Irqbalance(Tunable[Spec, str]):
     after = ("smt",)
 
     def check(self, spec: Spec) -> list[str]:
-        """A list that is none."""
+        """An invalid list."""
         if spec.banned_cpus == "{isolated}":
             return []
         try:
@@ -121,10 +121,10 @@ class Irqbalance(Tunable[Spec, str]):
         return reload_refusal(facts)
 
     def write(self, facts: Facts, subject: Subject, value: str) -> None:
-        """Put the drop-in in place and restart the daemon: it reads its environment at start alone."""
+        """Put the drop-in in place and restart the daemon: it reads its environment only at start."""
         reason = reload_refusal(facts)
         if reason is not None:
-            # Asked again here, since undo comes this way too.
+            # Checked again here, since undo also takes this path.
             raise WriteFailed(reason)
         self.drop_in.replace(facts, {VARIABLE: str(value)} if value else {})
         for argv in (["systemctl", "daemon-reload"], ["systemctl", "try-restart", UNIT]):

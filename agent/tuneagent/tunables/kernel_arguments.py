@@ -44,7 +44,7 @@ SettingValue = None | bool | str | list[str | bool]
 
 
 class KernelArguments(Tunable[Spec, SettingValue]):
-    """Arguments of the kernel command line. `true` is a bare word, null takes the argument away."""
+    """Arguments of the kernel command line. `true` is a bare word, null removes the argument."""
 
     name = "kernelArguments"
     group = "kernel arguments"
@@ -71,11 +71,11 @@ class KernelArguments(Tunable[Spec, SettingValue]):
             if not ALLOWED.fullmatch(name):
                 faults.append(f".{name}: not an argument that a profile may set")
             if value is False:
-                faults.append(f".{name}: false means nothing here; null takes the argument away")
+                faults.append(f".{name}: false has no meaning here; null removes the argument")
             elif not isinstance(value, bool) and value is not None and not _VALUE.match(str(value)):
-                faults.append(f".{name}: {value!r} is not one plain word")
+                faults.append(f".{name}: {value!r} is not a plain word")
             elif re.search(r"[{}]", re.sub(r"{(reserved|isolated)}", "", str(value))):
-                faults.append(f".{name}: {value!r}: braces hold `reserved` or `isolated`")
+                faults.append(f".{name}: {value!r}: braces may only hold `reserved` or `isolated`")
         return faults
 
     def could_name(self, subject: Subject) -> bool:
@@ -149,7 +149,7 @@ class KernelArguments(Tunable[Spec, SettingValue]):
 
 
 def _spec(facts: Facts) -> Mapping[str, object]:
-    """What the profile under way says of arguments."""
+    """What the profile being applied says about arguments."""
     spec = facts.specs.get("kernelArguments")
     return spec if isinstance(spec, dict) else {}
 
@@ -167,13 +167,13 @@ def _isolation_refusal(facts: Facts, value: str) -> str | None:
     if (not flags or "domain" in flags) and not pinned:
         return (
             "isolcpus takes these CPUs from the scheduler for good: unpinned threads are never balanced there; "
-            "say managed_irq alone, or set gpuProcesses.action: pin"
+            "use managed_irq alone, or set gpuProcesses.action: pin"
         )
     return None
 
 
 def _hugepages_refusal(facts: Facts) -> str | None:
-    """More pages at boot than 90 % of the memory holds."""
+    """More pages at boot than fit into 90 % of the memory."""
     spec = _spec(facts)
     count, size = str(spec.get("hugepages", "0")), str(spec.get("hugepagesz") or spec.get("default_hugepagesz") or "2M")
     units = {"K": 1, "M": 1024, "G": 1048576}

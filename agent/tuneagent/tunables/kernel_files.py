@@ -42,24 +42,25 @@ class KernelFileRow(msgspec.Struct, frozen=True):
 
 ROWS: dict[str, KernelFileRow] = {
     "thpShmem": KernelFileRow("sys/kernel/mm/transparent_hugepage/shmem_enabled", "choice", Severity.LOW,
-                    "huge pages in shared memory spare TLB misses of data loaders", _TRANSHUGE, "hugepages", _SHMEM),
+                    "huge pages in shared memory reduce TLB misses of data loaders", _TRANSHUGE, "hugepages", _SHMEM),
     "thpZeroPage": KernelFileRow("sys/kernel/mm/transparent_hugepage/use_zero_page", "switch", Severity.LOW,
                        "a huge zero page is split at the first write", _TRANSHUGE, "hugepages"),
     "hugepagesOvercommit": KernelFileRow("sys/kernel/mm/hugepages/hugepages-2048kB/nr_overcommit_hugepages", "number", Severity.LOW,
-                               "surplus pages are taken at run time, and may then not be had",
+                               "surplus pages are allocated at run time, and may not be available then",
                                "https://docs.kernel.org/admin-guide/mm/hugetlbpage.html", "hugepages", highest=1 << 24),
     "ksmAcrossNodes": KernelFileRow("sys/kernel/mm/ksm/merge_across_nodes", "switch", Severity.LOW,
                           "a page merged across nodes is remote for all but one", "https://docs.kernel.org/admin-guide/mm/ksm.html", "memory"),
     "zswap": KernelFileRow("sys/module/zswap/parameters/enabled", "flag", Severity.LOW,
                  "compressing pages costs CPU time and delays reclaim", "https://docs.kernel.org/admin-guide/mm/zswap.html", "memory"),
     "numaDemotion": KernelFileRow("sys/kernel/mm/numa/demotion_enabled", "flag", Severity.LOW,
-                        "reclaim moves pages to slow nodes, GPU memory among them",
+                        "reclaim moves pages to slow nodes, including GPU memory",
                         "https://docs.kernel.org/admin-guide/mm/", "numa"),
     "pcieAspm": KernelFileRow("sys/module/pcie_aspm/parameters/policy", "choice", Severity.MEDIUM,
-                    "a link that sleeps wakes with the next transfer", "https://docs.kernel.org/admin-guide/kernel-parameters.html",
+                    "a sleeping link must wake up for the next transfer",
+                    "https://docs.kernel.org/admin-guide/kernel-parameters.html",
                     "pcie/iommu", ("default", "performance", "powersave", "powersupersave")),
     "platformProfile": KernelFileRow("sys/firmware/acpi/platform_profile", "word", Severity.LOW,
-                           "the firmware's own power policy bounds clocks",
+                           "the firmware's own power policy limits clocks",
                            "https://docs.kernel.org/userspace-api/sysfs-platform_profile.html", "cpu",
                            ("low-power", "cool", "quiet", "balanced", "balanced-performance", "performance"),
                            offered="sys/firmware/acpi/platform_profile_choices"),
@@ -76,7 +77,7 @@ ROWS: dict[str, KernelFileRow] = {
                          "counting every transfer slows small ones down",
                          "https://docs.nvidia.com/gpudirect-storage/troubleshooting-guide/", "storage"),
     "selinuxCache": KernelFileRow("sys/fs/selinux/avc/cache_threshold", "number", Severity.LOW,
-                        "a cache that is too small asks the policy again and again",
+                        "a cache that is too small queries the policy over and over",
                         "https://github.com/redhat-performance/tuned", "kernel", highest=1 << 20),
     "schedMigrationCost": KernelFileRow("sys/kernel/debug/sched/migration_cost_ns", "number", Severity.LOW,
                               "how long a task counts as cache-hot on its CPU",
@@ -143,14 +144,14 @@ class KernelFiles(Tunable[msgspec.Struct, SettingValue]):
     after = ("smt",)
 
     def check(self, spec: msgspec.Struct) -> list[str]:
-        """Words and numbers that the row does not know."""
+        """Words and numbers that the row does not accept."""
         faults = []
         for name, row in ROWS.items():
             value = getattr(spec, name)
             if value is None:
                 continue
             if row.words and value not in row.words:
-                faults.append(f".{name}: {value!r} is none of {', '.join(row.words)}")
+                faults.append(f".{name}: {value!r} is not one of {', '.join(row.words)}")
             if row.form == "number" and not 0 <= value <= row.highest:
                 faults.append(f".{name}: {value} is not between 0 and {row.highest}")
             if row.form == "mask" and value not in ("{reserved}", "{isolated}"):

@@ -32,7 +32,7 @@ class Ksm(Tunable[Spec, int]):
     subject_pattern = r"ksm:run"
     about = About(
         Severity.MEDIUM,
-        "the search costs CPU time, and a merged page lies on one NUMA node for all who share it",
+        "the search costs CPU time, and a merged page is on one NUMA node for all processes that share it",
         ("https://docs.kernel.org/admin-guide/mm/ksm.html",),
     )
     drop_in = TmpfilesD()
@@ -46,7 +46,7 @@ class Ksm(Tunable[Spec, int]):
         seen = facts.host.observe(PATH)
         if isinstance(seen, Value):
             known = seen.value in ("0", "1", "2")
-            seen = Value(int(str(seen.value))) if known else Unreadable(f"/{PATH}: {seen.value!r} is none of 0, 1, 2")
+            seen = Value(int(str(seen.value))) if known else Unreadable(f"/{PATH}: {seen.value!r} is not 0, 1 or 2")
         return reading(facts, PATH, seen, int, default=Value(0))
 
     def desire(self, facts: Facts, spec: Spec, readings: Mapping[Subject, Reading]) -> Mapping[Subject, int]:
@@ -54,7 +54,7 @@ class Ksm(Tunable[Spec, int]):
         return {"ksm:run": int(spec.run)}
 
     def matches(self, subject: Subject, observed: int, desired: int) -> bool:
-        """Equal; 2 is off too, with what was merged taken apart."""
+        """Equal; 2 also means off, with merged pages split again."""
         return bool(observed == desired) or (observed == 2 and desired == 0)
 
     def write(self, facts: Facts, subject: Subject, value: int) -> None:

@@ -39,7 +39,7 @@ _IN_BYTES = ("memlock", "stack")
 
 
 class Spec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Bytes, counts, or `infinity`, each at least: what services or logins are given already and is more stays."""
+    """Bytes, counts, or `infinity`, each a minimum: a higher limit that services or logins already have stays."""
 
     memlock: int | str | None = None
     nofile: int | str | None = None
@@ -60,7 +60,7 @@ class Limits(Tunable[Spec, str]):
         Severity.HIGH,
         "memory that cannot be locked cannot be registered for RDMA; NCCL then uses sockets without an error",
         ("https://www.freedesktop.org/software/systemd/man/latest/systemd-system.conf.html",),
-        "in force for services after the next reboot; the container runtime's unit needs LimitMEMLOCK= of its own",
+        "takes effect for services after the next reboot; the container runtime's unit needs its own LimitMEMLOCK=",
     )
     disruption = Disruption.REBOOT
     lifetime = Lifetime.PERSISTENT
@@ -101,7 +101,7 @@ class Limits(Tunable[Spec, str]):
             persisted = Unreadable(str(error))
         impossible = self.drop_in.impossible(facts)
         if name == "nofile" and "infinity" in (others, live.value if isinstance(live, Value) else None):
-            impossible = impossible or "there is no limit of files now, any number of ours would be lower"
+            impossible = impossible or "files have no limit now, so any limit that we set would be lower"
         return Reading(
             live,
             evidence="systemctl show, /proc/1/limits",

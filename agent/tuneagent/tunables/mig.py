@@ -25,7 +25,7 @@ Layout = dict[str, int | tuple[int, ...]]
 
 
 class Impossible(msgspec.Struct, frozen=True):
-    """In the place of a layout: why this GPU cannot have what the profile asks for."""
+    """In place of a layout: why this GPU cannot have what the profile asks for."""
 
     reason: str
 
@@ -41,7 +41,7 @@ class Spec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="came
     gpus: dict[str, Layout] | None = None
 
 
-# `enabled`, and `instances` unless they are not ours; or why there is no such layout.
+# `enabled`, and `instances` unless we do not manage them; or why there is no such layout.
 Partition = Union[dict[str, object], Impossible]
 
 
@@ -56,19 +56,19 @@ class Mig(Tunable[Spec, Partition]):
     subject_pattern = r"gpu:GPU-[0-9a-f-]+"
     about = About(
         Severity.HIGH,
-        "a GPU cut otherwise than declared is advertised wrong: pods wait, or get a slice too small",
+        "a GPU partitioned differently than declared is advertised wrongly: pods wait, or get too small a slice",
         ("https://docs.nvidia.com/datacenter/tesla/mig-user-guide/",),
-        "needs the GPU idle; instances that are in the layout already are kept",
+        "needs an idle GPU; instances that are already in the layout are kept",
     )
     disruption = Disruption.GPU
     lifetime = Lifetime.DRIVER
     after = ("gpu",)
 
     def check(self, spec: Spec) -> list[str]:
-        """Counts out of range; a layout for GPUs whose MIG is to be off."""
+        """Counts out of range; a layout where MIG is to be off."""
         faults = []
         if spec.gpus is not None and not spec.gpus:
-            faults.append(".gpus: names no GPU; without `gpus` the layout is every GPU's")
+            faults.append(".gpus: names no GPU; without `gpus` the layout applies to every GPU")
         named = spec.gpus or {}
         layouts = [(".layout", spec.layout or {}), *((f".gpus.{name}", one) for name, one in named.items())]
         for where, layout in layouts:
@@ -81,7 +81,7 @@ class Mig(Tunable[Spec, Partition]):
         return faults
 
     def subjects(self, facts: Facts, spec: Spec) -> Sequence[Subject]:
-        """One for each GPU that the spec is about: all, or those named; one for each name that is no GPU here."""
+        """One for each GPU that the spec is about: all, or those named; one for each name that is not a GPU here."""
         if not isinstance(facts.gpus, GpuSnapshot):
             return ["host"]
         named = {name: facts.gpus.named(name) for name in spec.gpus or ()}
@@ -91,9 +91,9 @@ class Mig(Tunable[Spec, Partition]):
         return [*subjects_of_gpus(facts, ""), *gone]
 
     def not_here(self, facts: Facts, spec: Spec) -> list[str]:
-        """Names of GPUs that are none of this host, and two names of one GPU.
+        """Names that are not GPUs of this host, and two names for one GPU.
 
-        A name that no GPU has may be that of one which does not answer: then it is no fault.
+        A name that no GPU has may belong to one that does not respond: then it is not a fault.
         """
         if not isinstance(facts.gpus, GpuSnapshot):
             return []
@@ -104,7 +104,7 @@ class Mig(Tunable[Spec, Partition]):
             if device is not None and first.setdefault(device.uuid, name) != name:
                 faults.append(f"mig.gpus.{name}: the same GPU as {first[device.uuid]}")
             elif device is None and not facts.gpus.lost:
-                faults.append(f"mig.gpus.{name}: no GPU of this host; here: {facts.gpus.names()}")
+                faults.append(f"mig.gpus.{name}: not a GPU of this host; present: {facts.gpus.names()}")
         return faults
 
     def read(self, facts: Facts, subject: Subject) -> Reading:
@@ -118,7 +118,7 @@ class Mig(Tunable[Spec, Partition]):
             return Reading(device.observe("mig"), evidence="NVML mig")
         if mig.current != mig.pending:
             wanted = "on" if mig.pending else "off"
-            return Reading(Unreadable(f"MIG mode waits for a GPU reset to become {wanted}"), evidence="NVML mig")
+            return Reading(Unreadable(f"MIG mode needs a GPU reset to become {wanted}"), evidence="NVML mig")
         live: dict[str, object] = {
             "enabled": mig.current,
             "instances": [
@@ -169,11 +169,11 @@ class Mig(Tunable[Spec, Partition]):
         return all(observed.get(key) == value for key, value in desired.items())
 
     def shown(self, subject: Subject, desired: Partition) -> Partition:
-        """Of an impossible layout the mode alone."""
+        """For an impossible layout, only the mode."""
         return {"enabled": True} if isinstance(desired, Impossible) else desired
 
     def value_for(self, subject: Subject, desired: Partition, found: Sequence[Partition | None]) -> Partition:
-        """Where only the mode is wanted: the mode, without any instance. What others make in it then is theirs."""
+        """Where only the mode is wanted: the mode, without any instance. What others create in it is then theirs."""
         return desired if isinstance(desired, Impossible) else {"instances": [], **desired}
 
     def refuse(self, facts: Facts, subject: Subject, desired: Partition) -> str | None:
@@ -186,7 +186,7 @@ class Mig(Tunable[Spec, Partition]):
         kept = _placed(desired)
         for instance in device.mig.instances:
             computes = device.mig.computes(instance)
-            # One that is wanted and has no compute instance yet is given one; that takes nothing from anyone.
+            # A wanted instance that has no compute instance yet gets one; that takes nothing from anyone.
             if computes is None or (computes == "none" and (instance.profile, instance.start) in kept):
                 continue
             return (
@@ -209,7 +209,7 @@ class Mig(Tunable[Spec, Partition]):
         return None
 
     def write(self, facts: Facts, subject: Subject, value: Partition) -> None:
-        """Mode and instances through NVML; what fails is taken back there."""
+        """Set mode and instances through NVML; what fails is reverted there."""
         if isinstance(value, Impossible):
             raise WriteFailed(value.reason)
         set_mig(facts.host, subject.removeprefix("gpu:"), msgspec.convert(value, MigLayout))
@@ -229,7 +229,7 @@ def _layout_of(facts: Facts, spec: Spec, device: GpuDevice) -> Layout | Impossib
         if found is not None and found.uuid == device.uuid:
             named[name] = layout
     if len(named) > 1:
-        return Impossible(f"{' and '.join(sorted(named))} are names of this one GPU")
+        return Impossible(f"{' and '.join(sorted(named))} are names for the same GPU")
     return next(iter(named.values()), spec.layout)
 
 

@@ -24,7 +24,7 @@ from tuneagent.persist.drop_in import Entries
 from tuneagent.persist.modprobe_d import OWN_NAME, ModprobeD, options
 from tuneagent.tunables.base import Tunable
 
-# Options that a profile may set. Those that open a security hole or hide hardware are none of them.
+# Options that a profile may set. Those that open a security hole or hide hardware are not among them.
 ALLOWED = lazy_regex(
     r"nvidia\.NVreg_(EnableStreamMemOPs|EnablePCIERelaxedOrderingMode|CoherentGPUMemoryMode|EnableResizableBar"
     r"|RestrictProfilingToAdminUsers|DynamicPowerManagement|EnableGpuFirmware|ImexChannelCount|EnableMSI"
@@ -34,13 +34,13 @@ ALLOWED = lazy_regex(
     r"|nf_conntrack\.hashsize|kvm\.halt_poll_ns|zswap\.enabled|mlx5_core\.(prof_sel|num_of_groups)"
 )
 _PARAMS = "proc/driver/nvidia/params"
-# Names of the driver's table that are not the option's own.
+# Names in the driver's table that differ from the option's own.
 _PARAM_NAMES = {"RestrictProfilingToAdminUsers": "RmProfilingAdminOnly", "EnableGpuFirmware": "EnableGpuFirmware"}
 Spec = dict[str, int | str]
 
 
 class ModuleOptions(Tunable[Spec, str]):
-    """Module options; written for the next load of the module, which tuneagent does not bring about."""
+    """Module options, written for the next time the module is loaded; tuneagent does not reload it."""
 
     name = "moduleOptions"
     group = "gpu driver"
@@ -55,7 +55,7 @@ class ModuleOptions(Tunable[Spec, str]):
             "https://man7.org/linux/man-pages/man5/modprobe.d.5.html",
             "https://github.com/NVIDIA/open-gpu-kernel-modules (kernel-open/nvidia/nv-reg.h)",
         ),
-        "in force after the module is loaded anew; rebuild the initramfs if it is in there (update-initramfs, dracut)",
+        "takes effect at the next module load; rebuild the initramfs if it is in there (update-initramfs, dracut)",
     )
     disruption = Disruption.REBOOT
     lifetime = Lifetime.PERSISTENT
@@ -68,7 +68,7 @@ class ModuleOptions(Tunable[Spec, str]):
             f".{name}: not a module option that a profile may set" for name in spec if not ALLOWED.fullmatch(name)
         ]
         faults += [
-            f".{n}: {v!r} is not one plain word" for n, v in spec.items() if not re.match(r"[\w.,:+-]{1,64}\Z", str(v))
+            f".{n}: {v!r} is not a plain word" for n, v in spec.items() if not re.match(r"[\w.,:+-]{1,64}\Z", str(v))
         ]
         return faults
 
@@ -113,7 +113,7 @@ class ModuleOptions(Tunable[Spec, str]):
             return seen, f"/{_PARAMS}"
         match = re.search(rf'^{_PARAM_NAMES.get(plain, plain)}:[ \t]*"?([^"\n]*)"?$', str(seen.value), re.MULTILINE)
         if match is None and not re.search(r"^\w+: ", str(seen.value), re.MULTILINE):
-            return Unreadable(f"/{_PARAMS}: not its format"), f"/{_PARAMS}"
+            return Unreadable(f"/{_PARAMS}: unexpected format"), f"/{_PARAMS}"
         return (Value(match.group(1)) if match else Absent(f"this driver has no {plain}")), f"/{_PARAMS}"
 
     def desire(self, facts: Facts, spec: Spec, readings: Mapping[Subject, Reading]) -> Mapping[Subject, str]:

@@ -1,4 +1,4 @@
-"""netQueues: CPUs that take up received packets (RPS), and that send on a queue (XPS) (networking/scaling.rst)."""
+"""netQueues: CPUs that process received packets (RPS) and that send on a queue (XPS) (networking/scaling.rst)."""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ SettingValue = int | str
 
 
 class Spec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What is given is wanted of every NVMe drive; the rest is left alone."""
+    """What is given applies to every NVMe drive; the rest is left alone."""
 
     scheduler: Literal["none", "mq-deadline", "kyber", "bfq"] | None = None
     read_ahead_kib: int | None = msgspec.field(default=None, name="readAheadKiB")
@@ -61,7 +61,7 @@ class Nvme(Tunable[Spec, SettingValue]):
     subject_pattern = r"nvme:[0-9a-f:.]+/ns[0-9]+/\w+"
     about = About(
         Severity.MEDIUM,
-        "a scheduler for spinning disks costs CPU on every request; read-ahead fits the file system above, or wastes",
+        "a scheduler for spinning disks costs CPU on every request; read-ahead must fit the file system above",
         ("https://docs.kernel.org/block/queue-sysfs.html", "https://github.com/redhat-performance/tuned"),
         "read-ahead: large for streaming from a local file system, small where the file system reads ahead itself",
         dispute=Dispute(

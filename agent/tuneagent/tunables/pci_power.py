@@ -39,7 +39,7 @@ class PciPower(Tunable[Spec, str]):
     subject_pattern = r"pci:[0-9a-f:.]+/power"
     about = About(
         Severity.MEDIUM,
-        "a device that was suspended wakes with the next transfer, milliseconds late",
+        "a suspended device wakes up at the next transfer, milliseconds late",
         ("https://docs.kernel.org/power/runtime_pm.html",),
     )
     drop_in = UdevRules()

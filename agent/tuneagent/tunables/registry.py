@@ -1,4 +1,4 @@
-"""One file a tunable, or a table of like rows. Found by scanning this package: nothing else lists them."""
+"""One file per tunable, or per table of similar rows. Found by scanning this package: nothing else lists them."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from tuneagent.profile_files.document import Profile, convert_spec, parse
 from tuneagent.profile_files.resolve import builtin, resolve
 from tuneagent.tunables.base import AnyTunable
 
-# What all tunables share, beside them in the same room.
+# What all tunables share, next to them in the same room.
 _NOT_TUNABLES = ("base", "registry")
 
 
 class Registry(Mapping[str, AnyTunable]):
     """Every tunable by its name in a profile; a module is loaded when its tunable is asked for.
 
-    A module is named as its tunable: `cpu_governor.py` defines `cpuGovernor`. The room is listed only where all of them
+    Modules are named after tunables: `cpu_governor.py` defines `cpuGovernor`. The room is listed only where all of them
     are asked for.
     """
 
     def __getitem__(self, name: str) -> AnyTunable:
-        # A document from someone else may have anything for a key.
+        # A document from someone else may have anything as a key.
         if not isinstance(name, str) or not name.isidentifier():
             raise KeyError(name)
         module = "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in name)
@@ -96,9 +96,9 @@ def checked(
     known: Mapping[str, AnyTunable],
     lookup: Callable[[str], Profile | None] = builtin,
 ) -> tuple[Profile, Profile]:
-    """Profile of a plain document as written and resolved, with every rule looked at.
+    """Profile of a plain document as written and resolved, with every rule checked.
 
-    What it takes a host takes too, but for what depends on that host. Raises ProfileInvalid with every fault, those
+    A host accepts what it accepts, except for what depends on that host. Raises ProfileInvalid with every fault, those
     outside `tune` and those in it.
     """
     faults: list[str] = []
@@ -126,7 +126,7 @@ def checked(
 
 
 def ordered(registry: Mapping[str, AnyTunable]) -> list[str]:
-    """Names such that each comes after those in its `after`; by name where that leaves a choice."""
+    """Names in such an order that each comes after those in its `after`; by name where that leaves a choice."""
     done: list[str] = []
     waiting = sorted(registry)
     while waiting:

@@ -41,7 +41,7 @@ class ReservedCpus(Tunable[Spec, SettingValue]):
     disruption = Disruption.KUBELET
 
     def check(self, spec: Spec) -> list[str]:
-        """More than one way of saying it, or numbers out of range."""
+        """More than one of the three ways to give the plan, or numbers out of range."""
         faults = []
         if sum(value is not None for value in (spec.per_numa_node, spec.cores, spec.cpus)) != 1:
             faults.append(": give one of perNumaNode, cores and cpus")
@@ -60,7 +60,7 @@ class ReservedCpus(Tunable[Spec, SettingValue]):
         return [PLAN, KUBELET]
 
     def read(self, facts: Facts, subject: Subject) -> Reading:
-        """Faults of the plan, or what the kubelet is told."""
+        """Faults of the plan, or what the kubelet's configuration says."""
         plan = plan_of(facts)
         if plan is None:
             return Reading(Unreadable("the profile has no CPU plan"), evidence="profile")
@@ -95,7 +95,7 @@ class ReservedCpus(Tunable[Spec, SettingValue]):
         return f"set reservedSystemCPUs: {desired!r} in the kubelet's configuration, with the node drained"
 
     def waits(self, facts: Facts, subject: Subject) -> str | None:
-        """A plan for another topology than the present one."""
+        """A plan for a topology other than the present one."""
         return waiting(facts) if subject == KUBELET else None
 
 

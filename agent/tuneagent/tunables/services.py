@@ -1,4 +1,4 @@
-"""services: daemons that tune behind our back or that GPUs need, through the host's systemd."""
+"""services: daemons that change settings themselves, or that GPUs need, through the host's systemd."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from tuneagent.facts.one_pass import Facts
 from tuneagent.tunables.base import Tunable
 
 Spec = dict[str, Literal["running", "stopped"]]
-# Why each service is in question. A profile can name no other.
+# Why each service matters. A profile can name no other.
 SERVICES = {
-    "apt-daily-upgrade.timer": "upgrades packages, the GPU driver among them, at a time of its own",
+    "apt-daily-upgrade.timer": "upgrades packages, including the GPU driver, on its own schedule",
     "apt-daily.timer": "reads package lists in the middle of a run",
     "cpupower": "sets the governor at boot",
-    "dnf-automatic.timer": "upgrades packages, the GPU driver among them, at a time of its own",
+    "dnf-automatic.timer": "upgrades packages, including the GPU driver, on its own schedule",
     "dnf-makecache.timer": "reads package lists in the middle of a run",
     "e2scrub_all.timer": "reads whole file systems in the middle of a run",
     "fstrim.timer": "trims whole drives in the middle of a run",
-    "fwupd-refresh.timer": "asks the firmware, which stops all CPUs for a moment (SMI)",
+    "fwupd-refresh.timer": "queries the firmware, which stops all CPUs for a moment (SMI)",
     "irqbalance": "moves interrupts every ten seconds, away from where they were pinned",
     "ksm": "merges pages across processes and NUMA nodes, for CPU time",
     "ksmtuned": "switches page merging on under memory pressure",
@@ -41,14 +41,14 @@ SERVICES = {
     "nvidia-fabricmanager": "without it no GPU behind an NVSwitch can be used",
     "nvidia-imex": "shares GPU memory across the nodes of an NVLink domain",
     "nvidia-persistenced": "keeps the driver loaded, so that clocks and power limits stay",
-    "packagekit": "asks package servers at a time of its own",
+    "packagekit": "contacts package servers on its own schedule",
     "plocate-updatedb.timer": "walks every file system in the middle of a run",
     "power-profiles-daemon": "sets governors and energy preferences",
-    "snapd": "refreshes packages at a time of its own",
+    "snapd": "refreshes packages on its own schedule",
     "thermald": "lowers clocks before the firmware would",
     "tlp": "writes power settings of its own",
     "tuned": "writes its own profile again at start and at each CPU hot plug",
-    "unattended-upgrades": "upgrades packages, the GPU driver among them, at a time of its own",
+    "unattended-upgrades": "upgrades packages, including the GPU driver, on its own schedule",
 }
 _TIMEOUT_S = 30.0
 
@@ -74,7 +74,7 @@ class Services(Tunable[Spec, SettingValue]):
     lifetime = Lifetime.PERSISTENT
 
     def check(self, spec: Spec) -> list[str]:
-        """Services that are none of this program's business."""
+        """Services that tuneagent does not manage."""
         return [
             f".{name}: not a service that a profile may touch (known: {', '.join(SERVICES)})"
             for name in spec

@@ -44,7 +44,7 @@ class Smt(Tunable[Spec, str]):
     subject_pattern = r"smt:control"
     about = About(
         Severity.MEDIUM,
-        "two threads of a core share its units: more loaders in all, less for the one that feeds the GPU",
+        "two threads of a core share its units: more loaders in total, but less for the thread that feeds the GPU",
         ("https://docs.kernel.org/admin-guide/hw-vuln/l1tf.html",),
         "a kubelet with the static policy needs its state file removed, with the node drained; vendor guides disagree",
         dispute=Dispute(

@@ -23,7 +23,7 @@ from tuneagent.facts.one_pass import Facts
 from tuneagent.facts.swap_devices import swap_devices
 from tuneagent.tunables.base import Tunable
 
-# Taking swap away pulls its pages back: that can take minutes.
+# Turning swap off reads its pages back into memory: that can take minutes.
 _TIMEOUT_S = 600.0
 
 
@@ -32,7 +32,7 @@ Priority = int | None
 
 
 class Spec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`false`: no swap. There is nothing else to want here."""
+    """`false`: no swap. No other value is possible."""
 
     enabled: bool
 
@@ -50,18 +50,18 @@ class Swap(Tunable[Spec, Priority]):
         Severity.HIGH,
         "a swapped page in the path that feeds a GPU stalls it for milliseconds",
         ("https://man7.org/linux/man-pages/man8/swapon.8.html",),
-        "take the line out of /etc/fstab, or mask the swap unit, so that the next boot has none either",
+        "remove the line from /etc/fstab, or mask the swap unit, so that the next boot has no swap either",
     )
     disruption = Disruption.SERVICE
 
     def check(self, spec: Spec) -> list[str]:
-        """Only taking it away is offered: tuneagent makes no swap."""
-        return [".enabled: only false can be asked for"] if spec.enabled else []
+        """Only removal is offered: tuneagent does not create swap."""
+        return [".enabled: only false is allowed"] if spec.enabled else []
 
     def subjects(self, facts: Facts, spec: Spec) -> Sequence[Subject]:
         """One for each device; `host` where there is none."""
         seen = swap_devices(facts)
-        # `host` is always among them: a device that is out of use because of us is not one that the profile forgot.
+        # `host` is always among them: a device that we took out of use is not one that the profile forgot.
         return ["host", *(f"swap:{name}" for name in seen)] if isinstance(seen, list) else ["host"]
 
     def read(self, facts: Facts, subject: Subject) -> Reading:
@@ -79,7 +79,7 @@ class Swap(Tunable[Spec, Priority]):
         for line in facts.host.files.read_or("proc/swaps", "").splitlines()[1:]:
             fields = line.split()
             if len(fields) >= 5 and fields[0] == name:
-                # Below 0 the kernel numbers them itself, anew at each swapon.
+                # Below 0 the kernel assigns them itself, again at each swapon.
                 return Value(max(int(fields[4]), -1))
         return Value(None)
 
@@ -98,7 +98,7 @@ class Swap(Tunable[Spec, Priority]):
         return None if facts.host.exec.available else "swapoff cannot be run on a tree of files"
 
     def write(self, facts: Facts, subject: Subject, value: Priority) -> None:
-        """swapoff; undo swaps on again with the priority that was."""
+        """swapoff; undo turns swap on again with the earlier priority."""
         name = subject.removeprefix("swap:")
         # A negative priority is the kernel's own choice and cannot be given.
         argv = ["swapoff", name] if value is None else ["swapon", *(["-p", str(value)] if value >= 0 else []), name]

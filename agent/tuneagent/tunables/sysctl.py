@@ -18,7 +18,7 @@ from tuneagent.persist.sysctl_d import SysctlD, all_settings, at_boot, without_o
 from tuneagent.tunables.base import Tunable
 from tuneagent.tunables.tables.sysctl import ROWS
 
-# What a profile may name at all. Keys that run programs or disarm the kernel are none of these.
+# What a profile may name at all. Keys that run programs or disarm the kernel are not among them.
 _NAMES = {
     "vm": (
         "swappiness", "zone_reclaim_mode", "max_map_count", "min_free_kbytes", "overcommit_memory", "overcommit_ratio",
@@ -63,7 +63,7 @@ ELSEWHERE = {
     "vm.nr_hugepages": "hugepages",
     "vm.nr_hugepages_mempolicy": "hugepages",
 }
-# Several numbers each: a lower limit of one of them would be written over the first.
+# Several numbers each: a lower limit for one of them would overwrite the first.
 _SEVERAL = frozenset((
     "kernel.sem", "net.ipv4.tcp_mem", "net.ipv4.tcp_rmem", "net.ipv4.tcp_wmem", "net.ipv4.tcp_fastopen_key",
     "net.ipv4.udp_mem", "net.ipv4.ip_local_port_range",
@@ -88,12 +88,12 @@ class AtLeast(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 Spec = dict[str, int | str | AtLeast]
-# What is found, or wanted: a value, or of a lower limit `min` and what stands for no limit.
+# What is found, or wanted: a value, or for a lower limit `min` and what stands for no limit.
 KeyValue = int | str | dict[str, int]
 
 
 def normal(value: object) -> int | str:
-    """A value as compared: an integer where the kernel reads one, else words with single blanks."""
+    """A value as compared: an integer where the kernel reads one, else words with single spaces."""
     text = " ".join(str(value).split())
     found = number(text)
     return text if found is None else found
@@ -109,7 +109,7 @@ def _path(key: str) -> str:
 
 
 def _raw(facts: Facts, key: str, live: Observation) -> str | msgspec.UnsetType:
-    """The text of a running value, where `write` would spell it otherwise."""
+    """The text of a running value, where `write` would spell it differently."""
     if not isinstance(live, Value):
         return msgspec.UNSET
     try:
@@ -120,7 +120,7 @@ def _raw(facts: Facts, key: str, live: Observation) -> str | msgspec.UnsetType:
 
 
 def observe_key(facts: Facts, key: str) -> Observation:
-    """The running value. In a namespace that is not proven the host's, nothing is known."""
+    """The running value. Unknown in a namespace that is not proven to be the host's."""
     namespace = namespace_of(key)
     if namespace is not None:
         proven = facts.host.namespace_is_hosts(namespace)
@@ -152,7 +152,7 @@ class Sysctl(Tunable[Spec, KeyValue]):
     drop_in = SysctlD()
 
     def check(self, spec: Spec) -> list[str]:
-        """Keys outside the allow-list, and values that are no plain words."""
+        """Keys outside the allow-list, and values that are not plain words."""
         faults = []
         for key, value in spec.items():
             if key in ELSEWHERE:
@@ -184,7 +184,7 @@ class Sysctl(Tunable[Spec, KeyValue]):
             if lines:
                 winner = lines[-1]
                 persisted = Value(normal(winner.value))
-                # Our file is read last of those shipped; only a name that sorts after it can win over us.
+                # Our file is read last of those shipped; only a name that sorts after it can override it.
                 own = winner.file == f"/{self.drop_in.path}"
                 late = winner.file.rpartition("/")[2] > self.drop_in.path.rpartition("/")[2]
                 owner = winner.file if late and not own else None
@@ -221,7 +221,7 @@ class Sysctl(Tunable[Spec, KeyValue]):
         return bool(observed == desired)
 
     def shown(self, subject: Subject, desired: KeyValue) -> KeyValue:
-        """Of a lower limit the limit."""
+        """For a lower limit, the limit."""
         return desired["min"] if isinstance(desired, dict) else desired
 
     def comparison(self, subject: Subject, desired: KeyValue) -> Comparison:
@@ -229,7 +229,7 @@ class Sysctl(Tunable[Spec, KeyValue]):
         return "atLeast" if isinstance(desired, dict) else "equal"
 
     def value_for(self, subject: Subject, desired: KeyValue, found: Sequence[KeyValue | None]) -> KeyValue:
-        """The value itself; for a lower limit the largest of it, what runs and what files set already."""
+        """The value itself; for a lower limit, the largest of it, the running value and what files already set."""
         if not isinstance(desired, dict):
             return desired
         known = [value for value in found if isinstance(value, int)]
@@ -242,10 +242,10 @@ class Sysctl(Tunable[Spec, KeyValue]):
         return _rank(own, desired) < _rank(other, desired)
 
     def refuse(self, facts: Facts, subject: Subject, desired: KeyValue) -> str | None:
-        """A lower limit for what is not one number here."""
+        """A lower limit where the host has no single number."""
         live = observe_key(facts, subject.removeprefix("key:"))
         if isinstance(desired, dict) and not (isinstance(live, Value) and isinstance(live.value, int)):
-            return "the host has no single number there, so there is nothing that a lower limit could be compared with"
+            return "the host has no single number there, so a lower limit has nothing to compare with"
         return None
 
     def could_name(self, subject: Subject) -> bool:
@@ -254,7 +254,7 @@ class Sysctl(Tunable[Spec, KeyValue]):
         return subject != key and key not in ELSEWHERE and is_allowed(key)
 
     def write_back(self, facts: Facts, subject: Subject, value: KeyValue, raw: str | msgspec.UnsetType) -> None:
-        """The very text that was there, with its tabs, where it still says that value."""
+        """The exact text that was there, with its tabs, where it still means that value."""
         if isinstance(raw, str) and normal(raw) == value:
             facts.host.files.write(_path(subject.removeprefix("key:")), raw)
         else:

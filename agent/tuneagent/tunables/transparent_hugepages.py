@@ -39,7 +39,7 @@ class Khugepaged(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename
 
 
 class Spec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What is given is wanted; the rest is left alone."""
+    """What is given is set; the rest is left alone."""
 
     enabled: Literal["always", "madvise", "never"] | None = None
     defrag: Literal["always", "defer", "defer+madvise", "madvise", "never"] | None = None
@@ -66,7 +66,7 @@ class TransparentHugepages(Tunable[Spec, SettingValue]):
         "memory that is mapped already keeps its pages; new mappings follow the setting",
         dispute=Dispute(
             "always: hpc-compute, AKS; 15 % more on CPU tensors (candle issue 2149)",
-            "never: network-latency, OpenShift; 3.5 to 2.5 tokens/s with always (ik_llama.cpp 278)",
+            "never: network-latency, OpenShift; from 3.5 to 2.5 tokens/s with always (ik_llama.cpp 278)",
             "madvise; PyTorch and NumPy ask for huge pages themselves",
         ),
     )

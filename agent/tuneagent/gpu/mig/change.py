@@ -21,7 +21,7 @@ Place = tuple[str, int]
 
 
 def apply_mig(handle: Handle, layout: MigLayout) -> None:
-    """Mode and instances as wanted; on a failure back to what was there, and then what is there now is said."""
+    """Set mode and instances as wanted; on a failure, restore what was there and report what is there now."""
     before = _Mig.read(handle)
     wanted = {(one.profile, one.start) for one in layout.instances}
     try:
@@ -49,7 +49,7 @@ class _Mig(msgspec.Struct, frozen=True):
 
     @classmethod
     def read(cls, handle: Handle) -> _Mig:
-        """As the card says it now."""
+        """As the card reports it now."""
         current, _ = pynvml.nvmlDeviceGetMigMode(handle)
         if not current:
             return cls(False, {})
@@ -81,7 +81,7 @@ def _told(handle: Handle, before: _Mig) -> str:
 
 
 def _go_back(handle: Handle, before: _Mig) -> str:
-    """Make what is missing of a state, take away what is not of it. What fails on the way, as a sentence begins."""
+    """Create what a state lacks, remove what is not in it. Returns what failed, as the start of a sentence."""
     problems: list[str] = []
 
     def attempt(step: Callable[[], None]) -> None:
@@ -119,7 +119,7 @@ def _restore_instances(handle: Handle, before: _Mig, attempt: Callable[[Callable
 def _set_mode(handle: Handle, enabled: bool) -> None:
     status = pynvml.nvmlDeviceSetMigMode(handle, int(enabled))
     if status != pynvml.NVML_SUCCESS:
-        # The call itself succeeds; only this status tells that the mode waits for a reset or is held.
+        # The call itself succeeds; only this status shows that the mode is pending until a reset, or is held.
         _cancel_mode(handle, enabled)
         raise NvmlWriteFailed(f"MIG mode {'on' if enabled else 'off'}: {pynvml.NVMLError(status)}")
     after, _ = pynvml.nvmlDeviceGetMigMode(handle)
@@ -129,13 +129,13 @@ def _set_mode(handle: Handle, enabled: bool) -> None:
 
 
 def _cancel_mode(handle: Handle, enabled: bool) -> None:
-    """Take a mode back that only waits: else a reset for another reason would bring it about."""
+    """Revert a mode that is only pending: otherwise a reset for another reason would put it into effect."""
     with contextlib.suppress(pynvml.NVMLError):
         pynvml.nvmlDeviceSetMigMode(handle, int(not enabled))
 
 
 def _change_instances(handle: Handle, wanted: set[Place]) -> None:
-    """Destroy what is not wanted, make what is missing. Everything that could stand in the way is looked at first."""
+    """Destroy what is not wanted, create what is missing. Everything that could prevent this is checked first."""
     profiles = {profile.name: profile for profile in mig_profiles(handle)}
     present = _placed(handle, list(profiles.values()))
     extra = [key for key in present if key not in wanted]
@@ -155,7 +155,7 @@ def _change_instances(handle: Handle, wanted: set[Place]) -> None:
     for key in missing:
         _create(handle, profiles[key[0]], key[1])
     for key in [key for key in present if key in wanted and not computes_of(present[key])]:
-        # What a death between the two calls of `_create` leaves.
+        # Left behind if the process died between the two calls of `_create`.
         _create_compute(present[key], profiles[key[0]])
 
 

@@ -1,4 +1,4 @@
-"""Exact placement of MIG instances: the layout wanted, with as many present instances kept as can be. Pure.
+"""Exact placement of MIG instances: the layout wanted, keeping as many present instances as possible. Pure.
 
 A layout is legal if placements do not overlap and the compute slices stay within the card's total
 (MIG user guide, supported profiles). At most twelve slots and seven instances: small enough to search whole.
@@ -54,7 +54,7 @@ def place(
     search = _Search(items, present)
     search.step(0, [], 0)
     if search.best is None:
-        return "these instances do not fit beside each other on this card"
+        return "these instances do not fit on this card together"
     return sorted(search.best, key=lambda placed: placed[1])
 
 

@@ -14,13 +14,13 @@ from tuneagent.share.redaction.vocabulary import DEVICE, SOURCES, is_plain, is_q
 
 
 def _path(path: str) -> str:
-    """A path with what is somebody's own in it taken out."""
+    """A path without the parts that are somebody's own."""
     known, rest = known_part(path)
     return path if not rest else f"{known}/{blank(rest)}" if known else blank(path)
 
 
 def fstab(text: str) -> str:
-    """Where swap comes from at the next boot; other file systems are nobody's business."""
+    """Where swap comes from at the next boot; other file systems are left out."""
 
     def keep(line: str) -> str | None:
         fields = line.split()
@@ -98,7 +98,7 @@ def driver_table(text: str) -> str:
 
 
 def variables(text: str, names: Collection[str]) -> str:
-    """`NAME=value` lines of known names with numbers and switches. Other names and lines stay what they are, blanked."""
+    """`NAME=value` lines of known names with numbers and switches. Other names and lines are blanked."""
 
     def keep(line: str) -> str | None:
         match = re.match(r"(\s*)([A-Z][A-Z0-9_]*)(\s*=\s*)(.*?)\s*\Z", line)
@@ -187,7 +187,7 @@ def containerd(text: str) -> str:
             return None
         return "".join(match.group(1, 2, 3, 4))
 
-    # What is taken out is a setting still: a file without any that is known is as unknown as before.
+    # A removed line is still a setting: a file without a known one is as unknown as before.
     return by_line(text, keep, taken=lambda line: f'redacted = "{blank(line.strip())}"')
 
 
@@ -248,7 +248,7 @@ _LOG = lazy_regex(
 
 
 def kernel_log(text: str) -> str:
-    """Of the kernel's log the errors that rows count, each without the rest of its line."""
+    """The errors in the kernel's log that rows count, each without the rest of its line."""
     return "".join(f"{match.group(0)}\n" for line in text.splitlines() if (match := _LOG.search(line)))
 
 

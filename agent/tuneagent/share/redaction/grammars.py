@@ -1,6 +1,6 @@
 """Filters of other people's files: text in, text out. A line stays as it is where all of it is known; else it is blanked.
 
-What is in a line that a row reads must survive, so that a capture audits like its machine.
+Whatever a row reads in a line must survive, so that a capture gives the same audit as its machine.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def comment(line: str) -> str:
 
 
 def by_line(text: str, keep: Callable[[str], str | None], taken: Callable[[str], str] = comment) -> str:
-    """Each line as `keep` gives it, unchanged or with values blanked; None puts what `taken` says. Empty ones stay."""
+    """Each line as `keep` gives it, unchanged or with values blanked; None puts what `taken` gives. Empty ones stay."""
     lines = []
     for line in text.splitlines(keepends=True):
         body = line.rstrip("\r\n")
@@ -114,7 +114,7 @@ def tmpfiles(text: str) -> str:
 
 
 def modprobe(text: str) -> str:
-    """modprobe.d: options of known modules with plain values; which modules are kept out."""
+    """modprobe.d: options of known modules with plain values; which modules are blocked."""
 
     def keep(line: str) -> str | None:
         words = line.split()
@@ -179,7 +179,7 @@ def unit(text: str) -> str:
 
 
 def limits(text: str) -> str:
-    """limits.conf: how much, and for everyone or for one whose name is nobody's business."""
+    """limits.conf: how much, and for everyone or for one whose name is left out."""
 
     def keep(line: str) -> str | None:
         match = re.match(r"(\s*)(\S+)(\s+)(soft|hard|-)(\s+)([a-z]{1,16})(\s+)(\S+)\s*\Z", line)

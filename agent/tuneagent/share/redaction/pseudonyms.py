@@ -33,7 +33,7 @@ def blank(text: str) -> str:
 
 
 class Pseudonyms:
-    """Same identifier, same pseudonym, within one capture; a salt that is thrown away keeps it from being found."""
+    """Same identifier, same pseudonym, within one capture; a salt that is thrown away makes it irreversible."""
 
     def __init__(self, host: Host, *, enabled: bool) -> None:
         self._enabled = enabled
@@ -83,7 +83,7 @@ class Pseudonyms:
         return self._name.sub(lambda match: "host-" + self._digits(match.group(0).partition(".")[0], 8), text)
 
     def named(self, kind: str, name: str) -> str:
-        """A name of someone's own making, as its kind and a number."""
+        """A name that someone has chosen, as its kind and a number."""
         return f"{kind}-{self._digits(name, 8)}" if self._enabled else name
 
     def file_names(self, names: Iterable[str]) -> dict[str, str]:

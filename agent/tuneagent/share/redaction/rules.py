@@ -48,7 +48,7 @@ def _nothing(text: str) -> str:
 
 
 def _kernel_text(text: str) -> str:
-    """What the kernel prints of itself: words of its own making."""
+    """What the kernel prints about itself, in its own words."""
     return re.sub(r"\S+", lambda m: m.group(0) if _WORD.match(m.group(0)) else blank(m.group(0)), text)
 
 
@@ -114,7 +114,7 @@ _PROGRAMS: dict[str, Filter] = {
     "timedatectl": grammars.unit,
     "ethtool": documents.table_of_numbers,
 }
-# Files whose names their owner chose, and which win by the order of these.
+# Files whose names their owner chose, and whose order decides which of them wins.
 _CONFIGURED = lazy_regex(r"(etc|run|usr|lib)/.*\.(conf|rules|cfg|toml|yaml)\Z")
 _DEVICES = lazy_regex(
     r"(nvidia[a-z0-9-]*|char|block|shm|pts|mapper|disk|infiniband|vfio|net|cpu|dri|input|snd|bus|fd|mqueue|hugepages|null|zero|full|random"
@@ -134,7 +134,7 @@ class Redactor:
         self._files: dict[str, str] = {}
 
     def learn(self, paths: Iterable[str]) -> None:
-        """Give the configuration files among these paths their names; before any of them is hidden."""
+        """Assign pseudonyms to the configuration files among these paths, before any of them is hidden."""
         self._files = self._pseudonyms.file_names(path.rpartition("/")[2] for path in paths if _CONFIGURED.match(path))
 
     def content(self, path: str, data: bytes) -> bytes:
@@ -146,7 +146,7 @@ class Redactor:
         try:
             text = data.decode()
         except UnicodeDecodeError:
-            # A row that cannot read it says so of the copy too.
+            # A row that cannot read it says the same of the copy.
             return b"\xff" + blank("?" * len(data)).encode()
         return self._text(path, text).encode()
 
@@ -160,7 +160,7 @@ class Redactor:
         try:
             kept = self._pseudonyms.text(chosen(text))
         except Exception:
-            # What its filter cannot take is taken out; a row that cannot read it says so of the copy too.
+            # What its filter cannot handle is removed; a row that cannot read it says the same of the copy.
             return f"\0{blank(text)}\n"
         return self._pseudonyms.host_name(kept) if _NAMED.match(path) else kept
 
@@ -172,7 +172,7 @@ class Redactor:
         top, _, rest = path.partition("/")
         device, slash, more = rest.partition("/")
         if top == "dev" and device and not _DEVICES.match(device):
-            # A group of volumes, mostly; by its owner's name for it.
+            # Usually a volume group, with the name that its owner gave it.
             path = f"dev/{self._pseudonyms.named('device', device)}{slash}{more}"
         found = self._pseudonyms.text(path)
         return self._pseudonyms.host_name(found) if _NAMED.match(path) else found
@@ -199,7 +199,7 @@ class Redactor:
         return self._pseudonyms.named(kind, name)
 
     def setting(self, value: Setting, *, tunable: str = "") -> Setting:
-        """A value of a journal or a profile: numbers, switches and short words, of sysctls those of the kernel's alone."""
+        """A value of a journal or a profile: numbers, switches and short words, for sysctls only the kernel's own."""
         if isinstance(value, dict):
             return {self._key(str(key)): self.setting(one, tunable=tunable) for key, one in value.items()}
         if isinstance(value, (list, tuple)):

@@ -122,7 +122,7 @@ def is_quantity(text: str) -> bool:
 
 
 def known_part(path: str) -> tuple[str, str]:
-    """A path up to its first component that is nobody's own, and the rest."""
+    """A path up to its first component that is not a well-known folder, and the rest."""
     parts = path.split("/")
     known = next((n for n, part in enumerate(parts) if part and part not in _FOLDERS), len(parts))
     return "/".join(parts[:known]), "/".join(parts[known:])
