@@ -24,7 +24,14 @@ ROOT = Path(__file__).parents[2]
 SURVIVORS = Path(__file__).with_name("survivors.txt")
 VERSION = "3.8.1"
 LEAST = 0.85
-KILLED = (1, 3, 24, 36, 37)  # exit codes of mutmut: a failed test, an error of pytest, a timeout, a caught type error
+KILLED = (
+    1,
+    3,
+    24,
+    -24,
+    36,
+    37,
+)  # exit codes of mutmut: a failed test, an error of pytest, a timeout, a caught type error
 ROOMS = ("engine", "persist", "node")
 LEFT_OUT = (
     "test_layout.py",

@@ -6,14 +6,18 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from captured_hosts import HOSTS, tuner_of
 from support import PlayedPrograms, session_of, tree, write_tree
 from tuneagent.contracts.journal import Record, SubjectRecord
+from tuneagent.contracts.report import ProfileName
 from tuneagent.contracts.values import Lifetime
 from tuneagent.engine import host_tuner
 from tuneagent.engine.applied_settings import fold
+from tuneagent.engine.apply import context_of
 from tuneagent.engine.host_tuner import HostTuner
 from tuneagent.engine.plan import narrowed
-from tuneagent.errors import PlanMoved
+from tuneagent.errors import PlanMoved, ProfileInvalid
+from tuneagent.facts.one_pass import Facts
 from tuneagent.host.files import Files
 
 FILES = {
@@ -48,6 +52,21 @@ def test_records_say_which_profile_wrote_what_on_which_boot_and_kernel(tuner: Ho
     named = (SubjectRecord(subject="key:vm.swappiness"),)
     assert [one.step for one in rest] == ["done", "verified"]
     assert all(one == msgspec.structs.replace(intended, step=one.step, subjects=named, time=one.time) for one in rest)
+
+
+def test_a_stop_leaves_every_tunable_that_was_not_begun(tuner: HostTuner) -> None:
+    outcomes = tuner.apply(stop=lambda: True).outcomes
+    assert {(one.tunable, one.subject) for one in outcomes} == {
+        ("sysctl", "key:vm.swappiness"), ("sysctl", "key:vm.stat_interval"), ("ksm", "ksm:run"),
+    }  # fmt: skip
+    assert {(one.result, one.reason) for one in outcomes} == {("skipped", "stopped")}
+
+
+def test_a_record_of_a_gpu_says_which_driver_wrote_it(tmp_path: Path) -> None:
+    facts = Facts(tuner_of(HOSTS / "h200x8-vm", tmp_path, "generic").host)
+    profile = ProfileName("p", "r")
+    assert context_of(facts, profile, with_driver=True).driver == "580.159.04"
+    assert context_of(facts, profile, with_driver=False).driver == ""
 
 
 def test_only_leaves_out_changes_refusals_and_what_the_digest_says(tuner: HostTuner, tmp_path: Path) -> None:
@@ -126,3 +145,16 @@ def test_whose_value_the_baseline_is(first: Record, second: Record, baseline: ob
     assert (setting.baseline, setting.live) == (baseline, live)
     persists = any(one.subjects[0].drop_in_wrote for one in (first, second))
     assert (setting.lifetime is Lifetime.PERSISTENT) is persists
+
+
+def test_hardware_that_a_command_names_and_that_is_not_here_is_wrong_use(tmp_path: Path) -> None:
+    host = tuner_of(HOSTS / "h200x8-vm", tmp_path, "generic").host
+    tune = {"mig": {"gpus": {"GPU-nosuch": {"1g.18gb": 1}}}}
+    lenient = session_of(host, tune)
+    assert lenient.observe().report.findings
+    strict = msgspec.structs.replace(lenient, is_strict=True)
+    with pytest.raises(ProfileInvalid) as told:
+        strict.observe()
+    (fault,) = told.value.faults
+    assert fault.startswith("spec.tune.mig.gpus.GPU-nosuch: ") and "GPU-" in fault
+    assert str(told.value).startswith("profile case")

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from datetime import date
 from pathlib import Path
 
 import pytest
 from support import session_of, tree, write_tree
 from tuneagent.contracts.report import Finding, Verdict
+from tuneagent.contracts.values import Disruption
 from tuneagent.host.files import Files
+from tuneagent.tunables.registry import registry
 from tuneagent.tunables.sysctl import TUNABLE
 
 
@@ -30,3 +33,52 @@ def test_what_cannot_be_judged_is_unknown_with_the_reason(tmp_path: Path, monkey
     )  # fmt: skip
     assert findings["key:vm.stat_interval"].verdict is Verdict.DRIFTED
     assert session.observe().plan.changes[0].subject == "key:vm.stat_interval"
+
+
+def test_a_finding_says_all_that_is_known_of_a_setting(tmp_path: Path) -> None:
+    files = {"proc/sys/net/core/rmem_max": "212992\n", "etc/sysctl.d/50-site.conf": "net.core.rmem_max = 1048576\n"}
+    write_tree(tmp_path, files, ["etc/sysctl.d"])
+    session = session_of(tree(Files(str(tmp_path))), {"sysctl": {"net.core.rmem_max": {"min": 4194304}}})
+    (finding,) = session.observe().report.findings
+    about = TUNABLE.describe("key:net.core.rmem_max")
+    assert about.why and about.sources
+    assert finding == Finding(
+        tunable="sysctl", subject="key:net.core.rmem_max", name="net.core.rmem_max", verdict=Verdict.DRIFTED,
+        severity=about.severity, desired=4194304, comparison="atLeast", observed=212992, persisted=1048576,
+        next_boot=1048576, evidence="/proc/sys/net/core/rmem_max",
+        disruption=Disruption.LIVE, why=about.why, advice=about.advice, sources=about.sources,
+    )  # fmt: skip
+
+
+def test_what_is_only_reported_has_no_cost(tmp_path: Path) -> None:
+    write_tree(tmp_path, {"sys/devices/system/cpu/online": "0\n", "sys/devices/system/cpu/present": "0-1\n"})
+    session = session_of(tree(Files(str(tmp_path))), {"checks": {"cpusOnline": True}})
+    (finding,) = session.observe().report.findings
+    about = registry()["checks"].describe("check:cpusOnline")
+    assert (finding.disruption, finding.why, finding.advice) == (None, about.why, about.advice)
+    assert finding.verdict is Verdict.DRIFTED and about.advice
+
+
+def test_a_value_without_a_wish_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_tree(tmp_path, {"proc/sys/vm/swappiness": "60\n"}, ["etc/sysctl.d"])
+    monkeypatch.setattr(type(TUNABLE), "desire", lambda self, facts, spec, readings: {})
+    session = session_of(tree(Files(str(tmp_path))), {"sysctl": {"vm.swappiness": 10}})
+    (finding,) = session.observe().report.findings
+    told = "read, but the wanted value cannot be determined on this host"
+    assert (finding.verdict, finding.advice) == (Verdict.UNKNOWN, told)
+
+
+@pytest.mark.parametrize(
+    ("until", "verdict", "advice"),
+    [
+        (None, Verdict.ACCEPTED, "accepted: ticket 7"),
+        (date(2027, 1, 15), Verdict.ACCEPTED, "accepted: ticket 7, until 2027-01-15"),
+        (date(2027, 1, 14), Verdict.DRIFTED, "its acceptance ended on 2027-01-14"),
+    ],
+)
+def test_a_waiver_holds_to_its_last_day(tmp_path: Path, until: date | None, verdict: Verdict, advice: str) -> None:
+    write_tree(tmp_path, {"proc/sys/vm/swappiness": "60\n"}, ["etc/sysctl.d"])
+    accept = [{"tunable": "sysctl", "subject": "vm.swappiness", "reason": "ticket 7", "until": until}]
+    session = session_of(tree(Files(str(tmp_path))), {"sysctl": {"vm.swappiness": 10}}, accept=accept)
+    (finding,) = session.observe().report.findings
+    assert (finding.verdict, finding.advice) == (verdict, advice)

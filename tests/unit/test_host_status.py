@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from pathlib import Path
 
 import msgspec
@@ -12,6 +13,7 @@ from tuneagent.contracts.host_status import HostStatus, ProfileInForce
 from tuneagent.contracts.values import Disruption
 from tuneagent.engine.host_status import status_of
 from tuneagent.engine.host_tuner import CONFIRM, DAEMON_LOCK, GOVERNED, Confirm, HostTuner
+from tuneagent.engine.journal_lines import VERSION
 from tuneagent.engine.names import namer
 from tuneagent.errors import UsageError
 from tuneagent.host.files import Files
@@ -58,6 +60,18 @@ def test_what_is_held_and_by_whom(tuner: HostTuner, tmp_path: Path) -> None:
     assert (
         "daemon        running\n" in text and "this host is node node7" in text and "nothing is written until" in text
     )
+
+
+def test_what_a_crash_left_open_and_what_is_not_understood(tuner: HostTuner, tmp_path: Path) -> None:
+    tuner.apply()
+    path = tmp_path / tuner.state.folder / "journal.jsonl"
+    lines = path.read_bytes().split(b"\n")
+    body = b'{"step":"from the future"}'
+    strange = b'{"v":%d,"crc":"%08x","record":%s}' % (VERSION, zlib.crc32(body), body)
+    # The intention alone, as a death right after it leaves it, and a line of another version.
+    path.write_bytes(lines[0] + b"\n" + strange + b"\n")
+    found = status_of(tuner)
+    assert (found.unsettled, found.not_understood) == (("vm.swappiness",), 1)
 
 
 def test_what_only_a_boot_changes_waits_for_it(tmp_path: Path) -> None:

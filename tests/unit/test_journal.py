@@ -69,6 +69,22 @@ def test_a_shorter_journal_says_the_same(records: list[Record]) -> None:
     assert fold(compact(kept)) == after
 
 
+def test_a_record_about_a_setting_says_when_and_why() -> None:
+    (setting,) = fold([record("intended", subject("a"))]).values()
+    made = setting.record("undone", time=7.0, reason="by hand")
+    assert (made.time, made.reason, made.subjects) == (7.0, "by hand", (NAMED,))
+    plain = setting.record("undone")
+    assert (plain.time, plain.reason) == (1.0, "")
+
+
+def test_a_state_folder_of_others_is_a_journal_that_cannot_be_read(tuner: HostTuner, tmp_path: Path) -> None:
+    tuner.apply()
+    (tmp_path / tuner.state.folder).chmod(0o777)
+    again = session_of(tree(Files(str(tmp_path))), {"sysctl": {"vm.swappiness": 10}})
+    with pytest.raises(JournalError, match="has mode 0777, so others could have written the journal"):
+        again.journal.applied()
+
+
 def test_a_line_is_its_record(tmp_path: Path) -> None:
     written = record("intended", subject("a"), reason="why")
     line = encode(written)

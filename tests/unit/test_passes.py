@@ -150,6 +150,14 @@ def test_without_leave_only_gpu_settings_come_back(tuner: HostTuner, tmp_path: P
     assert tuner.host.files.read("sys/devices/system/cpu/smt/control") == "on"
 
 
+def test_what_comes_back_is_decided_from_what_is_held(tuner: HostTuner, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[object] = []
+    monkeypatch.setattr(passes, "repeats", lambda plan, applied: asked.append((plan, dict(applied))) or set())
+    tuner.apply(limit=Disruption.KUBELET, only={"smt"})
+    done = run_pass(tuner, threading.Event(), Counting(), again=True)
+    assert asked == [(done.before.plan, done.before.applied)] and done.before.applied
+
+
 GPU = Change(
     tunable="mig", subject="gpu:GPU-1", prior=Prior(live={}), desired={"enabled": True}, disruption=Disruption.GPU,
     persistence="driver",

@@ -60,6 +60,8 @@ def test_the_first_folder_of_a_name_counts_and_names_are_in_order(facts_of: Call
         # What only begins alike is another folder.
         ("tmpfs /etc/sysctl tmpfs rw 0 0\ntmpfs /et tmpfs rw 0 0\ntmpfs /etc/sysctl.d/sub tmpfs rw 0 0\n", None),
         ("short line\n", None),
+        # A line that is cut hides none of those behind it; four fields are enough.
+        ("cut /etc tmpfs\ntmpfs /etc tmpfs rw\n", "/etc/sysctl.d is on a tmpfs mounted at /etc, lost at reboot"),
     ],
 )
 def test_a_folder_that_does_not_live_through_a_reboot(
@@ -67,6 +69,11 @@ def test_a_folder_that_does_not_live_through_a_reboot(
 ) -> None:
     facts = facts_of({"proc/1/mounts": mounts}, "etc/sysctl.d")
     assert folder_impossible(facts.host, "etc/sysctl.d") == reason
+
+
+def test_a_mount_point_with_a_blank(facts_of: Callable[..., Facts]) -> None:
+    facts = facts_of({"proc/1/mounts": "/dev/sda1 / ext4 rw 0 0\ntmpfs /etc/a\\040b tmpfs rw 0 0\n"}, "etc/a b")
+    assert folder_impossible(facts.host, "etc/a b") == "/etc/a b is on a tmpfs mounted at /etc/a b, lost at reboot"
 
 
 def test_the_hosts_own_mount_table_is_asked_first(facts_of: Callable[..., Facts]) -> None:
@@ -459,6 +466,24 @@ def test_each_unit_is_noted_in_its_own_file(facts_of: Callable[..., Facts], tmp_
         for path in tmp_path.rglob("zz-tuneagent.conf")
     }
     assert notes == {"system.slice.d": ["# tuneagent: system.slice 0-1"], "init.scope.d": ["# tuneagent: init.scope 0"]}
+
+
+def test_a_file_of_ours_that_was_changed_by_hand_takes_no_other_with_it(
+    facts_of: Callable[..., Facts], tmp_path: Path
+) -> None:
+    facts = facts_of({}, "etc/systemd/system")
+    SliceDropIns().replace(facts, {"system.slice": "0-1", "init.scope": "0"})
+    changed = tmp_path / "etc/systemd/system/init.scope.d/zz-tuneagent.conf"
+    changed.write_text(changed.read_text() + "AllowedMemoryNodes=0\n")
+    assert SliceDropIns().entries(facts.again()) == {"system.slice": "0-1"}
+
+
+def test_a_masked_file_hides_none_that_is_read_after_it(facts_of: Callable[..., Facts], tmp_path: Path) -> None:
+    facts = facts_of({"etc/sysctl.d/30-c.conf": "vm.swappiness = 30\n"}, "dev")
+    (tmp_path / "etc/sysctl.d/10-a.conf").symlink_to("/dev/null")
+    (tmp_path / "etc/sysctl.d/20-b.conf").symlink_to("/nowhere")
+    (tmp_path / "dev/null").symlink_to("/dev/zero")
+    assert [one.value for one in sysctl_d.all_settings(facts.host)["vm.swappiness"]] == ["30"]
 
 
 def test_what_lies_behind_a_mask_is_not_read(facts_of: Callable[..., Facts], tmp_path: Path) -> None:

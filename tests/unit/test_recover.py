@@ -82,6 +82,65 @@ def test_states(
     assert steps == {"kept": ["done"], "undone": [], "conflict": ["intended"]}[result]
 
 
+def crashed_over_two(root: Path, first: str, second: str) -> HostTuner:
+    """A host whose journal holds two intentions of values with tabs, written in this order, and no end of either."""
+    write_tree(root, {FIRST: first, SECOND: second, "proc/sys/kernel/random/boot_id": "b0\n"}, ["etc/sysctl.d"])
+    session = session_of(
+        tree(Files(str(root))), {"sysctl": {"net.ipv4.tcp_rmem": "1 2 3", "net.ipv4.tcp_wmem": "1 2 3"}}
+    )
+    session.state.make()
+    for name in ("tcp_rmem", "tcp_wmem"):
+        subject = SubjectRecord(
+            subject=f"key:net.ipv4.{name}",
+            prior="4096 131072 6291456",
+            raw="4096\t131072\t6291456\n",
+            wrote="1 2 3",
+            live=True,
+        )
+        session.journal.append(
+            Record(
+                step="intended", time=1.0, plan="d", tunable="sysctl", lifetime=Lifetime.BOOT, boot_id="b0",
+                profile="case", subjects=(subject,),
+            )
+        )  # fmt: skip
+    return session
+
+
+FIRST, SECOND = "proc/sys/net/ipv4/tcp_rmem", "proc/sys/net/ipv4/tcp_wmem"
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "results"),
+    [
+        ("1\t2\t3\n", "1\t2\t3\n", ["kept", "kept"]),
+        ("9\t9\t9\n", "9\t9\t9\n", ["conflict", "conflict"]),
+        ("1\t2\t3\n", "9\t9\t9\n", ["conflict", "kept"]),
+    ],
+)
+def test_one_that_is_settled_leaves_the_next_to_be_settled(
+    tmp_path: Path, first: str, second: str, results: list[str]
+) -> None:
+    session = crashed_over_two(tmp_path, first, second)
+    with session.locked() as journal:
+        found = recover(session.host, journal, session.registry)
+    assert [one.result for one in found] == results
+    reasons = [one.reason for one in session.journal.records() if one.step == "done"]
+    assert reasons == ["found written after a crash"] * results.count("kept")
+
+
+def test_what_is_taken_back_is_written_byte_for_byte_and_the_journal_says_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = crashed_over_two(tmp_path, "1\t2\t3\n", "1\t2\t3\n")
+    monkeypatch.setattr("tuneagent.engine.recover._state", lambda *_: "mixed")
+    with session.locked() as journal:
+        found = recover(session.host, journal, session.registry)
+    assert [one.result for one in found] == ["undone", "undone"]
+    assert [(tmp_path / name).read_text() for name in (FIRST, SECOND)] == ["4096\t131072\t6291456\n"] * 2
+    reasons = [one.reason for one in session.journal.records() if one.step == "reverted"]
+    assert reasons == ["taken back after a crash"] * 2
+
+
 def test_a_file_of_ours_that_cannot_be_read_leaves_it_unknown(tmp_path: Path) -> None:
     session = crashed(tmp_path, "10\n", None)
     (tmp_path / OWN).mkdir()

@@ -134,7 +134,7 @@ def _finding(one: Observed, subject: Subject, reading: Reading) -> Finding:
         evidence=reading.evidence,
         disruption=None if tunable.report_only else tunable.disruption,
         why=about.why,
-        advice=tunable.explain(subject, wanted),
+        advice=about.advice,
         sources=about.sources,
     )
 

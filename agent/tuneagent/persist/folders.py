@@ -23,7 +23,7 @@ def folder_impossible(host: Host, folder: str) -> str | None:
 
     On some node images /etc is a tmpfs, or a read-only image with a writable layer that a reboot drops.
     """
-    place = folder.strip("/")
+    place = folder
     if not host.files.is_dir(place):
         readers = _READERS.get(place, ())
         if not any(host.files.exists(reader) for reader in readers):

@@ -162,11 +162,6 @@ class Tunable(Generic[S, V]):
         del facts, subject, found
         return None
 
-    def explain(self, subject: Subject, desired: V | None) -> str:
-        """Advice for a finding."""
-        del desired
-        return self.describe(subject).advice
-
 
 # Any tunable: the engine takes specs and values from it and hands them back to it, without looking inside them.
 AnyTunable = Tunable[Any, Any]
