@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from support import session_of, tree, write_tree
 from tuneagent.contracts.report import Finding, Verdict
-from tuneagent.contracts.values import Disruption
+from tuneagent.contracts.values import Absent, Disruption, Observation, Unreadable, Value
+from tuneagent.formats.spoken_values import seen_in_words
 from tuneagent.host.files import Files
 from tuneagent.tunables.registry import registry
 from tuneagent.tunables.sysctl import TUNABLE
@@ -82,3 +83,28 @@ def test_a_waiver_holds_to_its_last_day(tmp_path: Path, until: date | None, verd
     session = session_of(tree(Files(str(tmp_path))), {"sysctl": {"vm.swappiness": 10}}, accept=accept)
     (finding,) = session.observe().report.findings
     assert (finding.verdict, finding.advice) == (verdict, advice)
+
+
+@pytest.mark.parametrize(
+    ("seen", "told"),
+    [
+        (Value({"ratio": 20}), "20 %"),
+        (Value({"bytes": 1 << 30}), "1 GiB"),
+        (Value(True), "on"),
+        (Value(None), "-"),
+        (Absent("no such file"), "no such file"),
+        (Unreadable("EIO"), "not read: EIO"),
+        (None, "-"),
+    ],
+)
+def test_what_was_read_in_words(seen: Observation | None, told: str) -> None:
+    assert seen_in_words(seen) == told
+
+
+def test_what_the_next_boot_sets_is_said_as_people_write_it(tmp_path: Path) -> None:
+    write_tree(tmp_path, {"proc/sys/vm/dirty_ratio": "10\n", "proc/sys/vm/dirty_bytes": "0\n"}, ["etc/sysctl.d"])
+    host = tree(Files(str(tmp_path)))
+    session_of(host, {"dirtyPages": {"ratio": 40}}).apply()
+    (tmp_path / "proc/sys/vm/dirty_ratio").write_text("10\n")
+    (finding,) = session_of(host, {"dirtyPages": {"ratio": 10}}).observe().report.findings
+    assert finding.advice == "correct now, but lost at the next boot: the next boot sets 40 %"

@@ -152,5 +152,5 @@ def test_what_cannot_be_taken_back_says_why_and_stays_open(tmp_path: Path, monke
     session = crashed(tmp_path, "10\n", None)
     monkeypatch.setattr(Files, "write", lambda self, path, text: None)
     found = settled(session)
-    assert found.result == "failed" and found.reason == "wrote 60, reads back Value(value=10)"
+    assert found.result == "failed" and found.reason == "wrote 60, reads back 10"
     assert [one.step for one in session.journal.applied().values()] == ["intended"]

@@ -12,12 +12,13 @@ from support import session_of, tree, write_tree
 from tuneagent.contracts.report import Finding, GpuName, HostName, ProfileName, Report, Verdict, summarize
 from tuneagent.contracts.values import Disruption, Severity
 from tuneagent.engine.names import short
+from tuneagent.formats.spoken_values import size
 from tuneagent.host.files import Files
 from tuneagent.report.audit_lines import fix_lines, report_lines, report_plain
 from tuneagent.report.audit_screen import gpus_of, report_text
 from tuneagent.report.findings import Invocation, source_of
 from tuneagent.report.lines import Row, rows_text
-from tuneagent.report.values import size, spoken
+from tuneagent.report.values import spoken
 
 MACHINES = [(place, profile) for place in sorted(HOSTS.iterdir()) for profile in PROFILES]
 

@@ -466,7 +466,7 @@ def test_what_did_not_read_back_goes_back_byte_for_byte(tmp_path: Path) -> None:
     session = session_of(tree(Rounding(str(tmp_path))), {"sysctl": {"net.ipv4.tcp_rmem": "4096 262144 6291456"}})
     (outcome,) = session.apply().outcomes
     assert outcome.result == "failed"
-    assert outcome.reason == "wrote '4096 262144 6291456', reads back '4096 65536 1048576'"
+    assert outcome.reason == "wrote 4096 262144 6291456, reads back 4096 65536 1048576"
     assert rmem.read_text() == "4096\t131072\t6291456\n"
     assert not (tmp_path / "etc/sysctl.d/99-zz-tuneagent.conf").exists() and not session.journal.applied()
     assert [one.step for one in session.journal.records()] == ["intended", "done", "reverted"]
@@ -496,7 +496,7 @@ def test_what_can_neither_be_made_nor_taken_back_is_told_and_kept(root: Path, mo
         patch.setattr(Files, "write", stuck)
         (outcome,) = session.apply().outcomes
     assert outcome.result == "failed" and outcome.reason == (
-        "wrote 10, reads back 33; and going back failed: wrote 60, reads back Value(value=33); there now: 33"
+        "wrote 10, reads back 33; and going back failed: wrote 60, reads back 33; there now: 33"
     )
     # What is there is ours to undo, whatever it is.
     assert [one.step for one in session.journal.applied().values()] == ["left"]

@@ -12,12 +12,12 @@ from tuneagent.contracts.plan import Change, Plan
 from tuneagent.contracts.report import ProfileName
 from tuneagent.contracts.values import Disruption, Lifetime, Reading, Setting, Subject, Value
 from tuneagent.engine.applied_settings import Key
-from tuneagent.engine.assess import value_of
 from tuneagent.engine.journal import REASON_BYTES, Journal
 from tuneagent.engine.plan import BASELINE
 from tuneagent.engine.write_back import write_back, write_back_entries
 from tuneagent.errors import JournalError, reason_of
 from tuneagent.facts.one_pass import Facts
+from tuneagent.formats.spoken_values import in_words, seen_in_words
 from tuneagent.gpu.snapshot import GpuSnapshot
 from tuneagent.tunables.base import AnyTunable
 
@@ -242,8 +242,8 @@ def _now(facts: Facts, tunable: AnyTunable, subject: Subject) -> tuple[Setting, 
     except Exception as error:
         return None, f"what is there now is not known: {reason_of(error)}"
     if isinstance(live, Value):
-        return live.value, f"there now: {live.value!r}"
-    return None, f"what is there now is not known: {live}"
+        return live.value, f"there now: {in_words(live.value)}"
+    return None, f"what is there now is not known: {seen_in_words(live)}"
 
 
 def _write_all(
@@ -284,13 +284,14 @@ def verify(
             continue
         if one.live:
             if not isinstance(reading.live, Value):
-                problems[one.subject] = f"written, but not read back: {reading.live}"
+                problems[one.subject] = f"written, but not read back: {seen_in_words(reading.live)}"
             elif not tunable.matches(one.subject, reading.live.value, one.wrote):
-                problems[one.subject] = f"wrote {one.wrote!r}, reads back {reading.live.value!r}"
+                problems[one.subject] = f"wrote {in_words(one.wrote)}, reads back {in_words(reading.live.value)}"
         if one.drop_in_wrote and one.subject not in problems:
             persisted = reading.persisted
             if not isinstance(persisted, Value) or not tunable.matches(one.subject, persisted.value, one.wrote):
-                problems[one.subject] = f"the next boot would not set {one.wrote!r} but {value_of(persisted)!r}"
+                told = f"the next boot would not set {in_words(one.wrote)} but {seen_in_words(persisted)}"
+                problems[one.subject] = told
     return readings, problems
 
 

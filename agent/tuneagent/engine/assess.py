@@ -13,6 +13,7 @@ from tuneagent.contracts.tuning_profile import Accept
 from tuneagent.contracts.values import Absent, Observation, Reading, Setting, Subject, Unreadable, Value
 from tuneagent.engine.observe import Observed
 from tuneagent.errors import nearest, reason_of
+from tuneagent.formats.spoken_values import in_words
 from tuneagent.tunables.base import AnyTunable
 
 
@@ -156,7 +157,7 @@ def _next_boot(tunable: AnyTunable, subject: Subject, reading: Reading, live: Va
     if is_right and reading.own:
         given = (live.value, reading.others) if tunable.matches(subject, live.value, wanted) else (reading.others,)
         is_right = not any(tunable.lowers(at_boot.value, other, wanted) for other in given)
-    told = "the next boot does not set it" if at_boot.value is None else f"the next boot sets {at_boot.value!r}"
+    told = "the next boot does not set it" if at_boot.value is None else f"the next boot sets {in_words(at_boot.value)}"
     if reading.impossible is not None:
         told = f"{told}, and {reading.impossible}"
     return _Persistence(is_right, is_writable, told)

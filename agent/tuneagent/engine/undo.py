@@ -11,6 +11,7 @@ from tuneagent.engine.journal import Journal
 from tuneagent.engine.write_back import boot_ended, noted, strange_record, undone_as, write_back
 from tuneagent.errors import ReadFailed, reason_of
 from tuneagent.facts.one_pass import Facts
+from tuneagent.formats.spoken_values import in_words
 from tuneagent.host.machine import Host
 from tuneagent.tunables.base import AnyTunable
 
@@ -91,7 +92,8 @@ def _undo_one(facts: Facts, tunable: AnyTunable, setting: AppliedSetting, journa
     if isinstance(live, Unreadable) and not force:
         return undone_as(setting, "failed", None, f"not read, so not written: {live.error}")
     if isinstance(live, Value) and not force and live.value not in (setting.wrote, setting.baseline):
-        reason = f"wrote {setting.wrote!r}, found {live.value!r}: changed by someone else; --force writes anyway"
+        found = f"wrote {in_words(setting.wrote)}, found {in_words(live.value)}"
+        reason = f"{found}: changed by someone else; --force writes anyway"
         # The running value is theirs, our file is still ours: without it the next boot does not set our value again.
         problem = _foreign_entries(facts, tunable, setting) or write_back(
             facts, tunable, setting.subject, None, setting.drop_in_baseline, live=False, journal=journal
@@ -129,6 +131,8 @@ def _foreign_entries(facts: Facts, tunable: AnyTunable, setting: AppliedSetting)
     except ReadFailed as error:
         return f"our file was not read: {error}"
     for key, text in setting.drop_in_wrote.items():
-        if own.get(key) not in (text, setting.drop_in_baseline.get(key), None):
-            return f"/{tunable.drop_in.path}: {key} was {text!r} when written, now {own.get(key)!r}"
+        now = own.get(key)
+        if now not in (text, setting.drop_in_baseline.get(key), None):
+            was = "not there" if text is None else repr(text)
+            return f"/{tunable.drop_in.path}: {key} was {was} when written, now {now!r}"
     return None

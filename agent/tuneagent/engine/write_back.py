@@ -14,6 +14,7 @@ from tuneagent.engine.journal import REASON_BYTES, Journal
 from tuneagent.errors import JournalError, WriteFailed, reason_of
 from tuneagent.facts.one_pass import Facts
 from tuneagent.formats.lazy_regex import lazy_regex
+from tuneagent.formats.spoken_values import in_words, seen_in_words
 from tuneagent.host.machine import Host
 from tuneagent.tunables.base import AnyTunable
 
@@ -70,7 +71,7 @@ def write_back(
                 tunable.write_back(facts, subject, value, raw)
                 after = tunable.read(facts.again(), subject).live
                 if after != Value(value):
-                    problem = f"wrote {value!r}, reads back {after}"
+                    problem = f"wrote {in_words(value)}, reads back {seen_in_words(after)}"
     except Exception as error:  # one setting's trouble, whatever it is, is told of that setting
         problem = reason_of(error)
     try:
@@ -86,7 +87,7 @@ def noted(journal: Journal, host: Host, step: Step, setting: AppliedSetting, rea
     try:
         journal.append(setting.record(step, time=host.now(), reason=reason[:REASON_BYTES]))
     except JournalError as error:
-        done = "it is as it should be" if result.value is None else f"it is {result.value!r} now"
+        done = "it is as it should be" if result.value is None else f"it is {in_words(result.value)} now"
         return msgspec.structs.replace(result, result="failed", reason=f"{done}, but not noted: {error}; {GO_ON}")
     return result
 

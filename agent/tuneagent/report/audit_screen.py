@@ -11,11 +11,11 @@ import msgspec
 from tuneagent.contracts.report import Finding, HostName, Report, Verdict
 from tuneagent.contracts.values import Severity
 from tuneagent.engine.names import short
+from tuneagent.formats.spoken_values import size
 from tuneagent.host.terminal import has_colours, width
 from tuneagent.report.findings import REST, TO_DO, Invocation, is_doable, remarks_of, source_of, value_of, weight
 from tuneagent.report.lines import Row, name_column, rows_text, wrapped
 from tuneagent.report.terminal import clean
-from tuneagent.report.values import size
 
 _COLOURS = {Severity.CRITICAL: "red", Severity.HIGH: "red", Severity.MEDIUM: "yellow"}
 # If there are more similar settings than this, they are counted instead of listed.

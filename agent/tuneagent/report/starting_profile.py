@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from tuneagent.contracts.report import HostName
+from tuneagent.formats.spoken_values import size
 from tuneagent.report.audit_screen import gpus_of
 from tuneagent.report.terminal import clean
-from tuneagent.report.values import size
 
 _HEAD = """\
 # yaml-language-server: $schema={schema}
