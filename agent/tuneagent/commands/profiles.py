@@ -79,7 +79,8 @@ def profile_import_tuned(settings: Settings, folder: str) -> None:
     path = folder if settings.root else paths.absolute(folder)
     imported = convert(settings.host(), path)
     click.echo(imported_text(imported), nl=False)
-    click.echo(f"{len(imported.left)} lines have no counterpart", err=True)
+    count = len(imported.left)
+    click.echo(f"{count} line{' has' if count == 1 else 's have'} no counterpart", err=True)
 
 
 @profile.command("check")
