@@ -97,6 +97,10 @@ def pages() -> None:
     shutil.copyfile(ROOT / "LICENSE", documents / "copyright")
     for name in ("README.md", "CHANGELOG.md"):
         shutil.copyfile(ROOT / name, documents / name)
+    # README's links lead there.
+    (documents / "docs").mkdir()
+    for path in (*(ROOT / "docs").glob("*.md"), ROOT / "docs/audit.svg"):
+        shutil.copyfile(path, documents / "docs" / path.name)
 
 
 def launchers() -> None:

@@ -45,7 +45,8 @@ to write one, [tunables.md](tunables.md) lists what `tune` takes. `tuneagent exp
 TUNABLES_NOTE = "`tuneagent explain NAME` describes one tunable or row.\n"
 JSON_HEAD = f"""{MADE}# JSON documents
 
-What commands print with `-o json`. Each document names its version in `schema`; fields may be added within a version.
+What commands print with `-o json`. Each document but the topology names its version in `schema`; fields may be added
+within a version.
 The JSON Schemas are in `agent/tuneagent/contracts/schemas/`, and in an installed package beside the module
 `tuneagent.contracts`. The type of a value depends on its tunable: the schema of the report lists them. On an error,
 stdout is empty and the message is on stderr; exit codes are in [host.md](host.md#verdicts-and-exit-codes).

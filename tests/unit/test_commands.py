@@ -108,7 +108,12 @@ def test_a_terminal_is_asked_before_anything_is_written(
     agreed = CliRunner().invoke(cli, argv, input="y\n")
     assert agreed.exit_code == 0 and (root / "proc/sys/vm/swappiness").read_text() == "10\n"
     # With nothing to change there is nothing to ask.
-    assert "nothing was written" in CliRunner().invoke(cli, argv, input="y\n").stderr
+    again = CliRunner().invoke(cli, argv)
+    assert (again.exit_code, again.stderr) == (0, "") and "nothing to change" in again.stdout
+    # Ctrl-C at the question ends it as anywhere else.
+    (root / "proc/sys/vm/swappiness").write_text("60\n")
+    gone = CliRunner().invoke(cli, argv, input="")
+    assert gone.exit_code == 130 and "tuneagent: interrupted; " in gone.stderr and "Aborted" not in gone.output
 
 
 def test_fix_commands_are_for_a_shell(root: Path, tmp_path: Path) -> None:
@@ -222,6 +227,36 @@ def test_a_waiver_takes_a_setting_as_it_is_printed(root: Path, tmp_path: Path, t
     verdicts = {one["tunable"]: one["verdict"] for one in json.loads(shown.stdout)["findings"]}
     assert [name for name, verdict in verdicts.items() if verdict == "accepted"] == [tunable]
     assert call("--root", str(root), "audit", "-f", str(path)).stderr == ""
+
+
+def test_what_a_plan_refuses_is_said_after_the_apply_too(root: Path, tmp_path: Path) -> None:
+    (root / "etc/sysctl.d/zzz.conf").write_text("vm.swappiness = 5\n")
+    (root / "proc/sys/vm/swappiness").write_text("10\n")
+    file = profile(tmp_path, "{sysctl: {vm.swappiness: 10}}")
+    done = call("--root", str(root), "apply", "-f", file, "--yes")
+    assert done.exit_code == 3 and done.stdout.startswith("refused  vm.swappiness") and "zzz.conf" in done.stdout
+    # The running value is right: only the next boot is wrong, and no arrow says otherwise.
+    assert "10 -> 10" not in call("--root", str(root), "audit", "-f", file).stdout
+
+
+def test_a_severity_that_nothing_has_is_no_empty_profile(root: Path, tmp_path: Path) -> None:
+    file = profile(tmp_path, "{sysctl: {vm.swappiness: 10}}")
+    shown = call("--root", str(root), "audit", "-f", file, "--severity", "critical")
+    assert (shown.exit_code, shown.stdout) == (
+        0, "NOTHING CHECKED: no setting that was chosen has severity critical or more\n"
+    )  # fmt: skip
+
+
+def test_a_capture_goes_where_its_folder_is(root: Path, tmp_path: Path) -> None:
+    nowhere = call("--root", str(root), "capture", str(tmp_path / "no/x.tgz"))
+    assert nowhere.exit_code == 2 and "its folder does not exist" in nowhere.stderr and not (tmp_path / "no").exists()
+    piped = call("--root", str(root), "capture", "-")
+    assert piped.exit_code == 0 and piped.stdout_bytes[:2] == b"\x1f\x8b"
+
+
+def test_a_daemon_without_a_profile_says_what_to_give() -> None:
+    refused = call("daemon", "--metrics", "off")
+    assert refused.exit_code == 2 and "give -f FILE, -p NAME or --node NAME" in refused.stderr
 
 
 def test_a_child_finds_our_modules_where_we_found_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -58,7 +58,7 @@ def test_what_is_held_and_by_whom(tuner: HostTuner, tmp_path: Path) -> None:
     assert f"profile       case {tuner.profile.revision}: 1 setting since 2027-01-15 08:00:00Z\n" in text
     assert "1 setting is undone in 5 min, at 2027-01-15 08:05:00Z, unless you run `tuneagent confirm`" in text
     assert (
-        "daemon        running\n" in text and "this host is node node7" in text and "nothing is written until" in text
+        "daemon        running\n" in text and "this host is node node7" in text and "nothing but an undo writes" in text
     )
 
 

@@ -12,13 +12,17 @@ import msgspec
 import pytest
 import yaml
 from support import FIXTURES, session_of, tree, write_tree
+from tuneagent.commands.settings import load_profile
 from tuneagent.contracts.report import Verdict
+from tuneagent.engine.host_tuner import STATE_FOLDER, HostTuner
 from tuneagent.errors import CommandFailed, ReadFailed
 from tuneagent.formats.cpulist import parse_cpulist
 from tuneagent.host.commands import Completed
 from tuneagent.host.files import Files
+from tuneagent.host.machine import tree_host
 from tuneagent.host.processes import NoProcesses
 from tuneagent.host.recording import CaptureFiles
+from tuneagent.host.state_folder import StateFolder
 from tuneagent.tunables import checks, gpu_health, kernel_files
 from tuneagent.tunables.tables.sysctl import ROWS as SYSCTL_ROWS
 
@@ -299,3 +303,12 @@ def test_dma_buf_counts_where_peermem_is_missing(tmp_path: Path) -> None:
     write_tree(tmp_path, files)
     findings = session_of(tree(Files(str(tmp_path))), {"checks": {"gpuDirectRdma": True}}).observe().report.findings
     assert findings[0].observed == ["DMA-BUF"] and findings[0].verdict.value == "converged"
+
+
+@pytest.mark.parametrize("profile", ["generic", "training", "inference", "mig-multi-tenant"])
+def test_of_an_empty_tree_nothing_is_known(tmp_path: Path, profile: str) -> None:
+    """Not one row is fine, and not one is said to have no place here: there is nothing to tell it from."""
+    host = tree_host(str(tmp_path))
+    tuner = HostTuner(host, StateFolder(host.files, STATE_FOLDER), load_profile(None, profile))
+    found = {one.name: (one.verdict.value, one.advice) for one in tuner.observe().report.findings}
+    assert {name: told for name, told in found.items() if told[0] != "unknown"} == {}

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from tuneagent.checks.rows import CheckRow, about, at_most, each, equal, exists, field, gathered, number
 from tuneagent.contracts.values import Absent, Dispute, Observation, Severity, Unreadable, Value
-from tuneagent.facts.conditions import metal
+from tuneagent.facts.conditions import metal, nothing_known
 from tuneagent.facts.kernel_words import words_of_cmdline
 from tuneagent.facts.kubelet import has_kubelet
 from tuneagent.facts.one_pass import Facts
@@ -104,7 +104,7 @@ def _pods_throttled(facts: Facts) -> Observation:
     for path in ("sys/fs/cgroup/kubepods.slice/cpu.stat", "sys/fs/cgroup/kubepods/cpu.stat"):
         if facts.host.files.exists(path):
             return field(path, r"^nr_throttled (\d+)$", int)(facts)
-    return Absent("no cgroup for pods")
+    return nothing_known(facts, "sys/fs/cgroup") or Absent("no cgroup for pods")
 
 
 def _pressure(resource: str) -> CheckRow:
@@ -158,7 +158,7 @@ ROWS: dict[str, CheckRow] = {
                     "https://docs.kernel.org/filesystems/proc.html", "ask for dedicated CPUs"),
     ),
     "cpuThrottled": CheckRow(
-        group="cpu", read=gathered(_throttle_files, int, "no CPU has a throttle counter"), right=each, expect=0,
+        group="cpu", read=gathered(_throttle_files, int, "no CPU has a throttle counter", _CPU), right=each, expect=0,
         evidence=f"/{_CPU}/cpu*/thermal_throttle/core_throttle_count",
         about=about(Severity.MEDIUM, "a CPU has overheated since boot and ran below its normal clock",
                     "https://docs.kernel.org/admin-guide/thermal/intel_powerclamp.html", "check fans and inlet air"),

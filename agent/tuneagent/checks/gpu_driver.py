@@ -79,7 +79,7 @@ def _firmware(facts: Facts) -> Observation:
     folder = "proc/driver/nvidia/gpus"
     return gathered(
         lambda f: {name: f"{folder}/{name}/information" for name in f.host.files.names(folder)},
-        _firmware_line, "the driver lists no GPU",
+        _firmware_line, "the driver lists no GPU", folder,
     )(facts)  # fmt: skip
 
 

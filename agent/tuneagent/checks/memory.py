@@ -25,6 +25,8 @@ def _memory_spread(facts: Facts) -> Observation:
 
 
 def _distances(facts: Facts) -> Observation:
+    if facts.topology.numa_nodes is None:
+        return Unreadable("the NUMA nodes of this host are not known")
     nodes = facts.topology.nodes
     tables = {node.id: node.distances for node in nodes}
     faults = []
@@ -116,10 +118,12 @@ def _unused_pages(facts: Facts) -> Observation:
     return Value(round(100 * sizes["HugePages_Free"] * sizes["Hugepagesize"] / sizes["MemTotal"], 1))
 
 
+_EDAC = "sys/devices/system/edac/mc"
+
+
 def _edac(facts: Facts) -> Mapping[str, str]:
-    folder = "sys/devices/system/edac/mc"
-    names = [name for name in facts.host.files.names(folder) if re.match(r"mc\d+\Z", name)]
-    return {name: f"{folder}/{name}/ue_count" for name in names}
+    names = [name for name in facts.host.files.names(_EDAC) if re.match(r"mc\d+\Z", name)]
+    return {name: f"{_EDAC}/{name}/ue_count" for name in names}
 
 
 ROWS: dict[str, CheckRow] = {
@@ -184,7 +188,7 @@ ROWS: dict[str, CheckRow] = {
                     "https://docs.kernel.org/admin-guide/mm/hugetlbpage.html"),
     ),
     "memoryErrors": CheckRow(
-        group="health", read=gathered(_edac, int, "no memory controller has error counters"), right=each, expect=0,
+        group="health", read=gathered(_edac, int, "no memory controller has error counters", _EDAC), right=each, expect=0,
         evidence="/sys/devices/system/edac/mc/mc*/ue_count",
         about=about(Severity.CRITICAL, "uncorrected memory errors kill processes or crash the machine",
                     "https://docs.kernel.org/driver-api/edac.html", "drain the node and replace the DIMM"),

@@ -91,7 +91,7 @@ def _rate(content: str) -> int:
 
 
 def _port_row(file: str, convert: Callable[[str], Setting]) -> Callable[[Facts], Observation]:
-    return gathered(_ports(file), convert, "no RDMA port reports it")
+    return gathered(_ports(file), convert, "no RDMA port reports it", _IB)
 
 
 def _gpudirect(facts: Facts) -> Observation:
@@ -115,7 +115,7 @@ def _gpudirect(facts: Facts) -> Observation:
 
 def _gids(facts: Facts) -> Observation:
     """Ports whose GID 3 is of RoCE v2 (the index that most fleets use)."""
-    return gathered(_ports("gid_attrs/types/3"), str, "no port has a GID 3")(facts)
+    return gathered(_ports("gid_attrs/types/3"), str, "no port has a GID 3", _IB)(facts)
 
 
 ROWS: dict[str, CheckRow] = {
@@ -191,7 +191,7 @@ ROWS: dict[str, CheckRow] = {
         group="rdma", right=each, kind=int | None, applies=(has_rdma,),
         read=gathered(
             lambda facts: {name: f"{_IB}/{name}/tc/1/traffic_class" for name in facts.host.files.names(_IB)},
-            lambda content: int(content.rpartition("=")[2]), "no RDMA device reports its traffic class",
+            lambda content: int(content.rpartition("=")[2]), "no RDMA device reports its traffic class", _IB,
         ),
         evidence=f"/{_IB}/*/tc/1/traffic_class",
         about=about(Severity.HIGH, "RoCE outside the lossless class collapses under congestion",

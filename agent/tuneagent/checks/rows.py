@@ -11,6 +11,7 @@ import msgspec
 from tuneagent.contracts.report import Comparison
 from tuneagent.contracts.values import About, Absent, Dispute, Observation, Setting, Severity, Unreadable, Value
 from tuneagent.errors import CommandFailed, NoSystemd, ReadFailed
+from tuneagent.facts.conditions import nothing_known
 from tuneagent.facts.one_pass import Facts
 from tuneagent.formats.lazy_regex import lazy_regex
 
@@ -130,10 +131,13 @@ def field(path: str, pattern: str, convert: Callable[[str], Setting] = str, miss
     return read
 
 
-def gathered(names: Callable[[Facts], Mapping[str, str] | None], convert: Callable[[str], Setting], none: str) -> Read:
+def gathered(
+    names: Callable[[Facts], Mapping[str, str] | None], convert: Callable[[str], Setting], none: str, folder: str = ""
+) -> Read:
     """Several like files as one mapping: `names` gives label to path. One that cannot be read is unreadable.
 
-    `none` is the reason to give where there are none; None from `names` means that this is not known.
+    `none` is the reason to give where there are none; None from `names` means that this is not known, and so does a
+    tree that lacks all above `folder`, where they would be.
     """
 
     def read(facts: Facts) -> Observation:
@@ -154,7 +158,9 @@ def gathered(names: Callable[[Facts], Mapping[str, str] | None], convert: Callab
                 found[label] = convert(str(seen.value))
             except (ValueError, IndexError):
                 return Unreadable(f"/{path}: {str(seen.value)[:40]!r} is not understood")
-        return Value(found) if found else Absent(none)
+        if found:
+            return Value(found)
+        return (nothing_known(facts, folder) if folder else None) or Absent(none)
 
     return read
 

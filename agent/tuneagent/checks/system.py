@@ -123,6 +123,8 @@ def _drives(facts: Facts) -> Observation:
 
 
 def _runtime_pm(facts: Facts) -> Observation:
+    if facts.topology.nics is None:
+        return Unreadable("the PCI devices of this host are not known")
     devices = [*(facts.topology.pci_gpus or ()), *(facts.topology.nics or ()), *(facts.topology.nvme or ())]
     return gathered(
         lambda f: {one.address: f"sys/bus/pci/devices/{one.address}/power/runtime_status" for one in devices},

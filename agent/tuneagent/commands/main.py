@@ -83,7 +83,7 @@ class CommandGroup(click.Group):
             return super().invoke(ctx)
         except TuneError as error:
             fail(error, ctx.obj.document if ctx.obj is not None else None)
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, click.Abort):
             wrote = ctx.invoked_subcommand in WRITERS
             told = "`tuneagent status` shows what is held" if wrote else "nothing was written"
             click.echo(f"tuneagent: interrupted; {told}", err=True)

@@ -7,7 +7,7 @@ import sys
 
 import click
 
-from tuneagent.commands.options import FILE, PROFILE
+from tuneagent.commands.options import FILE, complete_profiles
 from tuneagent.commands.settings import Settings, load_profile
 from tuneagent.errors import UsageError
 from tuneagent.host.machine import live_host
@@ -49,7 +49,7 @@ def run(settings: Settings, gpu: str, cpus: str, memory: str, command: tuple[str
 
 @click.command()
 @FILE
-@PROFILE
+@click.option("-p", "--profile", "name", metavar="NAME", help="Built-in profile.", shell_complete=complete_profiles)
 @click.option("--node", metavar="NAME", help="Take the profile from this node's NodeTuning in the cluster.")
 @click.option("--interval", type=click.IntRange(1, 3600), default=60, show_default=True, help="Seconds between passes.")
 @click.option("--metrics", metavar="ADDR:PORT", default="127.0.0.1:9632", show_default=True, help="`off` for none.")
@@ -58,6 +58,8 @@ def daemon(
     settings: Settings, *, file: str | None, name: str | None, node: str | None, interval: int, metrics: str
 ) -> None:
     """Check periodically; repair drift if the profile says so."""
+    if [file, name, node] == [None, None, None]:
+        raise UsageError("give -f FILE, -p NAME or --node NAME")
     if [file, name, node].count(None) != 2:
         raise UsageError("give only one of -f FILE, -p NAME and --node NAME")
     tuner = settings.tuner(None, None, writing=True, is_strict=False)

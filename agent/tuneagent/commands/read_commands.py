@@ -85,7 +85,7 @@ class _FailOn(click.ParamType[FailOn]):
 @ONLY
 @click.option(
     "--severity", type=click.Choice([one.value for one in reversed(Severity)]),
-    help="Only settings that matter at least so much.",
+    help="Only settings that matter at least so much; the exit code is about these alone.",
 )  # fmt: skip
 @click.option("-q", "--quiet", is_flag=True, help="Print nothing; the exit code is the answer.")
 @click.option("--fix-commands", is_flag=True, help="Print commands that fix the findings, and nothing else.")
@@ -124,6 +124,8 @@ def audit(  # noqa: PLR0913 - one for each option of the command
     report = msgspec.structs.replace(found.report, findings=about, summary=summarize(about))
     if quiet:
         pass
+    elif severity is not None and not about and output == "text":
+        click.echo(f"NOTHING CHECKED: no setting that was chosen has severity {severity} or more")
     elif fix_commands:
         from tuneagent.report.audit_lines import fix_lines
 
@@ -179,7 +181,7 @@ def why(settings: Settings, subject: tuple[str, ...], file: str | None, name: st
 
 
 @click.command()
-@click.argument("tunable", metavar="NAME", required=False, shell_complete=complete_explained)
+@click.argument("tunable", metavar="[NAME]", required=False, shell_complete=complete_explained)
 @click.pass_obj
 def explain(settings: Settings, tunable: str | None) -> None:
     """Explain a tunable, a setting or a field of a profile."""
@@ -196,8 +198,9 @@ def explain(settings: Settings, tunable: str | None) -> None:
         click.echo(explain_text(known[tunable]))
         return
     fields = {name.rpartition(".")[2]: name for name in profile_fields()}
-    field = fields.get(tunable.removeprefix("spec.").rpartition(".")[2])
-    if field is not None and field.endswith(tunable.removeprefix("spec.")):
+    asked = tunable.removeprefix("spec.").replace("[]", "")
+    field = fields.get(asked.rpartition(".")[2])
+    if field is not None and field.endswith(asked):
         click.echo(field_text(field))
         return
     rows = {row: owner for owner in known.values() for row in owner.rows}

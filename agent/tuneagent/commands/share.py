@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 import click
 
 from tuneagent.commands.options import FILE, PROFILE
 from tuneagent.commands.settings import Settings, load_profile
-from tuneagent.errors import ReadFailed, TuneError
+from tuneagent.errors import ReadFailed, TuneError, UsageError
 from tuneagent.host import paths
 from tuneagent.host.files import Files
 from tuneagent.profile_files.resolve import builtin, builtin_names
@@ -72,7 +73,12 @@ def views() -> Views:
 
 def _write(output: str, data: bytes, with_identifiers: bool) -> None:
     """Write the archive readable by its owner only: people decide who else may see it."""
+    if output == "-":
+        sys.stdout.buffer.write(data)
+        return
     path = paths.absolute(output)
+    if not paths.is_folder(path.rpartition("/")[0] or "/"):
+        raise UsageError(f"{output}: its folder does not exist")
     try:
         Files("/").replace(path, data, mode=0o600)
     except TuneError as error:

@@ -125,7 +125,7 @@ def apply(  # noqa: PLR0913 - one for each option of the command
     else:
         if applied.recovered:
             click.echo(f"left open by a crash:\n{undone_text(applied.recovered, name_of)}\n")
-        click.echo(outcomes_text(applied.outcomes, name_of))
+        click.echo(outcomes_text(applied.outcomes, name_of, refused=applied.plan.refused))
         done = success(applied.outcomes, applied.after.report.findings)
         click.echo("\n".join([*([done] if done else []), f"digest {applied.plan.digest}"]))
     _warn(aftermath(applied.outcomes))
@@ -140,7 +140,10 @@ def apply(  # noqa: PLR0913 - one for each option of the command
 def _agreed(plan: Plan, limit: Disruption, digest: str | None) -> str:
     """Digest of the plan if the person at the terminal wants it. Raises UsageError where nobody can be asked."""
     count = sum(1 for change in plan.changes if change.disruption.rank <= limit.rank)
-    if not can_ask() or not count:
+    if not count:
+        # What would be written is nothing: there is nothing to ask.
+        return plan.digest
+    if not can_ask():
         raise UsageError("nothing was written; use --yes to write")
     if digest is not None and digest != plan.digest:
         raise PlanMoved(f"the plan now has digest {plan.digest}, not {digest}: review the new plan")

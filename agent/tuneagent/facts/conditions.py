@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from tuneagent.contracts.values import Absent
+from tuneagent.contracts.values import Absent, Unreadable
 from tuneagent.errors import PathMissing, ReadFailed
 from tuneagent.facts.one_pass import Facts
 
@@ -37,9 +37,22 @@ def arm64(facts: Facts) -> str | None:
     return None if arch in (None, "aarch64") else f"{arch} machine"
 
 
+def nothing_known(facts: Facts, folder: str) -> Unreadable | None:
+    """Why a folder's absence says nothing, as in a tree that lacks what is above it. None where it says something."""
+    # Captures of earlier versions do not tell which folders their machine lacked.
+    is_old = facts.host.source == "capture" and facts.host.taken is None
+    if facts.host.files.exists(folder) or is_old:
+        return None
+    missing = facts.host.missing(folder)
+    return missing if isinstance(missing, Unreadable) else None
+
+
 def has_rdma(facts: Facts) -> str | None:
-    """There is an RDMA device."""
-    return None if facts.host.files.names("sys/class/infiniband") else "no RDMA device"
+    """There is an RDMA device, or it is not known whether there is one."""
+    folder = "sys/class/infiniband"
+    if facts.host.files.names(folder) or nothing_known(facts, folder) is not None:
+        return None
+    return "no RDMA device"
 
 
 def has_nvidia_gpu(facts: Facts) -> str | None:
@@ -84,4 +97,4 @@ def has_runtime(facts: Facts) -> str | None:
 
 def has_nvswitch(facts: Facts) -> str | None:
     """There is an NVSwitch on the PCI bus: an NVIDIA bridge that is not a PCI bridge (class 0680)."""
-    return None if facts.topology.nvswitches else "no NVSwitch"
+    return "no NVSwitch" if facts.topology.nvswitches == () else None

@@ -73,6 +73,9 @@ def value_of(finding: Finding) -> str:
     if finding.verdict is Verdict.UNKNOWN:
         return ""
     if finding.verdict in (Verdict.DRIFTED, Verdict.CONFLICT, Verdict.PENDING):
+        if finding.in_effect:
+            # Only the next boot is wrong, and the remark says how.
+            return found(finding)
         # An arrow is a change that could be made; what is only reported has none.
         between = ", wanted " if finding.disruption is None else " -> "
         return f"{found(finding)}{between}{wanted(finding)}"

@@ -10,13 +10,12 @@ from collections.abc import Mapping
 import msgspec
 import yaml
 
-from tuneagent.contracts.json_schema import json_schema
 from tuneagent.contracts.tuning_profile import ProfileSpec, document_of
 from tuneagent.contracts.values import About
 from tuneagent.host.terminal import width
 from tuneagent.interop.tuned import Imported
 from tuneagent.profile_files.document import Profile
-from tuneagent.report.fields import field_rows, takes_of
+from tuneagent.report.fields import FieldRow, field_rows, takes_of
 from tuneagent.report.lines import Row, rows_text
 from tuneagent.tunables.base import AnyTunable
 
@@ -129,48 +128,17 @@ def reference_markdown(registry: Mapping[str, AnyTunable]) -> str:
     return "\n".join(lines) + "\n"
 
 
-class FieldSchema(msgspec.Struct, frozen=True):
-    """One field in a JSON Schema."""
-
-    description: str = ""
-    ref: str = msgspec.field(default="", name="$ref")
-    enum: tuple[object, ...] = ()
-    default: object = None
-
-
-class TypeSchema(msgspec.Struct, frozen=True):
-    """One type in a JSON Schema."""
-
-    description: str = ""
-    properties: dict[str, FieldSchema] = {}
-
-
-def _types_of_a_profile() -> dict[str, TypeSchema]:
-    return msgspec.convert(json_schema(ProfileSpec)["$defs"], dict[str, TypeSchema])
-
-
-def profile_fields() -> dict[str, str]:
-    """What each field of a profile's spec means, by its name; those of `rollout` too."""
-    types = _types_of_a_profile()
-    found: dict[str, str] = {}
-    for kind, prefix in (("ProfileSpec", ""), ("RolloutSpec", "rollout."), ("Drain", "rollout.drain.")):
-        for name, field in types[kind].properties.items():
-            of_its_type = types.get(field.ref.rpartition("/")[2], TypeSchema())
-            found[prefix + name] = field.description or of_its_type.description
-    return found
+def profile_fields() -> dict[str, FieldRow]:
+    """Every field of a profile's spec by its name: `rollout.canary`, `accept.until`."""
+    return {row.path.replace("[]", "").replace(".<name>", ""): row for row in field_rows(ProfileSpec)}
 
 
 def field_text(name: str) -> str:
-    """One field of a profile, with the values that it takes and its default."""
-    kind = {"rollout": "RolloutSpec", "rollout.drain": "Drain"}.get(name.rpartition(".")[0], "ProfileSpec")
-    field = _types_of_a_profile()[kind].properties[name.rpartition(".")[2]]
-    lines = [f"spec.{name}", "", textwrap.fill(profile_fields()[name], min(width(), 100)), ""]
-    if field.enum:
-        lines.append(f"  values      {', '.join(str(value) for value in field.enum if value is not None)}")
-    if isinstance(field.default, (str, int)):
-        plain = field.default if isinstance(field.default, str) else msgspec.json.encode(field.default).decode()
-        lines.append(f"  default     {plain}")
-    return "\n".join(lines).rstrip()
+    """One field of a profile, with the values that it takes and what holds where it is not given."""
+    row = profile_fields()[name]
+    lines = [f"spec.{row.path}", "", *(_meaning(row.meaning, 0) or ["-"]), "", f"  takes       {row.takes}"]
+    lines += [f"  default     {row.default}"] if row.default else ["  required"] if row.required else []
+    return "\n".join(lines)
 
 
 def profile_text(profile: Profile) -> str:

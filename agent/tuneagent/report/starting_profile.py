@@ -20,10 +20,11 @@ spec:
   # What the daemon does about drift: report (default on a host), repair, freeze.
   # drift: repair
   tune:
-    # Kernel parameters; a lower limit never reduces a higher value.
-    sysctl: {{}}
-    #   vm.swappiness: 10
-    #   net.core.rmem_max: {{min: 67108864}}
+    # Kernel parameters; a lower limit (min) never reduces a higher value. The first one is in `generic` too.
+    sysctl:
+      kernel.numa_balancing: 0
+      # vm.swappiness: 10
+      # net.core.rmem_max: {{min: 67108864}}
     # Huge pages, reserved on {nodes}.
     # hugepages: {{pages: [{{size: 2Mi, perNumaNode: 512}}]}}
     # CPUs for the system; `{{isolated}}` in other settings stands for the rest.

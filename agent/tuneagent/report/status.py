@@ -36,7 +36,7 @@ def status_text(status: HostStatus, now: float, columns: int | None = None) -> s
     if status.governed_by is not None:
         rows.append(("cluster", f"this host is node {clean(status.governed_by)}, and follows its NodeTuning"))
     if status.held:
-        rows.append(("hold", "/etc/tuneagent/hold is there: nothing is written until it is removed"))
+        rows.append(("hold", "/etc/tuneagent/hold is there: until it is removed, nothing but an undo writes"))
     limit = columns or width()
     lines = []
     for name, text in rows:

@@ -8,7 +8,9 @@ from tuneagent.contracts.report import Finding, Report
 from tuneagent.engine.applied_settings import AppliedSetting, Key
 from tuneagent.engine.names import settings_named
 from tuneagent.errors import UsageError, nearest
+from tuneagent.host.terminal import width
 from tuneagent.profile_files.document import Profile
+from tuneagent.report.lines import wrapped
 from tuneagent.report.terminal import clean
 from tuneagent.report.values import at, found, spoken, wanted
 
@@ -31,7 +33,9 @@ def why_text(
         known = sorted({*names.values(), *(key[1] for key in names)})
         other = f"; `tuneagent explain {word}` says what it is, `-p` selects another profile" if word in rows else ""
         raise UsageError(f"profile {profile.name} has no setting {word!r}{other or nearest(word, known)}")
-    return "\n\n".join("\n".join(_story(key, names[key], findings.get(key), held.get(key), profile)) for key in keys)
+    stories = (_story(key, names[key], findings.get(key), held.get(key), profile) for key in keys)
+    limit, below = width(), " " * 13
+    return "\n\n".join("\n".join(part for line in lines for part in wrapped(line, limit, below)) for lines in stories)
 
 
 def _story(key: Key, name: str, finding: Finding | None, setting: AppliedSetting | None, profile: Profile) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from tuneagent.contracts.outcome import Outcome, Undone
-from tuneagent.contracts.plan import Change, Plan
+from tuneagent.contracts.plan import Change, Plan, Refusal
 from tuneagent.contracts.report import Finding, Report, Verdict
 from tuneagent.contracts.values import Disruption, Subject
 from tuneagent.engine.names import short
@@ -110,11 +110,14 @@ def name_shown(name_of: NameOf, tunable: str, subject: Subject) -> str:
     return short(clean(name_of(tunable, subject)))
 
 
-def outcomes_text(outcomes: Sequence[Outcome], name_of: NameOf, columns: int | None = None) -> str:
-    """What became of each change."""
-    if not outcomes:
+def outcomes_text(
+    outcomes: Sequence[Outcome], name_of: NameOf, columns: int | None = None, refused: Sequence[Refusal] = ()
+) -> str:
+    """What became of each change, and what the plan refused."""
+    if not outcomes and not refused:
         return "nothing to change"
     rows = [Row(one.result, name_shown(name_of, one.tunable, one.subject), "", clean(one.reason)) for one in outcomes]
+    rows += [Row("refused", name_shown(name_of, one.tunable, one.subject), "", clean(one.reason)) for one in refused]
     return "\n".join(rows_text(rows, columns or width()))
 
 

@@ -73,7 +73,7 @@ def take(
     hide = hide or Redactor(Pseudonyms(host, enabled=not identifiers))
     hide.learn([*files.content, *files.absent, *files.failed, *host.absent])
     manifest = Manifest(
-        taken=host.now() if host.taken is None else host.taken,
+        taken=host.taken if host.source == "capture" else host.now(),
         identifiers=identifiers,
         namespaces={kind: host.namespace_is_hosts(kind) for kind in ("net", "ipc")},
         absent=tuple(sorted(hide.path(path) for path in files.absent | host.absent)),
