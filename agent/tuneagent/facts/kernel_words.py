@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from tuneagent.contracts.values import Absent, Unreadable, Value
 from tuneagent.facts.one_pass import Facts
+from tuneagent.formats.kernel_line import split_line
 
 
 def words_of_cmdline(facts: Facts) -> list[str] | Absent | Unreadable:
-    """The words of /proc/cmdline, as they stand there."""
+    """The arguments of /proc/cmdline, without their quotes."""
     seen = facts.host.observe("proc/cmdline")
-    return str(seen.value).split() if isinstance(seen, Value) else seen
+    return split_line(str(seen.value)) if isinstance(seen, Value) else seen

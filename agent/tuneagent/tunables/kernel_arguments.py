@@ -36,7 +36,7 @@ ALLOWED = lazy_regex(
     r"|workqueue\.(unbound_cpus|power_efficient)|pcie_aspm|pci|init_on_alloc|psi|preempt|cgroup_disable|swapaccount"
     r"|systemd\.unified_cgroup_hierarchy|systemd\.cpu_affinity|kthread_cpus|mce|nvme_core\.[a-z_]+|numa_zonelist_order"
 )
-_VALUE = lazy_regex(r"[A-Za-z0-9_.,:/@+^~{}-]{1,512}\Z")
+_VALUE = lazy_regex(r"[A-Za-z0-9_.,:/@+^~={}-]{1,512}\Z")
 Spec = dict[str, str | int | bool | None]
 
 
@@ -155,7 +155,8 @@ def _spec(facts: Facts) -> Mapping[str, object]:
 
 
 def _shown(line: str, name: str) -> SettingValue:
-    found = values_of(line, name)
+    """Values of an argument; the same one twice is that value."""
+    found = list(dict.fromkeys(values_of(line, name)))
     return None if not found else (found[0] if len(found) == 1 else found)
 
 

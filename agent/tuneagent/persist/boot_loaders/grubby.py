@@ -10,6 +10,7 @@ from collections.abc import Mapping
 
 from tuneagent.errors import PathMissing, ReadFailed
 from tuneagent.facts.one_pass import Facts
+from tuneagent.formats import kernel_line
 from tuneagent.formats.kernel_line import split_line, values_of
 from tuneagent.formats.lazy_regex import lazy_regex
 from tuneagent.persist.folders import folder_impossible
@@ -115,13 +116,11 @@ def unsafe(facts: Facts, name: str) -> str | None:
     for file in facts.host.files.names(ENTRIES):
         if file.endswith(".conf") and "rescue" not in file:
             match = re.search(r"^options\s+(.*)$", facts.host.files.read(f"{ENTRIES}/{file}"), re.MULTILINE)
-            words = (
-                tuple(word for word in split_line(match.group(1)) if word.partition("=")[0] == name) if match else ()
-            )
-            seen.add(words)
+            written = kernel_line.words(match.group(1)) if match else []
+            seen.add(tuple(word for word in written if word.strip('"').partition("=")[0] == name))
     if len(seen) > 1:
         return f"boot entries differ in {name}"
-    if any('"' in word for words in seen for word in words):
+    if any('"' in word for found in seen for word in found):
         return f"{name} is quoted in the boot entries"
     return None
 
