@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from tuneagent.facts.one_pass import Facts
-from tuneagent.formats.modprobe_d import parse
+from tuneagent.formats.modprobe_d import config, values
 from tuneagent.persist.folders import by_precedence
 from tuneagent.persist.own_files import OwnFiles
 
@@ -36,9 +36,18 @@ def options(facts: Facts) -> dict[str, tuple[str, str]]:
 
     def read() -> dict[str, tuple[str, str]]:
         found: dict[str, tuple[str, str]] = {}
+        loads: dict[str, str] = {}
         for path in by_precedence(facts.host, FOLDERS):
             text = "" if facts.host.files.is_mask(path) else facts.host.files.read_or(path, "")
-            found.update({name: (value, f"/{path}") for name, value in parse(text).items()})
-        return found
+            said = config(text)
+            loads.update(said.loads)
+            found.update({name: (value, f"/{path}") for name, value in values(said.options).items()})
+        # A module that is loaded in place of another, as Debian's nvidia-current, has its options under its own name.
+        return {name: given for name, given in found.items() if name.partition(".")[0] not in loads} | {
+            f"{asked}.{name.partition('.')[2]}": given
+            for asked, loaded in loads.items()
+            for name, given in found.items()
+            if name.partition(".")[0] == loaded
+        }
 
     return facts.once("modprobe.d", read)
