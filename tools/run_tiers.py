@@ -40,6 +40,7 @@ TIERS = (
         (
             ("strace", "strace"), ("tuned-adm", "tuned"), ("systemctl", "systemd"), ("groff", "groff-base"),
             ("go", "golang, 1.26 or later"), ("mmdebstrap", "mmdebstrap"), ("unshare", "util-linux"),
+            ("modprobe", "kmod"),
         ),
         root=True,
     ),

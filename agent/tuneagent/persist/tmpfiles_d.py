@@ -34,18 +34,22 @@ def lines(host: Host) -> list[Line]:
 def winner(facts: Facts, path: str) -> Line | None:
     """The line whose text the file has after boot. Raises ReadFailed.
 
-    Of lines for the same path the first counts, later ones are refused as duplicates. A glob is another path to
-    systemd-tmpfiles: it is carried out as well, so one that matches is taken to win.
+    systemd-tmpfiles carries out paths in the order in which they are first named, globs among them; so of all that
+    cover the file the last one counts. A second line for the same path is refused, unless it says the same or both
+    append.
     """
-    known = facts.once("tmpfiles.d", lambda: lines(facts.host))
-    globs = [line for line in known if line.is_glob]
-    matching = []
-    if globs:
-        from fnmatch import fnmatchcase
+    known = facts.once("tmpfiles.d", lambda: effective(lines(facts.host)))
+    return next((line for line in reversed(known) if line.covers(path)), None)
 
-        matching = [line for line in globs if fnmatchcase(path, line.path)]
-    exact = [line for line in known if line.path == path]
-    return next(iter(matching or exact), None)
+
+def effective(known: list[Line]) -> list[Line]:
+    """Lines in the order in which they are carried out, without those that are refused."""
+    by_path: dict[str, list[Line]] = {}
+    for line in known:
+        earlier = by_path.setdefault(line.path, [])
+        if all(one.value == line.value or (one.appends and line.appends) for one in earlier):
+            earlier.append(line)
+    return [line for same in by_path.values() for line in same]
 
 
 class TmpfilesD:
@@ -64,7 +68,7 @@ class TmpfilesD:
 
     def entries(self, facts: Facts) -> dict[str, str]:
         """Paths that our file writes."""
-        return {line.path: line.value for line in parse(own_text(facts, self.path))}
+        return {line.path: line.value for line in parse(own_text(facts, self.path)) if line.value is not None}
 
     def is_whole(self, facts: Facts, entries: Mapping[str, str]) -> bool:
         """Our one file holds these, or is not there where there are none."""
@@ -98,8 +102,10 @@ def reading(
         if line is None:
             persisted: Observation = default or Absent("no tmpfiles.d line")
         else:
+            if line.value is None:
+                raise ReadFailed(f"{line.file}: what it writes to /{path} depends on a specifier")
             persisted = Value(convert(line.value))
-            wins = line.is_glob or line.file.rpartition("/")[2] < OWN_NAME
+            wins = line.path != path or line.appends or line.file.rpartition("/")[2] < OWN_NAME
             owner = line.file if wins and line.file != f"/{drop_in.path}" else None
     except (ReadFailed, ValueError) as error:
         persisted = Unreadable(str(error))
