@@ -17,6 +17,8 @@ _CUDA = "https://docs.nvidia.com/cuda/cuda-c-programming-guide/#cuda-environment
 # Settings of the debug section of NCCL's manual, and values that disable a fast path.
 _DEBUG = ("NCCL_P2P_DISABLE", "NCCL_P2P_LEVEL", "NCCL_IB_DISABLE", "NCCL_SHM_DISABLE", "NCCL_ALGO", "NCCL_PROTO",
           "NCCL_NET_GDR_LEVEL", "NCCL_NET_GDR_READ", "NCCL_CHECK_POINTERS", "NCCL_LAUNCH_MODE", "NCCL_DEBUG_SUBSYS")  # fmt: skip
+# What NCCL does without them (its manual, environment variables): to say so changes nothing.
+_DEFAULTS = {"NCCL_P2P_DISABLE": "0", "NCCL_IB_DISABLE": "0", "NCCL_SHM_DISABLE": "0", "NCCL_CHECK_POINTERS": "0"}
 _VALUED = ("NCCL_DEBUG", "NCCL_IB_PCI_RELAXED_ORDERING", "NCCL_DMABUF_ENABLE", "NCCL_IGNORE_CPU_AFFINITY", "CUDA_LAUNCH_BLOCKING",
            "CUDA_DEVICE_ORDER", "CUDA_MODULE_LOADING", "PYTORCH_NO_CUDA_MEMORY_CACHING", "OMP_NUM_THREADS")  # fmt: skip
 # Every variable that a row reads.
@@ -78,7 +80,10 @@ def _wrong(judge: Callable[[Mapping[str, str]], list[str]]) -> Callable[[Facts],
 
 
 def _named(names: tuple[str, ...]) -> Callable[[Mapping[str, str]], list[str]]:
-    return lambda variables: [f"{name}={variables[name]}" for name in names if name in variables]
+    """Those that are set to anything but their default."""
+    return lambda variables: [
+        f"{name}={variables[name]}" for name in names if variables.get(name, "") not in ("", _DEFAULTS.get(name, ""))
+    ]
 
 
 def _valued(name: str, *bad: str) -> Callable[[Mapping[str, str]], list[str]]:

@@ -21,7 +21,8 @@ KHUGEPAGED = (
     ("pages_to_scan", "pages_to_scan", 1 << 22),
     ("scan_sleep_milliseconds", "scan_sleep_millisecs", 3_600_000),
     ("alloc_sleep_milliseconds", "alloc_sleep_millisecs", 3_600_000),
-    ("max_ptes_none", "max_ptes_none", 511),
+    # One less than the pages of a huge page: 511 with pages of 4 KiB, 8191 with those of 64 KiB.
+    ("max_ptes_none", "max_ptes_none", 8191),
 )
 
 
