@@ -5,10 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import machines
+import msgspec
+import pytest
 from support import tree, write_tree
 from tuneagent.gpu.snapshot import GpuDevice, GpuSnapshot
 from tuneagent.host.files import Files
-from tuneagent.jobs.launch import Rank, choose_gpu, rank_of
+from tuneagent.jobs.launch import Rank, bind, choose_gpu, rank_of
+from tuneagent.topology.picture import NumaNode
 from tuneagent.topology.read import read_topology
 
 
@@ -21,6 +24,61 @@ def test_ranks_of_slurm_without_ntasks_per_node() -> None:
     assert rank_of({"SLURM_LOCALID": "2", "SLURM_STEP_TASKS_PER_NODE": "4(x2)"}) == Rank(2, 4)
     assert rank_of({"SLURM_LOCALID": "2", "SLURM_TASKS_PER_NODE": "4"}) == Rank(2, 4)
     assert rank_of({"SLURM_LOCALID": "2"}).number == 2
+
+
+@pytest.mark.parametrize(
+    ("environment", "rank"),
+    [
+        ({"SLURM_LOCALID": "0", "SLURM_NODEID": "3", "SLURM_STEP_TASKS_PER_NODE": "8(x3),2"}, Rank(0, 2)),
+        ({"SLURM_LOCALID": "1", "SLURM_NODEID": "2", "SLURM_STEP_TASKS_PER_NODE": "1,2(x3)"}, Rank(1, 2)),
+        ({"SLURM_LOCALID": "0", "SLURM_NODEID": "0", "SLURM_STEP_TASKS_PER_NODE": "1,2(x3)"}, Rank(0, 1)),
+        # A batch script is one process, whatever its steps will be.
+        ({"SLURM_LOCALID": "0", "SLURM_NODEID": "0", "SLURM_TASKS_PER_NODE": "8"}, Rank(0, 1)),
+        ({"SLURM_LOCALID": "0", "SLURM_STEP_ID": "0", "SLURM_TASKS_PER_NODE": "8"}, Rank(0, 8)),
+        ({"SLURM_LOCALID": "1", "SLURM_STEP_TASKS_PER_NODE": "what"}, Rank(1, 2)),
+        ({"FLUX_TASK_LOCAL_ID": "1", "FLUX_JOB_SIZE": "2"}, Rank(1, 2)),
+        ({"FLUX_TASK_LOCAL_ID": "1", "FLUX_JOB_SIZE": "16", "FLUX_JOB_NNODES": "4"}, Rank(1, 4)),
+        ({"MV2_COMM_WORLD_LOCAL_RANK": "1", "MV2_COMM_WORLD_LOCAL_SIZE": "2"}, Rank(1, 2)),
+        ({"JSM_NAMESPACE_LOCAL_RANK": "1", "JSM_NAMESPACE_LOCAL_SIZE": "2"}, Rank(1, 2)),
+        ({}, Rank(0, 1)),
+    ],
+)
+def test_ranks(environment: dict[str, str], rank: Rank) -> None:
+    assert rank_of(environment) == rank
+
+
+TWO_MODELS = GpuSnapshot(
+    driver_version="1",
+    devices=(
+        GpuDevice(uuid="GPU-000", index=0, name="NVIDIA T400"),
+        GpuDevice(uuid="GPU-111", index=1, name="NVIDIA H100"),
+    ),
+)
+
+
+@pytest.mark.parametrize(
+    ("environment", "index"),
+    [
+        ({"CUDA_VISIBLE_DEVICES": ""}, None),
+        # CUDA's own order is by speed, which is not known here.
+        ({"CUDA_VISIBLE_DEVICES": "0"}, None),
+        ({"CUDA_VISIBLE_DEVICES": "0", "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}, 0),
+        ({"CUDA_VISIBLE_DEVICES": "GPU-1"}, 1),
+    ],
+)
+def test_which_gpu_a_job_sees(environment: dict[str, str], index: int | None) -> None:
+    found = choose_gpu(TWO_MODELS, "auto", environment)
+    assert (found.index if found is not None else None) == index
+
+
+def test_memory_of_cpus_without_any_is_that_of_the_nearest_node(tmp_path: Path) -> None:
+    def node(number: int, memory: int | None, distances: tuple[int, ...]) -> NumaNode:
+        return NumaNode(number, f"{number}", memory, distances, {})
+
+    nodes = (node(0, 0, (10, 30, 20)), node(1, 1 << 20, (30, 10, 40)), node(2, 1 << 20, (20, 40, 10)))
+    topology = msgspec.structs.replace(read_topology(tree(Files(str(tmp_path)))), numa_nodes=nodes)
+    assert bind(topology, None, frozenset({0}), "local").nodes == {2}
+    assert bind(topology, None, frozenset({0, 1}), "local").nodes == {1, 2}
 
 
 def test_the_node_of_a_gpu_is_the_kernels_not_index_by_count(tmp_path: Path) -> None:

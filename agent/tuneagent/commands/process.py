@@ -23,7 +23,7 @@ def run(settings: Settings, gpu: str, cpus: str, memory: str, command: tuple[str
     """Run COMMAND on the CPUs and memory next to its GPU."""
     from tuneagent.gpu.ask import read_gpus
     from tuneagent.host.processes import bind_self, environment, own_cpus, replace_self
-    from tuneagent.jobs.launch import RANK_VARIABLES, VISIBLE, bind, choose_gpu, rank_of, share_of
+    from tuneagent.jobs.launch import VARIABLES, bind, choose_gpu, rank_of, share_of
     from tuneagent.topology.read import read_topology
 
     if settings.root or settings.capture:
@@ -31,15 +31,16 @@ def run(settings: Settings, gpu: str, cpus: str, memory: str, command: tuple[str
     if cpus != "local" and not (cpus.isdigit() and int(cpus) > 0):
         raise UsageError(f"--cpus {cpus}: expected `local` or a number of cores")
     host = live_host()
-    names = [VISIBLE, *(name for rank, counts in RANK_VARIABLES for name in (rank, *counts))]
-    variables = {name: environment(name) for name in names}
+    variables = {name: environment(name) for name in VARIABLES}
     gpus, picture = read_gpus(host), read_topology(host)
     chosen = choose_gpu(gpus, gpu, variables)
     if chosen is None:
         click.echo("tuneagent: no GPU is visible here; using the CPUs that are already allowed", err=True)
     share = share_of(picture, gpus, chosen, rank_of(variables), variables)
     binding = bind(picture, chosen, own_cpus(), cpus, share)
-    bind_self(binding.cpus, memory, binding.nodes)
+    unbound = bind_self(binding.cpus, memory, binding.nodes)
+    if unbound is not None:
+        click.echo(f"tuneagent: {unbound}", err=True)
     try:
         replace_self(command)
     except (OSError, ValueError) as error:

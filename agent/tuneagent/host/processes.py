@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 from collections.abc import Sequence
@@ -211,17 +212,18 @@ def own_cpus() -> frozenset[int]:
     return frozenset(os.sched_getaffinity(0))
 
 
-def bind_self(cpus: frozenset[int], memory: str, nodes: frozenset[int]) -> None:
+def bind_self(cpus: frozenset[int], memory: str, nodes: frozenset[int]) -> str | None:
     """Bind this process (and what it becomes by exec) to CPUs, and its memory to NUMA nodes.
 
-    `memory` is `bind`, `prefer` or `none`. Raises WriteFailed.
+    `memory` is `bind`, `prefer` or `none`. Says why memory was left alone where the kernel has no memory to give on
+    these nodes. Raises WriteFailed.
     """
     try:
         os.sched_setaffinity(0, cpus)
     except OSError as error:
         raise WriteFailed(f"sched_setaffinity: {error.strerror}") from None
     if memory == "none" or not nodes:
-        return
+        return None
     number = _SET_MEMPOLICY.get(os.uname().machine)
     if number is None:
         raise WriteFailed(f"set_mempolicy: system call number unknown for {os.uname().machine}")
@@ -234,8 +236,12 @@ def bind_self(cpus: frozenset[int], memory: str, nodes: frozenset[int]) -> None:
         mask[node // 64] |= 1 << (node % 64)
     libc = ctypes.CDLL(None, use_errno=True)
     mode = _MPOL_BIND if memory == "bind" else _MPOL_PREFERRED
-    if libc.syscall(number, mode, ctypes.byref(mask), words * 64 + 1) != 0:
-        raise WriteFailed(f"set_mempolicy: {os.strerror(ctypes.get_errno())}")
+    if libc.syscall(number, mode, ctypes.byref(mask), words * 64 + 1) == 0:
+        return None
+    if ctypes.get_errno() == errno.EINVAL:
+        named = ", ".join(str(node) for node in chosen)
+        return f"no memory can be had on NUMA node {named}, so memory is not bound"
+    raise WriteFailed(f"set_mempolicy: {os.strerror(ctypes.get_errno())}")
 
 
 def replace_self(argv: Sequence[str]) -> None:

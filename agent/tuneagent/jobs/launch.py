@@ -20,15 +20,25 @@ class Binding(msgspec.Struct, frozen=True):
     gpu: str | None
 
 
-# Rank on this node and number of ranks on it, as launchers set them: torchrun, Open MPI, Slurm, MPICH, PALS.
+# Rank on this node and number of ranks on it, as launchers set them: torchrun, Open MPI, Slurm, MPICH, PALS, Flux,
+# MVAPICH2, jsrun.
 RANK_VARIABLES: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("LOCAL_RANK", ("LOCAL_WORLD_SIZE",)),
     ("OMPI_COMM_WORLD_LOCAL_RANK", ("OMPI_COMM_WORLD_LOCAL_SIZE",)),
     ("SLURM_LOCALID", ("SLURM_STEP_TASKS_PER_NODE", "SLURM_TASKS_PER_NODE", "SLURM_NTASKS_PER_NODE")),
     ("MPI_LOCALRANKID", ("MPI_LOCALNRANKS",)),
     ("PALS_LOCAL_RANKID", ("PALS_LOCAL_SIZE",)),
+    ("FLUX_TASK_LOCAL_ID", ("FLUX_JOB_SIZE",)),
+    ("MV2_COMM_WORLD_LOCAL_RANK", ("MV2_COMM_WORLD_LOCAL_SIZE",)),
+    ("JSM_NAMESPACE_LOCAL_RANK", ("JSM_NAMESPACE_LOCAL_SIZE",)),
 )
-VISIBLE = "CUDA_VISIBLE_DEVICES"
+VISIBLE, ORDER = "CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER"
+_SLURM_STEP = ("SLURM_STEP_ID", "SLURM_STEP_TASKS_PER_NODE")
+# Everything that is read of the environment.
+VARIABLES = (
+    VISIBLE, ORDER, "SLURM_NODEID", "FLUX_JOB_NNODES", *_SLURM_STEP,
+    *(name for rank, counts in RANK_VARIABLES for name in (rank, *counts)),
+)  # fmt: skip
 
 
 class Rank(msgspec.Struct, frozen=True):
@@ -46,12 +56,33 @@ def rank_of(environment: Mapping[str, str | None]) -> Rank:
             continue
         if not re.match(r"\d{1,6}\Z", text):
             raise UsageError(f"{rank_name}={text!r} is not a number")
-        told = next((value for name in count_names if (value := environment.get(name))), "")
-        # Slurm writes `8(x2)` for two nodes of eight.
-        count = re.match(r"(\d{1,6})(\(|\Z)", told)
         number = int(text)
-        return Rank(number, max(int(count.group(1)) if count else 1, number + 1))
+        if rank_name == "SLURM_LOCALID" and number == 0 and not any(environment.get(name) for name in _SLURM_STEP):
+            # A batch script: what Slurm says of tasks is about the steps that it may start.
+            return Rank()
+        told = next((value for name in count_names if (value := environment.get(name))), "")
+        return Rank(number, max(_count(rank_name, told, environment), number + 1))
     return Rank()
+
+
+def _count(rank_name: str, told: str, environment: Mapping[str, str | None]) -> int:
+    """Ranks on this node by what the launcher says of them; 1 where that is not understood."""
+    parts = [re.match(r"(\d{1,6})(?:\(x(\d{1,6})\))?\Z", part.strip()) for part in told.split(",")]
+    # Slurm writes `8(x3),2`: three nodes of eight and one of two.
+    runs = [(int(part.group(1)), int(part.group(2) or 1)) for part in parts if part is not None]
+    if len(runs) < len(parts):
+        return 1
+    if rank_name == "FLUX_TASK_LOCAL_ID":
+        # Flux counts the whole job, and spreads its tasks evenly.
+        nodes = environment.get("FLUX_JOB_NNODES") or "1"
+        return -(-runs[0][0] // max(int(nodes), 1)) if nodes.isdigit() else 1
+    node = environment.get("SLURM_NODEID") or "0"
+    place = int(node) if node.isdigit() else 0
+    for count, repeated in runs:
+        if place < repeated:
+            return count
+        place -= repeated
+    return runs[0][0]
 
 
 def choose_gpu(gpus: GpuFacts, wanted: str, environment: Mapping[str, str | None]) -> GpuDevice | None:
@@ -73,7 +104,17 @@ def choose_gpu(gpus: GpuFacts, wanted: str, environment: Mapping[str, str | None
 
 
 def _of_rank(gpus: GpuSnapshot, number: int, environment: Mapping[str, str | None]) -> GpuDevice:
-    visible = [part.strip() for part in (environment.get(VISIBLE) or "").split(",") if part.strip()]
+    given = environment.get(VISIBLE)
+    visible = [part.strip() for part in (given or "").split(",") if part.strip()]
+    if given is not None and not visible:
+        raise UsageError(f"{VISIBLE} is empty: no GPU is visible")
+    differ = len({device.name for device in gpus.devices}) > 1
+    if (
+        differ
+        and environment.get(ORDER) != "PCI_BUS_ID"
+        and not any(name.startswith(("GPU-", "MIG-")) for name in visible)
+    ):
+        raise UsageError(f"without {ORDER}=PCI_BUS_ID, CUDA numbers GPUs of several models by their speed")
     if visible:
         # Launchers that set the variable per rank leave one device for each rank.
         return _find(gpus, visible[0] if len(visible) == 1 else visible[number % len(visible)])
@@ -140,5 +181,21 @@ def bind(
         own = own[:wanted]
     if count > 1 or cpus != "local":
         local = frozenset().union(*own)
-    nodes = frozenset(node.id for node in topology.nodes if node.cpu_set & local)
-    return Binding(local, nodes if len(topology.nodes) > 1 else frozenset(), gpu.uuid if gpu else None)
+    return Binding(local, _memory_nodes(topology, local), gpu.uuid if gpu else None)
+
+
+def _memory_nodes(topology: Topology, cpus: frozenset[int]) -> frozenset[int]:
+    """Nodes for the memory of these CPUs; for one without memory those with memory that are nearest to it."""
+    if len(topology.nodes) < 2:
+        return frozenset()
+    with_memory = {place: node for place, node in enumerate(topology.nodes) if node.memory_kib != 0}
+    found: set[int] = set()
+    for place, node in enumerate(topology.nodes):
+        if not node.cpu_set & cpus:
+            continue
+        if place in with_memory:
+            found.add(node.id)
+        elif node.distances is not None and len(node.distances) == len(topology.nodes) and with_memory:
+            nearest = min(node.distances[other] for other in with_memory)
+            found.update(one.id for other, one in with_memory.items() if node.distances[other] == nearest)
+    return frozenset(found)
