@@ -1,38 +1,110 @@
-"""The kubelet's configuration, from its file on the host."""
+"""The kubelet's configuration: its file, where the host's way of running it has that, and the drop-ins beside it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from tuneagent.contracts.values import Absent, Observation, Setting, Unreadable, Value
 from tuneagent.errors import PathMissing, ProfileInvalid, ReadFailed
 from tuneagent.facts.one_pass import Facts
+from tuneagent.formats.lazy_regex import lazy_regex
 
 KUBELET_CONFIG = "var/lib/kubelet/config.yaml"
+# Configuration and folder of drop-ins, where nothing on the host says otherwise: kubeadm; EKS (nodeadm, and before it);
+# OpenShift; AKS; GKE; k3s and RKE2, which have drop-ins alone.
+_KNOWN = (
+    (KUBELET_CONFIG, ""),
+    ("etc/kubernetes/kubelet/config.json", "etc/kubernetes/kubelet/config.json.d"),
+    ("etc/kubernetes/kubelet/kubelet-config.json", ""),
+    ("etc/kubernetes/kubelet.conf", ""),
+    ("etc/default/kubeletconfig.json", ""),
+    ("home/kubernetes/kubelet-config.yaml", ""),
+    ("", "var/lib/rancher/k3s/agent/etc/kubelet.conf.d"),
+    ("", "var/lib/rancher/rke2/agent/etc/kubelet.conf.d"),
+)
+_UNITS = ("usr/lib/systemd/system", "lib/systemd/system", "etc/systemd/system", "run/systemd/system")
+# Files of arguments that units of kubeadm, Debian and Red Hat name.
+_ARGUMENTS = ("var/lib/kubelet/kubeadm-flags.env", "etc/default/kubelet", "etc/sysconfig/kubelet")
+_CONFIG = lazy_regex(r"--config(?:=|\s+)[\"']?(/[^\s\"'$]+)")
+_CONFIG_DIR = lazy_regex(r"--config-dir(?:=|\s+)[\"']?(/[^\s\"'$]+)")
 
 
 def has_kubelet(facts: Facts) -> str | None:
     """The host has a kubelet's configuration; a condition like those in facts/conditions.py."""
-    if facts.host.files.exists(KUBELET_CONFIG):
+    config, folder = _places(facts)
+    if facts.host.files.exists(config or folder):
         return None
     return "no kubelet" if isinstance(facts.host.missing(KUBELET_CONFIG), Absent) else None
 
 
+def _places(facts: Facts) -> tuple[str, str]:
+    """The configuration and the folder of its drop-ins; either may be empty."""
+
+    def find() -> tuple[str, str]:
+        text = "\n".join(_words_of_units(facts))
+        named, folders = _CONFIG.findall(text), _CONFIG_DIR.findall(text)
+        known = next((pair for pair in _KNOWN if facts.host.files.exists(pair[0] or pair[1])), (KUBELET_CONFIG, ""))
+        config = named[-1].strip("/") if named else known[0]
+        beside = dict(_KNOWN).get(config, "") if named else known[1]
+        folder = folders[-1].strip("/") if folders else beside
+        return config, folder
+
+    return facts.once("kubelet places", find)
+
+
+def _words_of_units(facts: Facts) -> Iterator[str]:
+    """What units say of how the kubelet is started, the later overriding the earlier."""
+    files = facts.host.files
+    for folder in _UNITS:
+        if not files.exists(folder):
+            continue
+        yield files.read_or(f"{folder}/kubelet.service", "")
+        for name in files.names(f"{folder}/kubelet.service.d"):
+            if name.endswith(".conf"):
+                yield files.read_or(f"{folder}/kubelet.service.d/{name}", "")
+    for path in _ARGUMENTS:
+        yield files.read_or(path, "")
+
+
 def _config(facts: Facts) -> dict[str, object] | Absent | Unreadable:
     def read() -> dict[str, object] | Absent | Unreadable:
+        config, folder = _places(facts)
+        found: dict[str, object] = {}
         try:
-            text = facts.host.files.read(KUBELET_CONFIG)
-            # A host without a kubelet needs no YAML.
-            from tuneagent.formats.yaml_document import load_yaml
-
-            document = load_yaml(text, KUBELET_CONFIG)
+            if config:
+                found = _document(facts, config)
+            for name in facts.host.files.names(folder) if folder else ():
+                # The kubelet reads these alone, in the order of their names.
+                if name.endswith(".conf"):
+                    found = _merged(found, _document(facts, f"{folder}/{name}"))
         except PathMissing:
-            return facts.host.missing(KUBELET_CONFIG)
+            return facts.host.missing(config or folder)
         except (ReadFailed, ProfileInvalid) as error:
             return Unreadable(str(error))
-        return document if isinstance(document, dict) else Unreadable(f"/{KUBELET_CONFIG}: not a mapping")
+        return found
 
     return facts.once("kubelet config", read)
+
+
+def _document(facts: Facts, path: str) -> dict[str, object]:
+    """One file. Raises PathMissing, ReadFailed, ProfileInvalid."""
+    text = facts.host.files.read(path)
+    # A host without a kubelet needs no YAML. JSON is YAML too.
+    from tuneagent.formats.yaml_document import load_yaml
+
+    document = load_yaml(text, path)
+    if not isinstance(document, dict):
+        raise ReadFailed(f"/{path}: not a mapping")
+    return document
+
+
+def _merged(before: dict[str, object], after: dict[str, object]) -> dict[str, object]:
+    """A drop-in over what came before: mappings are merged, everything else is replaced."""
+    found = dict(before)
+    for key, value in after.items():
+        known = found.get(key)
+        found[key] = _merged(known, value) if isinstance(known, dict) and isinstance(value, dict) else value
+    return found
 
 
 def kubelet_field(name: str, default: Setting) -> Callable[[Facts], Observation]:

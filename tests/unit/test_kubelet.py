@@ -1,0 +1,85 @@
+"""Where the kubelet's configuration lies on other people's nodes, and what its drop-ins change."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from support import tree, write_tree
+from tuneagent.contracts.values import Absent, Observation, Unreadable, Value
+from tuneagent.facts.kubelet import has_kubelet, kubelet_field
+from tuneagent.facts.one_pass import Facts
+from tuneagent.host.files import Files
+
+STATIC, NONE = "cpuManagerPolicy: static\n", "cpuManagerPolicy: none\ncgroupDriver: cgroupfs\n"
+UNIT = "etc/systemd/system/kubelet.service.d"
+
+
+def facts_of(root: Path, files: dict[str, str]) -> Facts:
+    write_tree(root, files, ["var/lib/kubelet", "etc/systemd/system"])
+    return Facts(tree(Files(str(root))))
+
+
+@pytest.mark.parametrize(
+    ("files", "policy"),
+    [
+        ({"var/lib/kubelet/config.yaml": STATIC}, "static"),
+        ({"etc/kubernetes/kubelet/config.json": '{"cpuManagerPolicy": "static"}'}, "static"),
+        ({"etc/kubernetes/kubelet/kubelet-config.json": '{"cpuManagerPolicy": "static"}'}, "static"),
+        ({"etc/kubernetes/kubelet.conf": STATIC}, "static"),
+        ({"etc/default/kubeletconfig.json": '{"cpuManagerPolicy": "static"}'}, "static"),
+        ({"home/kubernetes/kubelet-config.yaml": STATIC}, "static"),
+        ({"var/lib/rancher/k3s/agent/etc/kubelet.conf.d/00-defaults.conf": NONE,
+          "var/lib/rancher/k3s/agent/etc/kubelet.conf.d/10-site.conf": STATIC}, "static"),
+        ({"var/lib/rancher/rke2/agent/etc/kubelet.conf.d/00-defaults.conf": STATIC}, "static"),
+        # nodeadm starts the kubelet with this folder.
+        ({"etc/kubernetes/kubelet/config.json": '{"cpuManagerPolicy": "none"}',
+          "etc/kubernetes/kubelet/config.json.d/40-nodeadm.conf": '{"cpuManagerPolicy": "static"}'}, "static"),
+        # Only .conf is read, in the order of names.
+        ({"etc/kubernetes/kubelet/config.json": "{}", "etc/kubernetes/kubelet/config.json.d/20.conf": STATIC,
+          "etc/kubernetes/kubelet/config.json.d/10.conf": NONE, "etc/kubernetes/kubelet/config.json.d/30.yaml": NONE}, "static"),
+        # What the unit says counts more than where files usually are; of several the last.
+        ({"var/lib/kubelet/config.yaml": NONE, "opt/k.yaml": STATIC,
+          f"{UNIT}/10.conf": '[Service]\nExecStart=/usr/bin/kubelet --config=/opt/k.yaml --v=2\n'}, "static"),
+        ({"var/lib/kubelet/config.yaml": NONE, "etc/k.d/90.conf": STATIC,
+          f"{UNIT}/20.conf": '[Service]\nEnvironment="KUBELET_EXTRA_ARGS=--config-dir=/etc/k.d"\n'}, "static"),
+        ({"var/lib/kubelet/config.yaml": NONE, "etc/k.d/90.conf": STATIC,
+          "etc/default/kubelet": 'KUBELET_EXTRA_ARGS="--config-dir /etc/k.d"\n'}, "static"),
+        ({"var/lib/kubelet/config.yaml": STATIC, f"{UNIT}/10.conf": "[Service]\nExecStart=kubelet --config=$FILE\n"}, "static"),
+    ],
+)  # fmt: skip
+def test_the_policy_that_the_kubelet_would_take(tmp_path: Path, files: dict[str, str], policy: str) -> None:
+    facts = facts_of(tmp_path, files)
+    assert has_kubelet(facts) is None
+    assert kubelet_field("cpuManagerPolicy", "none")(facts) == Value(policy)
+
+
+def test_a_drop_in_is_merged_into_mappings_and_replaces_the_rest(tmp_path: Path) -> None:
+    files = {
+        "etc/kubernetes/kubelet/config.json": '{"evictionHard": {"a": "1", "b": "2"}, "list": [1, 2], "cgroupDriver": "x"}',
+        "etc/kubernetes/kubelet/config.json.d/1.conf": '{"evictionHard": {"b": "3"}, "list": [9]}',
+    }
+    facts = facts_of(tmp_path, files)
+    fields = {name: kubelet_field(name, None)(facts) for name in ("evictionHard", "list", "cgroupDriver", "none.below")}
+    assert fields == {
+        "evictionHard": Value({"a": "1", "b": "3"}), "list": Value([9]), "cgroupDriver": Value("x"), "none.below": Value(None),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("files", "seen"),
+    [
+        ({}, Absent("/var/lib/kubelet/config.yaml: no such file")),
+        ({"var/lib/kubelet/config.yaml": "- a list\n"}, Unreadable("/var/lib/kubelet/config.yaml: not a mapping")),
+        (
+            {"etc/kubernetes/kubelet/config.json": "{}", "etc/kubernetes/kubelet/config.json.d/1.conf": "7"},
+            Unreadable("/etc/kubernetes/kubelet/config.json.d/1.conf: not a mapping"),
+        ),
+        (
+            {f"{UNIT}/1.conf": "ExecStart=kubelet --config=/opt/gone.yaml\n", "opt/other": ""},
+            Absent("/opt/gone.yaml: no such file"),
+        ),
+    ],
+)
+def test_what_cannot_be_known(tmp_path: Path, files: dict[str, str], seen: Observation) -> None:
+    assert kubelet_field("cpuManagerPolicy", "none")(facts_of(tmp_path, files)) == seen
