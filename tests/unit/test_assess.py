@@ -108,3 +108,24 @@ def test_what_the_next_boot_sets_is_said_as_people_write_it(tmp_path: Path) -> N
     (tmp_path / "proc/sys/vm/dirty_ratio").write_text("10\n")
     (finding,) = session_of(host, {"dirtyPages": {"ratio": 10}}).observe().report.findings
     assert finding.advice == "correct now, but lost at the next boot: the next boot sets 40 %"
+
+
+@pytest.mark.parametrize(
+    ("tune", "live"),
+    [
+        ({"sysctl": {"vm.swappiness": 10}}, {"proc/sys/vm/swappiness": "60\n"}),
+        ({"ksm": {"run": True}}, {"sys/kernel/mm/ksm/run": "0\n"}),
+    ],
+)
+def test_our_own_file_on_an_etc_that_a_reboot_drops_keeps_nothing(
+    tmp_path: Path, tune: dict[str, object], live: dict[str, str]
+) -> None:
+    write_tree(tmp_path, live, ["etc/sysctl.d", "etc/tmpfiles.d"])
+    host = tree(Files(str(tmp_path)))
+    session_of(host, tune).apply()
+    assert {one.verdict for one in session_of(host, tune).observe().report.findings} == {Verdict.CONVERGED}
+    overlay = "tmpfs /run tmpfs rw 0 0\noverlay /etc overlay rw,lowerdir=/l,upperdir=/run/up,workdir=/run/w 0 0\n"
+    write_tree(tmp_path, {"proc/1/mounts": overlay})
+    (finding,) = session_of(host, tune).observe().report.findings
+    assert finding.verdict is Verdict.NOT_PERSISTED
+    assert "upper folder is on a tmpfs, lost at reboot" in finding.advice and "sets" not in finding.advice

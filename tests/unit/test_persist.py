@@ -57,6 +57,12 @@ def test_the_first_folder_of_a_name_counts_and_names_are_in_order(facts_of: Call
             "/dev/sda1 /etc ext4 rw 0 0\ntmpfs /etc tmpfs rw 0 0\n",
             "/etc/sysctl.d is on a tmpfs mounted at /etc, lost at reboot",
         ),
+        (
+            "tmpfs /run tmpfs rw 0 0\noverlay /etc overlay rw,lowerdir=/l,upperdir=/run/up,workdir=/run/w 0 0\n",
+            "/etc/sysctl.d is on an overlay mounted at /etc whose upper folder is on a tmpfs, lost at reboot",
+        ),
+        ("/dev/sda1 / ext4 rw 0 0\noverlay /etc overlay rw,lowerdir=/l,upperdir=/var/up,workdir=/var/w 0 0\n", None),
+        ("tmpfs /run tmpfs rw 0 0\noverlay /etc overlay rw,lowerdir=/l:/run/up 0 0\n", None),
         # What only begins alike is another folder.
         ("tmpfs /etc/sysctl tmpfs rw 0 0\ntmpfs /et tmpfs rw 0 0\ntmpfs /etc/sysctl.d/sub tmpfs rw 0 0\n", None),
         ("short line\n", None),

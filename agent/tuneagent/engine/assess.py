@@ -158,6 +158,9 @@ def _next_boot(tunable: AnyTunable, subject: Subject, reading: Reading, live: Va
         given = (live.value, reading.others) if tunable.matches(subject, live.value, wanted) else (reading.others,)
         is_right = not any(tunable.lowers(at_boot.value, other, wanted) for other in given)
     told = "the next boot does not set it" if at_boot.value is None else f"the next boot sets {in_words(at_boot.value)}"
+    if reading.impossible is not None and is_right and reading.own:
+        # Our own file is there now, and will not be.
+        return _Persistence(False, is_writable, reading.impossible)
     if reading.impossible is not None:
         told = f"{told}, and {reading.impossible}"
     return _Persistence(is_right, is_writable, told)

@@ -37,6 +37,10 @@ def folder_impossible(host: Host, folder: str) -> str | None:
     point, kind, options = mount
     if kind in _VOLATILE:
         return f"/{folder} is on a {kind} mounted at {point}, lost at reboot"
+    upper = next((one.partition("=")[2] for one in options.split(",") if one.startswith("upperdir=")), "")
+    below = _mount_of(host, upper) if kind == "overlay" and upper else None
+    if below is not None and below[1] in _VOLATILE:
+        return f"/{folder} is on an overlay mounted at {point} whose upper folder is on a {below[1]}, lost at reboot"
     if "ro" in options.split(","):
         return f"/{folder} is on a file system mounted read-only at {point}"
     return None

@@ -96,7 +96,7 @@ def reading(
     comparable with the running value and raises ValueError for nonsense.
     """
     drop_in = TmpfilesD()
-    owner = None
+    owner, own = None, False
     try:
         line = winner(facts, path)
         if line is None:
@@ -106,7 +106,8 @@ def reading(
                 raise ReadFailed(f"{line.file}: what it writes to /{path} depends on a specifier")
             persisted = Value(convert(line.value))
             wins = line.path != path or line.appends or line.file.rpartition("/")[2] < OWN_NAME
-            owner = line.file if wins and line.file != f"/{drop_in.path}" else None
+            own = line.file == f"/{drop_in.path}"
+            owner = line.file if wins and not own else None
     except (ReadFailed, ValueError) as error:
         persisted = Unreadable(str(error))
     return Reading(
@@ -116,4 +117,5 @@ def reading(
         mechanism=drop_in.path,
         impossible=drop_in.impossible(facts),
         owner=owner,
+        own=own,
     )
