@@ -49,15 +49,22 @@ class Server:
         self.is_away = False
         self.events: list[tuple[str, Any]] = []
         self.refuses_events = False
+        self.refuses_revisions = False
+        # Revisions that were read, in order.
+        self.asked: list[str] = []
 
     def get(self, path: str) -> Any:
         if self.is_away:
             raise ApiFailed(0, "away")
         if "controllerrevisions" in path:
+            self.asked.append(path.rpartition("/")[2])
+            if self.refuses_revisions:
+                raise ApiFailed(503, "no revisions now")
             return self.revisions.get(path.rpartition("/")[2])
         return json.loads(json.dumps(self.tuning if "nodetunings" in path else self.policy))
 
     def patch(self, path: str, body: dict[str, Any]) -> Any:
+        assert path == "/apis/tuneagent.dev/v1alpha1/nodetunings/n1/status"
         self.before_patch()
         wanted = body.get("metadata", {}).get("resourceVersion")
         if wanted is not None and wanted != self.tuning["metadata"]["resourceVersion"]:

@@ -129,3 +129,65 @@ def test_our_own_file_on_an_etc_that_a_reboot_drops_keeps_nothing(
     (finding,) = session_of(host, tune).observe().report.findings
     assert finding.verdict is Verdict.NOT_PERSISTED
     assert "upper folder is on a tmpfs, lost at reboot" in finding.advice and "sets" not in finding.advice
+
+
+def test_what_waits_for_another_is_pending_until_it_is_right(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the preceding tunable must make first is no fault of this setting, and is not written yet."""
+    write_tree(tmp_path, {"proc/sys/vm/swappiness": "60\n", "proc/sys/vm/stat_interval": "10\n"}, ["etc/sysctl.d"])
+    monkeypatch.setattr(type(TUNABLE), "waits", lambda self, facts, subject: "set once MIG is as the profile wants it")
+    session = session_of(tree(Files(str(tmp_path))), {"sysctl": {"vm.swappiness": 10, "vm.stat_interval": 10}})
+    found = session.observe()
+    verdicts = {one.subject: (one.verdict, one.advice) for one in found.report.findings}
+    assert verdicts["key:vm.swappiness"] == (Verdict.PENDING, "set once MIG is as the profile wants it")
+    assert verdicts["key:vm.stat_interval"][0] is Verdict.NOT_PERSISTED
+    refusals = {one.finding.subject: one.refusal for one in found.assessments}
+    assert refusals == {"key:vm.swappiness": "set once MIG is as the profile wants it", "key:vm.stat_interval": None}
+
+
+def test_a_kernel_line_that_lacks_the_argument_says_so(tmp_path: Path) -> None:
+    files = {
+        "proc/cmdline": "root=/dev/sda1 iommu=pt\n",
+        "etc/default/grub": "",
+        "boot/grub/grub.cfg": "menuentry x {\n linux /v root=/dev/sda1\n}\n",
+    }
+    write_tree(tmp_path, files, ["etc/default/grub.d"])
+    (finding,) = session_of(tree(Files(str(tmp_path))), {"kernelArguments": {"iommu": "pt"}}).observe().report.findings
+    assert finding.verdict is Verdict.NOT_PERSISTED
+    assert finding.advice.startswith("correct now, but lost at the next boot: the next boot does not set it")
+
+
+@pytest.mark.parametrize(
+    "other", [{"tunable": "smt", "subject": "vm.swappiness"}, {"tunable": "sysctl", "subject": "vm.stat_interval"}]
+)
+def test_a_waiver_of_another_setting_waives_nothing_here(tmp_path: Path, other: dict[str, str]) -> None:
+    write_tree(tmp_path, {"proc/sys/vm/swappiness": "60\n"}, ["etc/sysctl.d"])
+    accept = [{**other, "reason": "ticket 7"}]
+    session = session_of(tree(Files(str(tmp_path))), {"sysctl": {"vm.swappiness": 10}}, accept=accept)
+    assert [one.verdict for one in session.observe().report.findings] == [Verdict.DRIFTED]
+
+
+def test_what_is_in_use_is_planned_for_an_idle_host_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_tree(tmp_path, {"proc/sys/vm/swappiness": "60\n"}, ["etc/sysctl.d"])
+    monkeypatch.setattr(type(TUNABLE), "busy", lambda self, facts, subject, wanted: "in use by process 4711")
+    found = session_of(tree(Files(str(tmp_path))), {"sysctl": {"vm.swappiness": 10}}).observe()
+    assert [one.finding.advice for one in found.assessments] == ["cannot be changed now: in use by process 4711"]
+    assert [one.subject for one in found.plan.changes] == []
+    assert [one.subject for one in found.plan_when_idle.changes] == ["key:vm.swappiness"]
+
+
+def test_what_cannot_be_listed_now_is_not_taken_for_dropped(tmp_path: Path) -> None:
+    pools = [f"sys/devices/system/node/node{node}/hugepages/hugepages-2048kB/nr_hugepages" for node in (0, 1)]
+    files = {**dict.fromkeys(pools, "0\n"), "sys/devices/system/cpu/online": "0-1\n"}
+    files |= {f"sys/devices/system/node/node{node}/cpulist": f"{node}\n" for node in (0, 1)}
+    write_tree(tmp_path, files)
+    host = tree(Files(str(tmp_path)))
+    session = session_of(host, {"hugepages": {"pages": [{"size": "2Mi", "perNumaNode": 8}]}})
+    assert {one.result for one in session.apply().outcomes} == {"verified"}
+    node = tmp_path / "sys/devices/system/node"
+    node.rename(tmp_path / "away")
+    found = session.observe()
+    assert [one.finding.subject for one in found.assessments] == ["host"]
+    assert found.plan.changes == ()
+    # A profile that does not name them at all takes them back.
+    (tmp_path / "away").rename(node)
+    assert [one.tunable for one in session_of(host, {}).observe().plan.changes] == ["hugepages", "hugepages"]

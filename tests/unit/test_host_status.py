@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import time
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
 import pytest
 from support import session_of, tree, write_tree
-from tuneagent.contracts.confirmation import Pending
+from tuneagent.contracts.confirmation import Pending, Reverted
 from tuneagent.contracts.host_status import HostStatus, ProfileInForce
 from tuneagent.contracts.values import Disruption
 from tuneagent.engine.host_status import status_of
-from tuneagent.engine.host_tuner import CONFIRM, DAEMON_LOCK, GOVERNED, Confirm, HostTuner
+from tuneagent.engine.host_tuner import CONFIRM, DAEMON_LOCK, GOVERNED, REVERTED, Confirm, HostTuner
 from tuneagent.engine.journal_lines import VERSION
 from tuneagent.engine.names import namer
 from tuneagent.errors import UsageError
@@ -158,3 +160,81 @@ def test_lines_that_are_not_understood_are_not_nothing() -> None:
     assert (
         journal_text([], namer({}), 80, not_understood=2) == "2 lines are not understood by this version; they are kept"
     )
+
+
+def test_what_waits_for_a_reboot_is_found_behind_what_does_not(tmp_path: Path) -> None:
+    files = {
+        "proc/sys/vm/swappiness": "60\n", "sys/module/kvm/parameters/halt_poll_ns": "200000\n",
+        "sys/module/zswap/parameters/enabled": "N\n", "proc/sys/kernel/random/boot_id": "b0\n",
+    }  # fmt: skip
+    write_tree(tmp_path, files, ["etc/sysctl.d", "etc/modprobe.d"])
+    host = tree(Files(str(tmp_path)))
+    tune = {"sysctl": {"vm.swappiness": 10}, "moduleOptions": {"kvm.halt_poll_ns": 0}}
+    tuner = session_of(host, tune)
+    tuner.apply(limit=Disruption.REBOOT)
+    keys = list(tuner.journal.applied())
+    assert keys == [("sysctl", "key:vm.swappiness"), ("moduleOptions", "option:kvm.halt_poll_ns")]
+    # What is set now and was changed since waits for no reboot; nor does what this version does not know.
+    write_tree(tmp_path, {"proc/sys/vm/swappiness": "33\n"})
+    assert status_of(tuner).waits_for_reboot == (tuner.registry["moduleOptions"].title("option:kvm.halt_poll_ns"),)
+    fewer = {name: one for name, one in tuner.registry.items() if name != "sysctl"}
+    assert len(status_of(msgspec.structs.replace(tuner, registry=fewer)).waits_for_reboot) == 1
+
+
+def test_a_wait_has_expired_at_its_deadline(tuner: HostTuner) -> None:
+    tuner.apply(confirm=Confirm(60.0, lambda _: None))
+    (Path(tuner.host.files.root) / "proc/sys/vm/swappiness").write_text("33\n")
+    at_once = msgspec.structs.replace(tuner, host=msgspec.structs.replace(tuner.host, now=lambda: NOW + 60))
+    with pytest.raises(UsageError, match="an earlier apply was not confirmed in time"):
+        at_once.apply(confirm=Confirm(600.0, lambda _: None))
+
+
+def test_an_undo_of_one_setting_leaves_the_wait_of_all(tuner: HostTuner) -> None:
+    tuner.state.make()
+    tuner.state.replace(CONFIRM, msgspec.json.encode(Pending("d", NOW + 60, (("sysctl", "key:vm.swappiness"),))))
+    assert tuner.undo({("sysctl", "key:vm.swappiness")}) == [] and tuner.pending() is not None
+
+
+def test_an_undo_of_everything_ends_the_tale_of_a_revert(tuner: HostTuner) -> None:
+    tuner.apply()
+    tuner.state.replace(REVERTED, msgspec.json.encode(Reverted("d", NOW, 1)))
+    assert tuner.reverted() is not None
+    tuner.undo({("sysctl", "key:other")})
+    assert tuner.reverted() is not None
+    tuner.undo()
+    assert tuner.reverted() is None
+
+
+def test_an_undo_of_one_setting_tells_nothing_of_strange_lines(tuner: HostTuner, tmp_path: Path) -> None:
+    tuner.apply()
+    body = b'{"step":"from the future"}'
+    with (tmp_path / tuner.state.folder / "journal.jsonl").open("ab") as file:
+        file.write(b'{"v":%d,"crc":"%08x","record":%s}\n' % (VERSION, zlib.crc32(body), body))
+    again = session_of(tuner.host, {"sysctl": {"vm.swappiness": 10}})
+    assert [one.result for one in again.undo({("sysctl", "key:vm.swappiness")})] == ["undone"]
+    (kept,) = again.undo()
+    assert kept.result == "failed" and "not understood by this version" in kept.reason
+
+
+def test_an_apply_says_what_was_before_and_what_is_after(tuner: HostTuner) -> None:
+    result = tuner.apply()
+    before, after = result.before.report.findings[0], result.after.report.findings[0]
+    assert (before.observed, after.observed) == (60, 10)
+
+
+@pytest.fixture
+def far_west(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A machine whose local day is still the one before."""
+    monkeypatch.setenv("TZ", "XYZ+12")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
+
+
+@pytest.mark.usefixtures("far_west")
+def test_the_day_of_a_waiver_is_that_of_utc(tuner: HostTuner) -> None:
+    """It is 2027-01-15, 08:00 in UTC."""
+    accept = [{"tunable": "sysctl", "subject": "vm.swappiness", "reason": "ticket 7", "until": "2027-01-14"}]
+    (finding,) = session_of(tuner.host, {"sysctl": {"vm.swappiness": 10}}, accept=accept).observe().report.findings
+    assert finding.advice.startswith("its acceptance ended on 2027-01-14")

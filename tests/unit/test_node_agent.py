@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from tuneagent.contracts.plan import digest_of
 from tuneagent.errors import WriteFailed
 from tuneagent.host.files import Files
 from tuneagent.node import cluster_agent as node_agent
+from tuneagent.node.metrics import Metrics
 
 
 @pytest.fixture
@@ -244,6 +246,7 @@ def test_drift_that_is_repaired_is_an_event(node: Node) -> None:
     ((path, event),) = node.server.events
     assert path == "/api/v1/namespaces/default/events" and event["reason"] == "DriftRepaired"
     assert event["message"].startswith("sysctl key:vm.swappiness: wanted 10, found 33; changed by hand")
+    assert not event["message"].endswith("; ")
     assert event["involvedObject"]["name"] == "n1"
     node.agent.once()
     assert len(node.server.events) == 1
@@ -282,6 +285,7 @@ def test_writes_to_the_server_are_counted(node: Node) -> None:
     drifted(node)
     node.agent.once()
     assert wrote.count("event") == 1 and set(wrote) == {"event", "status"}
+    assert wrote.count("status") == len(node.server.patches)
     node.agent.once()
     before = len(wrote)
     node.agent.once()
@@ -466,3 +470,109 @@ def test_a_grant_that_has_run_out_does_not_end_the_next_one(node: Node) -> None:
     node.server.grant()
     node.agent.once()
     assert node.read(SMT_PATH) == "off"
+
+
+def test_an_agent_watches_its_own_object_as_its_pod(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    pod, stop = object(), threading.Event()
+    seen: list[object] = []
+    monkeypatch.setattr(node_agent, "credentials", lambda: pod)
+    monkeypatch.setattr(node_agent, "KubeApi", lambda given: ("api of", given))
+    monkeypatch.setattr(node_agent, "ObjectWatch", lambda *given: seen.extend(given))
+    node_agent.NodeAgent(node.agent.tuner, "n1", Metrics(), stop, 60)
+    assert seen == [("api of", pod), "/apis/tuneagent.dev/v1alpha1/nodetunings", "n1", stop]
+
+
+def test_a_grant_in_hand_is_taken_once(node: Node) -> None:
+    """After a restart the object itself says that the grant is ours; a second claim would be a second write."""
+    node.server.name(SMT)
+    node.agent.once()
+    grant = node.server.grant()
+    taken = {"digest": grant["digest"], "bootID": "b0", "epoch": grant["epoch"]}
+    merge(node.server.tuning, {"status": {"node": {"taken": taken}}})
+    node.again()
+    before = len(node.server.patches)
+    node.agent.once()
+    assert node.read(SMT_PATH) == "off"
+    assert [patch.get("taken", "-") for patch in node.server.patches[before:]] == [None]
+
+
+def test_taking_a_grant_is_a_write_that_is_counted(node: Node) -> None:
+    wrote: list[str] = []
+    node.agent.metrics.wrote = wrote.append  # type: ignore[method-assign]
+    node.server.name(SMT)
+    node.agent.once()
+    node.server.grant()
+    node.agent.once()
+    assert wrote == ["status"] * len(node.server.patches) and len(wrote) == 3
+    node.agent.once()
+    assert len(node.server.patches) == 3, "what is answered is answered"
+
+
+def test_a_node_without_an_object_is_no_error(node: Node, caplog: pytest.LogCaptureFixture) -> None:
+    node.server.tuning = None  # type: ignore[assignment]
+    with caplog.at_level(logging.WARNING, logger="tuneagent"):
+        node.agent.once()
+    assert [one.getMessage() for one in caplog.records] == [] and node.server.patches == []
+
+
+def test_a_revision_that_is_held_is_not_read_again(node: Node) -> None:
+    name = node.server.name(LIVE)
+    node.agent.once()
+    node.agent.once()
+    assert node.server.asked == [name]
+
+
+def test_a_revision_that_cannot_be_read_now_is_no_refusal(node: Node) -> None:
+    node.server.name(LIVE)
+    node.server.refuses_revisions = True
+    node.agent.once()
+    assert node.server.node["refusal"] == "" and "no revisions now" in node.server.node["error"]
+
+
+def test_a_revision_with_a_fault_is_named(node: Node) -> None:
+    name = node.server.name(LIVE)
+    node.server.revisions[name]["data"]["spec"]["drfit"] = "repair"
+    node.agent.once()
+    told = node.server.node["refusal"]
+    assert f"ControllerRevision {name}" in told and "drfit" in told
+
+
+def test_a_grant_that_runs_out_while_the_machine_goes_down_stays_ours(
+    node: Node, caplog: pytest.LogCaptureFixture
+) -> None:
+    node.server.name(REBOOT)
+    node.agent.once()
+    node.server.grant()
+    node.agent.once()
+    assert node.programs.reboots == 1
+    node.agent.grants.first_seen = dict.fromkeys(node.agent.grants.first_seen, -1e9)
+    with caplog.at_level(logging.WARNING, logger="tuneagent"):
+        node.agent.once()
+    assert "grant has run out" not in [one.getMessage() for one in caplog.records]
+
+
+def test_a_baseline_that_reboots_keeps_its_grant_until_then(node: Node) -> None:
+    node.server.name(REBOOT)
+    node.agent.once()
+    node.server.grant()
+    node.agent.once()
+    (node.root / "proc/1/limits").write_text(FILES["proc/1/limits"].replace("8388608", "unlimited"))
+    node.boot("b1")
+    node.agent.once()
+    node.server.spec(desired="Baseline", revision="", grant=None)
+    node.agent.once()
+    grant = node.server.grant(bootID="b1")
+    node.agent.once()
+    assert node.server.node["taken"]["digest"] == grant["digest"] and node.programs.reboots == 2
+
+
+def test_a_setting_that_did_not_drift_hides_no_event_of_the_next(node: Node) -> None:
+    two = {"sysctl": {"vm.stat_interval": 10, "vm.swappiness": 10}}
+    node.server.name(two)
+    node.agent.once()
+    # The first is there from now on and set for the first time, which is no drift.
+    (node.root / "proc/sys/vm/stat_interval").write_text("1\n")
+    (node.root / "proc/sys/vm/swappiness").write_text("33\n")
+    node.agent.once()
+    assert node.read("proc/sys/vm/stat_interval") == "10"
+    assert [event["message"].split(":")[1].split(".")[1] for _, event in node.server.events] == ["swappiness"]

@@ -521,3 +521,36 @@ def test_empty_lines_in_a_file_of_ours_change_nothing(facts_of: Callable[..., Fa
     path = tmp_path / drop_in.path
     path.write_text(path.read_text().replace("[Service]", "\n\n[Service]") + "\n\n")
     assert drop_in.entries(facts.again()) == {"A": "1"} and drop_in.is_whole(facts.again(), {"A": "1"})
+
+
+# What a rule sets
+
+
+def test_a_rule_says_what_the_next_boot_sets_and_who_else_sets_it(facts_of: Callable[..., Facts]) -> None:
+    entry = udev.key("pci", "0000:1b:00.0", "", "power/control")
+    files = {f"etc/udev/rules.d/{name}.rules": "# nothing\n" for name in ("99-zzz", "99-zzy")}
+    facts = facts_of(files)
+    found = udev.reading(facts, "sys/x", Value("on"), entry, str)
+    assert (found.owner, found.impossible, found.persisted) == (None, None, Absent("no rule of ours"))
+    facts = facts_of({"etc/udev/rules.d/99-zzy.rules": 'ATTR{power/control}="auto"\n'})
+    assert udev.reading(facts, "sys/x", Value("on"), entry, str).owner == "/etc/udev/rules.d/99-zzy.rules"
+    facts = facts_of(
+        {"etc/udev/rules.d/99-zzy.rules": "", "etc/udev/rules.d/99-zzz.rules": 'ATTR{power/control}="a"\n'}
+    )
+    assert udev.reading(facts, "sys/x", Value("on"), entry, str).owner == "/etc/udev/rules.d/99-zzz.rules"
+
+
+def test_a_rule_that_cannot_be_read_says_why(facts_of: Callable[..., Facts]) -> None:
+    entry = udev.key("pci", "0000:1b:00.0", "", "power/control")
+    facts = facts_of({"proc/1/mounts": "tmpfs /etc tmpfs rw 0 0\n"}, f"etc/udev/rules.d/{udev.OWN_NAME}")
+    found = udev.reading(facts, "sys/x", Value("on"), entry, str)
+    assert isinstance(found.persisted, Unreadable) and udev.OWN_NAME in found.persisted.error
+    assert found.impossible == "/etc/udev/rules.d is on a tmpfs mounted at /etc, lost at reboot"
+
+
+def test_a_mask_that_leads_to_nothing_readable_hides_no_file_after_it(
+    facts_of: Callable[..., Facts], tmp_path: Path
+) -> None:
+    facts = facts_of({"etc/sysctl.d/20-x.conf": "vm.swappiness = 5\n"}, "dev/null")
+    (tmp_path / "etc/sysctl.d/10-x.conf").symlink_to("/dev/null")
+    assert list(sysctl_d.all_settings(facts.host)) == ["vm.swappiness"]

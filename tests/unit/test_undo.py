@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import msgspec
 import pytest
 import yaml
 from support import FIXTURES, Dies, FailingFiles, PlayedPrograms, read_tree, session_of, tree, write_tree
@@ -12,7 +13,7 @@ from tuneagent.contracts.report import Verdict
 from tuneagent.contracts.values import Disruption
 from tuneagent.engine.host_tuner import HostTuner
 from tuneagent.engine.journal import Journal
-from tuneagent.engine.undo import undo
+from tuneagent.engine.undo import _foreign_entries, undo
 from tuneagent.errors import JournalError, Locked, PlanMoved, UsageError, WriteFailed
 from tuneagent.facts.one_pass import Facts
 from tuneagent.host.commands import Completed
@@ -566,3 +567,21 @@ def test_a_setting_that_fails_alone_is_tried_once(root: Path, monkeypatch: pytes
     monkeypatch.setattr(Files, "write", refused)
     assert [one.result for one in session.undo()] == ["failed"]
     assert asked == ["proc/sys/vm/swappiness"]
+
+
+def test_a_line_of_ours_that_came_back_is_told(root: Path) -> None:
+    """A key that we took out of our file on purpose, and that someone wrote there again."""
+    session = session_of(tree(Files(str(root))), TUNE)
+    session.apply()
+    facts, sysctl = Facts(session.host), session.registry["sysctl"]
+    setting = session.journal.applied()["sysctl", "key:vm.swappiness"]
+    away = msgspec.structs.replace(setting, drop_in_wrote={"vm.swappiness": None}, drop_in_baseline={})
+    assert _foreign_entries(facts, sysctl, away) == (
+        "/etc/sysctl.d/99-zz-tuneagent.conf: vm.swappiness was not there when written, now '10'"
+    )
+    # Its value before us is no one else's.
+    put_back = msgspec.structs.replace(away, drop_in_baseline={"vm.swappiness": "10"})
+    assert _foreign_entries(facts, sysctl, put_back) is None
+    # A line that is gone is as good as taken back, and hides nothing of the next one.
+    gone = msgspec.structs.replace(away, drop_in_wrote={"vm.missing": "1", "vm.swappiness": None})
+    assert "vm.swappiness was not there" in str(_foreign_entries(facts, sysctl, gone))

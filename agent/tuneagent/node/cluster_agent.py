@@ -233,7 +233,7 @@ class NodeAgent:
             return []
         return [f"{item.subject}: {item.reason}" for item in self.tuner.undo(keys) if not item.is_settled]
 
-    def _about(self, boot_id: str, problem: str = "", refusal: str = "") -> NodeReport:
+    def _about(self, boot_id: str, problem: str, refusal: str = "") -> NodeReport:
         return NodeReport(
             version=__version__,
             boot_id=boot_id,

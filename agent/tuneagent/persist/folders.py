@@ -23,15 +23,12 @@ def folder_impossible(host: Host, folder: str) -> str | None:
 
     On some node images /etc is a tmpfs, or a read-only image with a writable layer that a reboot drops.
     """
-    place = folder
-    if not host.files.is_dir(place):
-        readers = _READERS.get(place, ())
+    if not host.files.is_dir(folder):
+        readers = _READERS.get(folder, ())
         if not any(host.files.exists(reader) for reader in readers):
             reader = f" and no {readers[0].rpartition('/')[2]}" if readers else ""
             return f"no /{folder}{reader} on this host: no file can set it at boot"
-        while place and not host.files.is_dir(place):
-            place = place.rpartition("/")[0]
-    mount = _mount_of(host, "/" + place)
+    mount = _mount_of(host, "/" + folder)
     if mount is None:
         return None
     point, kind, options = mount
