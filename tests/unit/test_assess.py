@@ -191,3 +191,64 @@ def test_what_cannot_be_listed_now_is_not_taken_for_dropped(tmp_path: Path) -> N
     # A profile that does not name them at all takes them back.
     (tmp_path / "away").rename(node)
     assert [one.tunable for one in session_of(host, {}).observe().plan.changes] == ["hugepages", "hugepages"]
+
+
+@pytest.mark.parametrize(
+    ("line", "live", "verdict", "next_boot"),
+    [
+        ("10 # down from 60", "10", Verdict.CONVERGED, 10),
+        # What the kernel refuses leaves its own default, or what an earlier wildcard gave.
+        ('"10"', "60", Verdict.DRIFTED, 60),
+        ('"10"', "10", Verdict.NOT_PERSISTED, 60),
+        ("201", "10", Verdict.NOT_PERSISTED, 60),
+        ("", "10", Verdict.NOT_PERSISTED, 60),
+    ],
+)
+def test_what_the_kernel_takes_of_a_line_is_what_the_next_boot_sets(
+    tmp_path: Path, line: str, live: str, verdict: Verdict, next_boot: int
+) -> None:
+    files = {"proc/sys/vm/swappiness": f"{live}\n", "etc/sysctl.d/50-site.conf": f"vm.swappiness = {line}\n"}
+    write_tree(tmp_path, files)
+    (finding,) = session_of(tree(Files(str(tmp_path))), {"sysctl": {"vm.swappiness": 10}}).observe().report.findings
+    assert (finding.verdict, finding.next_boot) == (verdict, next_boot)
+
+
+def test_a_wildcard_before_a_refused_line_stands(tmp_path: Path) -> None:
+    lines = 'net.ipv4.*.all.rp_filter = 2\nnet.ipv4.conf.*.rp_filter = "1"\n'
+    files = {"proc/sys/net/ipv4/conf/all/rp_filter": "2\n", "etc/sysctl.d/50-site.conf": lines}
+    write_tree(tmp_path, files)
+    tune = {"sysctl": {"net.ipv4.conf.all.rp_filter": 2}}
+    (finding,) = session_of(tree(Files(str(tmp_path))), tune).observe().report.findings
+    assert finding.verdict is Verdict.CONVERGED
+
+
+def test_a_line_with_fewer_numbers_than_the_key_has_is_not_known(tmp_path: Path) -> None:
+    files = {
+        "proc/sys/net/ipv4/tcp_rmem": "4096\t131072\t6291456\n",
+        "etc/sysctl.d/50-site.conf": "net.ipv4.tcp_rmem = 4096 131072\n",
+    }
+    write_tree(tmp_path, files)
+    tune = {"sysctl": {"net.ipv4.tcp_rmem": "4096 131072 6291456"}}
+    (finding,) = session_of(tree(Files(str(tmp_path))), tune).observe().report.findings
+    assert finding.verdict is Verdict.UNKNOWN and "2 of 3 numbers" in finding.advice
+
+
+def test_a_setting_of_one_interface_is_named_by_its_key(tmp_path: Path) -> None:
+    """A dot in the name of an interface is a slash in the key, in the profile as in sysctl.d."""
+    folder = "proc/sys/net/ipv4/conf"
+    write_tree(tmp_path, {f"{folder}/{name}/rp_filter": "1\n" for name in ("rdma0", "eth0.100")}, ["etc/sysctl.d"])
+    keys = ("net.ipv4.conf.rdma0.rp_filter", "net.ipv4.conf.eth0/100.rp_filter")
+    session = session_of(tree(Files(str(tmp_path))), {"sysctl": dict.fromkeys(keys, 2)})
+    assert {one.result for one in session.apply().outcomes} == {"verified"}
+    assert (tmp_path / folder / "eth0.100/rp_filter").read_text() == "2\n"
+    findings = session.observe().report.findings
+    assert {one.name for one in findings} == set(keys) and {one.verdict for one in findings} == {Verdict.CONVERGED}
+    assert findings[0].evidence.startswith(f"/{folder}/") and "conf.all" in findings[0].why
+
+
+@pytest.mark.parametrize(
+    "key", ["net.ipv4.conf.*.rp_filter", "net.ipv4.conf.eth0.forwarding", "net.ipv4.conf.a.b.rp_filter"]
+)
+def test_not_every_key_of_an_interface_may_be_named(key: str) -> None:
+    (fault,) = TUNABLE.check({key: 1})
+    assert "not a key that a profile may set" in fault

@@ -10,7 +10,7 @@ from support import tree, write_tree
 from tuneagent.contracts.values import Absent, Unreadable, Value
 from tuneagent.errors import ReadFailed
 from tuneagent.facts.one_pass import Facts
-from tuneagent.formats.sysctl_d import covers, normal_key, number
+from tuneagent.formats.sysctl_d import covers, normal_key, number, taken
 from tuneagent.formats.tmpfiles_d import Line, parse
 from tuneagent.host.files import Files
 from tuneagent.persist import modprobe_d, sysctl_d, systemd_d, tmpfiles_d, udev
@@ -207,7 +207,8 @@ def test_numbers_are_the_kernels(text: str, value: int | None) -> None:
         # The separator that comes first counts; the other one is then a part of a name.
         ("net.ipv4.conf.eth0/100.rp_filter", "net.ipv4.conf.eth0/100.rp_filter"),
         ("net/ipv4/conf/eth0.100/rp_filter", "net.ipv4.conf.eth0/100.rp_filter"),
-        ("vm", "vm"), ("/vm", ".vm"), (".vm/x", ".vm/x"), ("a/b.c/d", "a.b/c.d"),
+        ("vm", "vm"), ("/vm", "vm"), (".vm/x", "vm/x"), ("a/b.c/d", "a.b/c.d"), ("vm..x.", "vm.x"), ("//vm///x/", "vm.x"),
+        ("vm/./x", "vm.x"),
     ],
 )  # fmt: skip
 def test_either_separator_of_a_key(written: str, key: str) -> None:
@@ -241,30 +242,50 @@ def test_a_line_that_names_the_key_wins_over_wildcards(facts_of: Callable[..., F
         "usr/lib/sysctl.d/50-b.conf": "net/ipv4/conf/*/rp_filter = 2\n-net.ipv4.conf.lo.rp_filter\nvm.swappiness = 6\n",
     })  # fmt: skip
     found = sysctl_d.at_boot(facts, "net.ipv4.conf.eth0.rp_filter")
-    assert [(one.value, one.file) for one in found] == [
-        ("1", "/etc/sysctl.d/10-a.conf"), ("2", "/usr/lib/sysctl.d/50-b.conf"),
-    ]  # fmt: skip
+    assert [(one.value, one.file) for one in found] == [("2", "/usr/lib/sysctl.d/50-b.conf")]
     assert sysctl_d.at_boot(facts, "net.ipv4.conf.lo.rp_filter") == []
-    assert [one.value for one in sysctl_d.at_boot(facts, "vm.swappiness")] == ["5", "6"]
+    assert [one.value for one in sysctl_d.at_boot(facts, "vm.swappiness")] == ["6"]
+    assert [one.value for one in sysctl_d.lines_of(facts, "vm.swappiness")] == ["5", "6"]
     assert sysctl_d.at_boot(facts, "vm.page-cluster") == []
 
 
+def test_what_several_wildcards_match_is_written_once_for_each(facts_of: Callable[..., Facts]) -> None:
+    facts = facts_of({
+        "etc/sysctl.d/10-a.conf": "net.ipv4.conf.*.rp_filter = 1\nnet.ipv4.*.all.rp_filter = 2\n",
+        "etc/sysctl.d/20-b.conf": "net.ipv4.conf.*.rp_filter = 3\n-net.ipv4.conf.{all,lo}.rp_filter\n",
+    })  # fmt: skip
+    assert [one.value for one in sysctl_d.at_boot(facts, "net.ipv4.conf.all.rp_filter")] == ["2", "3"]
+
+
+def test_without_our_file_wildcards_and_exclusions_count_again(facts_of: Callable[..., Facts]) -> None:
+    facts = facts_of({
+        "etc/sysctl.d/10-a.conf": "vm.swap* = 7\nvm.stat* = 8\n-vm.stat_interval\nvm.page-cluster = 1\n",
+        SysctlD.path: "vm.swappiness = 1\nvm.stat_interval = 2\nvm.page-cluster = 3\n",
+    })  # fmt: skip
+    keys = ("vm.swappiness", "vm.stat_interval", "vm.page-cluster")
+    assert [[one.value for one in sysctl_d.at_boot(facts, key)] for key in keys] == [["1"], ["2"], ["3"]]
+    without = [[one.value for one in sysctl_d.at_boot(facts, key, without_ours=True)] for key in keys]
+    assert without == [["7"], [], ["1"]]
+
+
 def test_the_same_value_once_more_stays_in_its_place(facts_of: Callable[..., Facts]) -> None:
-    facts = facts_of(
-        {"etc/sysctl.d/10-a.conf": "vm.a = 1\nvm.b = 1\nvm.a = 1\n", "etc/sysctl.d/20-b.conf": "vm.a = 1\nvm.b = 2\n"}
-    )
-    found = sysctl_d.all_settings(facts.host)
-    assert found["vm.a"] == [
-        BootSetting("1", "/etc/sysctl.d/10-a.conf", 1),
-        BootSetting("1", "/etc/sysctl.d/20-b.conf", 1),
-    ]
-    assert found["vm.b"] == [
-        BootSetting("1", "/etc/sysctl.d/10-a.conf", 2),
-        BootSetting("2", "/etc/sysctl.d/20-b.conf", 4),
-    ]
-    ours = BootSetting("3", f"/{SysctlD.path}", 9)
-    assert sysctl_d.without_ours([*found["vm.b"], ours]) == found["vm.b"][1]
-    assert sysctl_d.without_ours([ours]) is None
+    facts = facts_of({
+        "etc/sysctl.d/10-a.conf": "vm.a = 1\nvm.b = 1\nvm.a = 1\n", "etc/sysctl.d/20-b.conf": "vm.a = 1\nvm.b = 2\n"
+    })  # fmt: skip
+    assert sysctl_d.at_boot(facts, "vm.a") == [BootSetting("1", "/etc/sysctl.d/20-b.conf", 1)]
+    assert sysctl_d.at_boot(facts, "vm.b") == [BootSetting("2", "/etc/sysctl.d/20-b.conf", 4)]
+
+
+@pytest.mark.parametrize(
+    ("text", "count", "found"),
+    [
+        ("10", 1, (10,)), ("10 # down from 60", 1, (10,)), ('"17"', 1, ()), ("", 1, ()), ("# 5", 1, ()),
+        ("1 2 3", 3, (1, 2, 3)), ("1\t2", 3, (1, 2)), ("1 2 x", 3, (1, 2)), ("1 2 3 4", 3, (1, 2, 3)), ("0x10 010", 2, (16, 8)),
+        ("08", 1, ()), ("10x", 1, ()), ("-1", 1, (-1,)), ("- 1", 1, ()), ("1,2", 1, ()),
+    ],
+)  # fmt: skip
+def test_numbers_that_the_kernel_takes_of_a_text(text: str, count: int, found: tuple[int, ...]) -> None:
+    assert taken(text, count) == found
 
 
 def test_a_file_that_cannot_be_read_is_no_empty_one(facts_of: Callable[..., Facts], tmp_path: Path) -> None:

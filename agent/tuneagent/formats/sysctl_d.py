@@ -13,11 +13,14 @@ _EXCLUSION = lazy_regex(r"-\s*([^\s=]+)\s*\Z")
 
 
 def normal_key(key: str) -> str:
-    """`net.core.rmem_max` for either spelling; the first separator decides, as in sysctl.d(5)."""
+    """`net.core.rmem_max` for either spelling; the first separator decides, as in sysctl.d(5).
+
+    Of separators in a row one counts, and none at either end, as in a path.
+    """
     first_slash, first_dot = key.find("/"), key.find(".")
     if first_slash >= 0 and (first_dot < 0 or first_slash < first_dot):
-        return key.replace(".", "\0").replace("/", ".").replace("\0", "/")
-    return key
+        key = key.replace(".", "\0").replace("/", ".").replace("\0", "/")
+    return ".".join(part for part in key.split(".") if part not in ("", "/"))
 
 
 def parse(text: str) -> dict[str, str]:
@@ -49,6 +52,21 @@ def number(text: str) -> int | None:
         return None
     digits, base = next((found, base) for found, base in zip(match.group(2, 3, 4), (16, 8, 10), strict=True) if found)
     return int(match.group(1) + digits, base)
+
+
+def taken(text: str, count: int) -> tuple[int, ...]:
+    """What the kernel takes of a text for a key of `count` numbers: those up to the first word that is none.
+
+    What is behind the last one is not looked at; of a text that begins otherwise it takes nothing (EINVAL;
+    kernel/sysctl.c, do_proc_dointvec).
+    """
+    found: list[int] = []
+    for word in re.split(r"[ \t\n]+", text.strip(" \t\n"))[:count]:
+        one = number(word)
+        if one is None:
+            break
+        found.append(one)
+    return tuple(found)
 
 
 def is_glob(key: str) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import msgspec
 
@@ -20,7 +20,7 @@ OWN_NAME = "99-zz-tuneagent.conf"
 
 
 class BootSetting(msgspec.Struct, frozen=True):
-    """What a file says of a key."""
+    """What a line gives a key."""
 
     value: str
     file: str
@@ -28,26 +28,41 @@ class BootSetting(msgspec.Struct, frozen=True):
     order: int = 0
 
 
-def at_boot(facts: Facts, key: str) -> list[BootSetting]:
-    """What the files say of a key, in the order in which the boot applies it. Raises ReadFailed.
+class _Line(msgspec.Struct, frozen=True):
+    """A line about a key; without a value it takes the key out of every wildcard."""
 
-    A line with wildcards counts where no line names the key itself (sysctl.d(5)).
+    value: str | None
+    file: str
+    order: int
+
+
+def at_boot(facts: Facts, key: str, *, without_ours: bool = False) -> list[BootSetting]:
+    """What the boot writes to a key, in order. Raises ReadFailed.
+
+    Of each spelling, a key or one with wildcards, the last line alone is written; wildcards count where no line names
+    the key itself (sysctl.d(5)). Of several the last that the kernel takes is in force.
     """
     found = facts.once("sysctl.d", lambda: all_settings(facts.host))
-    if key in found:
-        return found[key]
-    globs = [(glob, setting) for glob, lines in found.items() if is_glob(glob) for setting in lines]
-    return sorted((setting for glob, setting in globs if covers(glob, key)), key=lambda setting: setting.order)
+
+    def last(name: str) -> _Line | None:
+        lines = [one for one in found.get(name, ()) if not (without_ours and one.file == f"/{SysctlD.path}")]
+        return lines[-1] if lines else None
+
+    exact = last(key)
+    chosen = [exact] if exact else [last(name) for name in found if is_glob(name) and covers(name, key)]
+    written = [BootSetting(one.value, one.file, one.order) for one in chosen if one and one.value is not None]
+    return sorted(written, key=lambda one: one.order)
 
 
-def without_ours(settings: Sequence[BootSetting]) -> BootSetting | None:
-    """What the boot would set if our file were not there."""
-    return next((setting for setting in reversed(settings) if setting.file != f"/{SysctlD.path}"), None)
+def lines_of(facts: Facts, key: str) -> list[BootSetting]:
+    """Every line that names a key and gives it a value, whether or not it wins. Raises ReadFailed."""
+    found = facts.once("sysctl.d", lambda: all_settings(facts.host))
+    return [BootSetting(one.value, one.file, one.order) for one in found.get(key, ()) if one.value is not None]
 
 
-def all_settings(host: Host) -> dict[str, list[BootSetting]]:
-    """For each key what the files say of it, in the order in which the boot applies them. Raises ReadFailed."""
-    found: dict[str, list[BootSetting]] = {}
+def all_settings(host: Host) -> dict[str, list[_Line]]:
+    """For each key what the files say of it, in the order in which the boot reads them. Raises ReadFailed."""
+    found: dict[str, list[_Line]] = {}
     order = 0
     for path in by_precedence(host, FOLDERS):
         try:
@@ -61,11 +76,10 @@ def all_settings(host: Host) -> dict[str, list[BootSetting]]:
             raise
         for key, value in lines(text).items():
             order += 1
-            # What is taken out is in the way of wildcards, as a line that names it would be, but it sets nothing.
             before = found.get(key, [])
             # The same value once more leaves the line where it is.
             place = before[-1].order if before and before[-1].value == value else order
-            found[key] = [] if value is None else [*before, BootSetting(value, "/" + path, place)]
+            found[key] = [*before, _Line(value, "/" + path, place)]
     return found
 
 

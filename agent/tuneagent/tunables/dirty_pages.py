@@ -13,7 +13,7 @@ import msgspec
 from tuneagent.contracts.values import About, Dispute, Observation, Reading, Severity, Subject, Unreadable, Value
 from tuneagent.errors import ReadFailed
 from tuneagent.facts.one_pass import Facts
-from tuneagent.formats.sysctl_d import number
+from tuneagent.formats.sysctl_d import taken
 from tuneagent.persist.drop_in import Entries
 from tuneagent.persist.sysctl_d import BootSetting, SysctlD, at_boot
 from tuneagent.tunables.base import Tunable
@@ -39,8 +39,8 @@ class Spec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="came
 
 
 def _number_at_boot(member: str, setting: BootSetting) -> Observation:
-    found = number(setting.value)
-    return Unreadable(f"{setting.file}: {setting.value!r} is not a number") if found is None else Value({member: found})
+    found = taken(setting.value, 1)
+    return Value({member: found[0]}) if found else Unreadable(f"{setting.file}: {setting.value!r} is not a number")
 
 
 def _path(key: str) -> str:

@@ -12,9 +12,9 @@ from tuneagent.contracts.values import About, Absent, Observation, Reading, Seve
 from tuneagent.errors import PathMissing, ReadFailed, nearest
 from tuneagent.facts.one_pass import Facts
 from tuneagent.formats.lazy_regex import lazy_regex
-from tuneagent.formats.sysctl_d import number
+from tuneagent.formats.sysctl_d import number, taken
 from tuneagent.persist.drop_in import Entries
-from tuneagent.persist.sysctl_d import SysctlD, all_settings, at_boot, without_ours
+from tuneagent.persist.sysctl_d import BootSetting, SysctlD, at_boot, lines_of
 from tuneagent.tunables.base import Tunable
 from tuneagent.tunables.tables.sysctl import ROWS
 
@@ -45,7 +45,14 @@ _NAMES = {
 }  # fmt: skip
 _FAMILIES = lazy_regex(
     r"fs\.inotify\.max_[a-z_]+|net\.ipv4\.tcp_[a-z0-9_]+"
-    r"|net\.ipv4\.conf\.(all|default)\.(arp_ignore|arp_announce|rp_filter)"
+    r"|net\.ipv6\.neigh\.default\.gc_thresh[123]"
+    # The dots of an interface's name are slashes here, as in sysctl.d(5).
+    r"|net\.ipv4\.conf\.[A-Za-z0-9_/:@-]{1,15}\.(arp_ignore|arp_announce|arp_filter|rp_filter)"
+)
+_OF_INTERFACE = About(
+    Severity.MEDIUM,
+    "several links on one subnet answer for each other; of this value and that of conf.all the larger is in force",
+    ("https://docs.kernel.org/networking/ip-sysctl.html",),
 )
 
 
@@ -105,7 +112,7 @@ def namespace_of(key: str) -> str | None:
 
 
 def _path(key: str) -> str:
-    return "proc/sys/" + key.replace(".", "/")
+    return "proc/sys/" + key.replace(".", "\0").replace("/", ".").replace("\0", "/")
 
 
 def _raw(facts: Facts, key: str, live: Observation) -> str | msgspec.UnsetType:
@@ -133,6 +140,33 @@ def observe_key(facts: Facts, key: str) -> Observation:
     text = " ".join(str(seen.value).split())
     # The kernel prints its numbers in decimal, whatever was written.
     return Value(int(text) if re.match(r"-?\d{1,20}\Z", text) else text)
+
+
+def _at_boot(key: str, written: Sequence[BootSetting], live: Observation) -> tuple[Observation, str | None]:
+    """What a key is after these writes, and the file that made it so: the last one that the kernel takes."""
+    row = ROWS.get(key)
+    for one in reversed(written):
+        value = _as_taken(one.value, live)
+        if isinstance(value, int) and row is not None and row.highest is not None and not 0 <= value <= row.highest:
+            value = None
+        if value is not None:
+            return (value if isinstance(value, Unreadable) else Value(value)), one.file
+    if row is not None and row.default is not None:
+        return Value(row.default), None
+    if written:
+        return Absent(f"the kernel refuses {written[-1].value!r} of {written[-1].file}"), None
+    return Absent("no file sets it"), None
+
+
+def _as_taken(text: str, live: Observation) -> int | str | Unreadable | None:
+    """A text as the kernel takes it for a key that holds now what `live` is; None where it refuses it."""
+    words = str(live.value).split() if isinstance(live, Value) else []
+    if not words or not all(number(word) is not None for word in words):
+        return normal(text)
+    found = taken(text, len(words))
+    if 0 < len(found) < len(words):
+        return Unreadable(f"{text!r} sets {len(found)} of {len(words)} numbers; what the others are then is not known")
+    return normal(" ".join(map(str, found))) if found else None
 
 
 class Sysctl(Tunable[Spec, KeyValue]):
@@ -180,24 +214,19 @@ class Sysctl(Tunable[Spec, KeyValue]):
         persisted: Observation
         owner, own, others = None, False, None
         try:
-            lines = at_boot(facts, key)
-            if lines:
-                winner = lines[-1]
-                persisted = Value(normal(winner.value))
+            persisted, winner = _at_boot(key, at_boot(facts, key), live)
+            if winner is not None:
                 # Our file is read last of those shipped; only a name that sorts after it can override it.
-                own = winner.file == f"/{self.drop_in.path}"
-                late = winner.file.rpartition("/")[2] > self.drop_in.path.rpartition("/")[2]
-                owner = winner.file if late and not own else None
-                other = without_ours(lines)
-                others = normal(other.value) if other else None
-            else:
-                default = ROWS[key].default if key in ROWS else None
-                persisted = Absent("no file sets it") if default is None else Value(default)
+                own = winner == f"/{self.drop_in.path}"
+                late = winner.rpartition("/")[2] > self.drop_in.path.rpartition("/")[2]
+                owner = winner if late and not own else None
+                other, file = _at_boot(key, at_boot(facts, key, without_ours=True), live)
+                others = other.value if file is not None and isinstance(other, Value) else None
         except ReadFailed as error:
             persisted = Unreadable(str(error))
         return Reading(
             live,
-            evidence=f"/proc/sys/{key.replace('.', '/')}",
+            evidence=f"/{_path(key)}",
             persisted=persisted,
             mechanism=self.drop_in.path,
             impossible=self.drop_in.impossible(facts),
@@ -272,15 +301,18 @@ class Sysctl(Tunable[Spec, KeyValue]):
     def culprit(self, facts: Facts, subject: Subject, found: KeyValue) -> str | None:
         """A file that sets the value found, whether or not it wins at boot."""
         key = subject.removeprefix("key:")
-        for setting in all_settings(facts.host).get(key, ()):
+        for setting in lines_of(facts, key):
             if normal(setting.value) == found:
                 return setting.file
         return None
 
     def describe(self, subject: Subject) -> About:
         """The row of the key."""
-        row = ROWS.get(subject.removeprefix("key:"))
-        return About(row.severity, row.why, (row.source,), dispute=row.dispute) if row else self.about
+        key = subject.removeprefix("key:")
+        row = ROWS.get(key)
+        if row is None:
+            return _OF_INTERFACE if key.startswith("net.ipv4.conf.") else self.about
+        return About(row.severity, row.why, (row.source,), dispute=row.dispute)
 
 
 def _lower_limit(key: str, least: int) -> KeyValue:
