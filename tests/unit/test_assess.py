@@ -252,3 +252,26 @@ def test_a_setting_of_one_interface_is_named_by_its_key(tmp_path: Path) -> None:
 def test_not_every_key_of_an_interface_may_be_named(key: str) -> None:
     (fault,) = TUNABLE.check({key: 1})
     assert "not a key that a profile may set" in fault
+
+
+def test_a_group_of_cpus_with_boost_off_is_found_and_set(tmp_path: Path) -> None:
+    base = "sys/devices/system/cpu"
+    files = {f"{base}/cpufreq/boost": "1\n", f"{base}/online": "0-1\n", f"{base}/present": "0-1\n"}
+    files |= {f"{base}/cpufreq/policy0/boost": "0\n", f"{base}/cpufreq/policy1/boost": "1\n"}
+    files |= {f"{base}/cpu{cpu}/cpufreq/scaling_driver": "acpi-cpufreq\n" for cpu in (0, 1)}
+    write_tree(tmp_path, files, ["etc/tmpfiles.d"])
+    host = tree(Files(str(tmp_path)))
+    session = session_of(host, {"cpuFrequency": {"boost": True}})
+    verdicts = {one.name: one.verdict for one in session.observe().report.findings}
+    assert verdicts == {
+        "cpuFrequency/boost:host": Verdict.CONVERGED,
+        "cpuFrequency/boost:policy0": Verdict.DRIFTED,
+        "cpuFrequency/boost:policy1": Verdict.CONVERGED,
+    }
+    assert {one.result for one in session.apply().outcomes} == {"verified"}
+    assert (tmp_path / f"{base}/cpufreq/policy0/boost").read_text() == "1\n"
+    assert {one.result for one in session.undo()} == {"undone"}
+    assert (tmp_path / f"{base}/cpufreq/policy0/boost").read_text() == "0\n"
+    # To turn it off, the switch of the host is enough.
+    off = session_of(host, {"cpuFrequency": {"boost": False}}).observe()
+    assert [one.subject for one in off.plan.changes] == ["boost:host"]

@@ -42,7 +42,7 @@ class CpuFrequency(Tunable[Spec, SettingValue]):
     group = "cpu"
     spec_type = Spec
     value_type = SettingValue
-    subject_pattern = r"cpu:[0-9]+/[A-Za-z]+|boost:host"
+    subject_pattern = r"cpu:[0-9]+/[A-Za-z]+|boost:(host|policy[0-9]+)"
     about = About(
         Severity.MEDIUM,
         "a clock that is held down, or that must first ramp up, delays the thread that feeds the GPU",
@@ -78,7 +78,11 @@ class CpuFrequency(Tunable[Spec, SettingValue]):
             found += [f"cpu:{cpu}/preference" for cpu in cpus]
         if not cpus:
             return ["host"]
-        return ["boost:host", *found] if spec.boost is not None else found
+        if spec.boost is None:
+            return found
+        # The switch of the host turns each of them off, and none of them can be on without it.
+        own = [f"boost:{policy}" for policy in _policies_with_boost(facts)] if spec.boost else []
+        return ["boost:host", *own, *found]
 
     def read(self, facts: Facts, subject: Subject) -> Reading:
         """One of them, now and at the next boot."""
@@ -86,8 +90,8 @@ class CpuFrequency(Tunable[Spec, SettingValue]):
             if not facts.topology.online:
                 return Reading(Unreadable("the CPUs of this host are not known"), evidence=f"/{BASE}")
             return Reading(Absent("no CPU has cpufreq here, as is usual in a virtual machine"), evidence=f"/{BASE}")
-        if subject == "boost:host":
-            return _boost(facts)
+        if subject.startswith("boost:"):
+            return _boost(facts, *_boost_file(facts, subject))
         cpu, _, part = subject.removeprefix("cpu:").partition("/")
         if part in ("min", "max"):
             return _limit(facts, cpu, part)
@@ -101,8 +105,9 @@ class CpuFrequency(Tunable[Spec, SettingValue]):
         """Limits within what the hardware has; what the spec leaves out stays as found."""
         desired: dict[Subject, SettingValue] = {}
         for subject, found in readings.items():
-            if subject == "boost:host" and spec.boost is not None:
-                desired[subject] = spec.boost
+            if subject.startswith("boost:"):
+                if spec.boost is not None:
+                    desired[subject] = spec.boost
             elif subject.endswith("/preference") and spec.energy_preference is not None:
                 desired[subject] = spec.energy_preference
             elif subject != "host" and isinstance(found.live, Value):
@@ -127,8 +132,8 @@ class CpuFrequency(Tunable[Spec, SettingValue]):
     def write(self, facts: Facts, subject: Subject, value: SettingValue) -> None:
         """Write it."""
         files = facts.host.files
-        if subject == "boost:host":
-            path, inverse = _boost_file(facts)
+        if subject.startswith("boost:"):
+            path, inverse = _boost_file(facts, subject)
             files.write(path, f"{int(value != inverse)}\n")
             return
         cpu, _, part = subject.removeprefix("cpu:").partition("/")
@@ -141,6 +146,8 @@ class CpuFrequency(Tunable[Spec, SettingValue]):
         """`w` lines; `max` sorts before `min`, and at boot the limits are the widest, so that order is right."""
         if subject == "boost:host":
             return {NO_TURBO: str(int(not value)), BOOST: str(int(value))}
+        if subject.startswith("boost:"):
+            return {_policy_boost(subject.removeprefix("boost:")): str(int(value))}
         cpu, _, part = subject.removeprefix("cpu:").partition("/")
         if part == "preference":
             return {_path(cpu, "energy_performance_preference"): str(value)}
@@ -155,13 +162,24 @@ def _number(facts: Facts, path: str) -> int | None:
     return int(text) if text.isdigit() else None
 
 
-def _boost_file(facts: Facts) -> tuple[str, bool]:
+def _policy_boost(policy: str) -> str:
+    return f"{BASE}/cpufreq/{policy}/boost"
+
+
+def _policies_with_boost(facts: Facts) -> list[str]:
+    """Groups of CPUs that have a switch of their own (per-policy boost)."""
+    found = (name for name in facts.host.files.names(f"{BASE}/cpufreq") if name.removeprefix("policy").isdigit())
+    return [name for name in sorted(found) if facts.host.files.exists(_policy_boost(name))]
+
+
+def _boost_file(facts: Facts, subject: Subject) -> tuple[str, bool]:
     """The switch, and whether its meaning is inverted."""
+    if subject != "boost:host":
+        return _policy_boost(subject.removeprefix("boost:")), False
     return (NO_TURBO, True) if facts.host.files.is_dir(f"{BASE}/intel_pstate") else (BOOST, False)
 
 
-def _boost(facts: Facts) -> Reading:
-    path, inverse = _boost_file(facts)
+def _boost(facts: Facts, path: str, inverse: bool) -> Reading:
     live: Observation = facts.host.observe(path)
     if isinstance(live, Value):
         known = live.value in ("0", "1")
