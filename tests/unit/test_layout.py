@@ -66,7 +66,8 @@ def test_an_audit_loads_only_what_its_profile_names(tmp_path: Path) -> None:
     loaded = loaded_by("audit", "-f", str(profile))
     tunables = {name for name in loaded if name.startswith("tuneagent.tunables.")}
     assert tunables == {
-        f"tuneagent.tunables.{name}" for name in ("base", "registry", "sysctl", "tables", "tables.sysctl")
+        f"tuneagent.tunables.{name}"
+        for name in ("base", "registry", "sysctl", "tables", "tables.sysctl", "tables.sysctl_keys")
     }
     for unneeded in (
         "rich", "dataclasses", "asyncio", "pynvml", "psutil", "prometheus_client", "kubernetes", "logging",

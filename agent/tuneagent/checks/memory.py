@@ -18,8 +18,8 @@ def _memory_spread(facts: Facts) -> Observation:
     if nodes is None:
         return Unreadable("the NUMA nodes of this host are not known")
     sizes = [node.memory_kib for node in nodes if node.cpus]
-    known = [size for size in sizes if size]
-    if len(known) < len(sizes):
+    known = [size for size in sizes if size is not None]
+    if len(known) < len(sizes) or not any(known):
         return Unreadable("the memory of a node is not known")
     return Value(round(100 * (max(known) - min(known)) / max(known), 1))
 
@@ -86,11 +86,16 @@ def _numa_miss(facts: Facts) -> Observation:
 
 
 def _page_size(facts: Facts) -> Observation:
-    # The default huge page follows from the base page: 2 MiB with 4 KiB, 512 MiB with 64 KiB.
+    # What one entry of a middle page table covers follows from the base page: 2 MiB with 4 KiB, 512 MiB with 64 KiB.
+    # The default huge page is as large, unless default_hugepagesz= says otherwise.
+    covered = facts.host.observe("sys/kernel/mm/transparent_hugepage/hpage_pmd_size")
+    if isinstance(covered, Value) and str(covered.value).isdigit():
+        size = _BASE_PAGES.get(int(str(covered.value)) // 1024)
+        return Value(size) if size else Unreadable(f"hpage_pmd_size: {covered.value} fits no known page size")
     seen = field("proc/meminfo", r"^Hugepagesize:\s+(\d+) kB", int)(facts)
     if not isinstance(seen, Value):
         return seen
-    size = {2048: 4096, 32768: 16384, 524288: 65536}.get(int(str(seen.value)))
+    size = _BASE_PAGES.get(int(str(seen.value)))
     return Value(size) if size else Unreadable(f"/proc/meminfo: huge pages of {seen.value} kB fit no known page size")
 
 
@@ -110,14 +115,28 @@ def _unused_pages(facts: Facts) -> Observation:
     if not isinstance(seen, Value):
         return seen
     sizes = {key: int(value) for key, value in re.findall(r"^(\w+):\s+(\d+)", str(seen.value), re.MULTILINE)}
-    needed = ("MemTotal", "HugePages_Free", "Hugepagesize")
-    if any(key not in sizes for key in needed):
-        return (
-            Absent("this kernel has no huge pages") if "MemTotal" in sizes else Unreadable("/proc/meminfo: no MemTotal")
-        )
-    return Value(round(100 * sizes["HugePages_Free"] * sizes["Hugepagesize"] / sizes["MemTotal"], 1))
+    if not sizes.get("MemTotal"):
+        return Unreadable("/proc/meminfo: no MemTotal")
+    if "HugePages_Free" not in sizes or "Hugepagesize" not in sizes:
+        return Absent("this kernel has no huge pages")
+    # /proc/meminfo counts pages of the default size alone.
+    free = {f"hugepages-{sizes['Hugepagesize']}kB": sizes["HugePages_Free"]}
+    for name in facts.host.files.names(_POOLS):
+        pages = facts.host.observe(f"{_POOLS}/{name}/free_hugepages")
+        if not re.match(r"hugepages-\d+kB\Z", name) or isinstance(pages, Absent):
+            continue
+        if not isinstance(pages, Value):
+            return pages
+        if not str(pages.value).isdigit():
+            return Unreadable(f"/{_POOLS}/{name}/free_hugepages: {pages.value!r} is not a count")
+        free[name] = int(str(pages.value))
+    kib = sum(count * int(name.removeprefix("hugepages-").removesuffix("kB")) for name, count in free.items())
+    return Value(round(100 * kib / sizes["MemTotal"], 1))
 
 
+# KiB that one entry of a middle page table covers on arm64: bytes of a base page.
+_BASE_PAGES = {2048: 4096, 32768: 16384, 524288: 65536}
+_POOLS = "sys/kernel/mm/hugepages"
 _EDAC = "sys/devices/system/edac/mc"
 
 

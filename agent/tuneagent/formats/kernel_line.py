@@ -32,17 +32,17 @@ def split_line(line: str) -> list[str]:
 
 
 def values_of(line: str, name: str) -> list[str | bool]:
-    """Values given to `name` in order: text, or True for a bare word. `-` and `_` are the same to the kernel.
+    """Values given to `name` in order: text, or True for a bare word. `-` and `_` are the same to the kernel."""
+    return by_name(line).get(name.replace("-", "_"), [])
 
-    Arguments after `--` belong to init.
-    """
-    wanted = name.replace("-", "_")
-    found: list[str | bool] = []
-    for key, value in arguments(line):
-        if key == "--" and value is None:
+
+def by_name(line: str) -> dict[str, list[str | bool]]:
+    """Values of every argument, by its name with `_` for `-`. Arguments after `--` belong to init."""
+    found: dict[str, list[str | bool]] = {}
+    for name, value in arguments(line):
+        if name == "--" and value is None:
             break
-        if key.replace("-", "_") == wanted:
-            found.append(True if value is None else value)
+        found.setdefault(name.replace("-", "_"), []).append(True if value is None else value)
     return found
 
 

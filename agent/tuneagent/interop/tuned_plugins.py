@@ -15,7 +15,8 @@ from tuneagent.formats.kernel_line import split_line
 from tuneagent.interop.tuned_file import Line
 from tuneagent.tunables.dirty_pages import PAIRS
 from tuneagent.tunables.kernel_files import ROWS, parse_value
-from tuneagent.tunables.sysctl import ELSEWHERE, is_allowed
+from tuneagent.tunables.sysctl import is_allowed
+from tuneagent.tunables.tables.sysctl_keys import ELSEWHERE
 
 # `tune` of a profile: the settings of each tunable.
 Tune = dict[str, dict[str, object]]

@@ -7,7 +7,9 @@ import importlib
 import pkgutil
 from collections.abc import Mapping
 
+from tuneagent.errors import PathMissing, ReadFailed
 from tuneagent.facts.one_pass import Facts
+from tuneagent.formats.kernel_line import by_name
 from tuneagent.persist import boot_loaders
 from tuneagent.persist.boot_loader import BootLoader
 
@@ -58,6 +60,18 @@ class BootArguments:
     def replace(self, facts: Facts, entries: Mapping[str, str]) -> None:
         """Bring the boot loader to these arguments."""
         self.chosen(facts).replace(facts, entries)
+
+
+def at_next_boot(facts: Facts, name: str) -> list[str | bool]:
+    """Values of an argument on the line of the next boot; none where that line is not known."""
+
+    def read() -> dict[str, list[str | bool]]:
+        try:
+            return by_name(BootArguments().next_line(facts))
+        except (PathMissing, ReadFailed):
+            return {}
+
+    return facts.once("arguments of the next boot", read).get(name.replace("-", "_"), [])
 
 
 # A sign of another way to boot, and what its owner has to do.

@@ -18,6 +18,7 @@ from tuneagent.errors import ReadFailed, WriteFailed
 from tuneagent.facts.one_pass import Facts
 from tuneagent.formats.lazy_regex import lazy_regex
 from tuneagent.persist.drop_in import Entries
+from tuneagent.persist.huge_page_pools import pool_at_boot
 from tuneagent.persist.tmpfiles_d import TmpfilesD, reading
 from tuneagent.tunables.base import Tunable
 
@@ -32,7 +33,7 @@ class Pool(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="came
     size: Annotated[
         str, Meta(description="Page size: 64Ki, 2Mi, 16Mi, 32Mi, 512Mi, 1Gi or 16Gi, as the host offers it.")
     ]
-    per_numa_node: Annotated[int | None, Meta(description="Pages on each NUMA node that has CPUs.")] = None
+    per_numa_node: Annotated[int | None, Meta(description="Pages on each NUMA node that has CPUs and memory.")] = None
     node: Annotated[int | None, Meta(description="Number of one NUMA node; with `count`.")] = None
     count: Annotated[int | None, Meta(description="Pages on `node`.")] = None
 
@@ -96,7 +97,7 @@ class Hugepages(Tunable[Spec, int]):
                 continue
             for node in facts.topology.nodes:
                 # A node without memory, or GPU memory shown as one, has no pool of its own to fill.
-                if node.cpus and facts.host.files.exists(f"{BASE}/node{node.id}/hugepages"):
+                if node.cpus and node.memory_kib != 0 and facts.host.files.exists(f"{BASE}/node{node.id}/hugepages"):
                     wanted[f"node:{node.id}/hugepages-{kib}kB"] = pool.per_numa_node or 0
         return wanted
 
@@ -105,7 +106,7 @@ class Hugepages(Tunable[Spec, int]):
         return sorted(self._wanted(facts, spec)) or ["host"]
 
     def read(self, facts: Facts, subject: Subject) -> Reading:
-        """Pages of the pool now, and the tmpfiles.d line of the next boot."""
+        """Pages of the pool now, and at the next boot by tmpfiles.d, else by the kernel's line and sysctl.d."""
         if subject == "host":
             if facts.topology.numa_nodes is None:
                 return Reading(Unreadable("the NUMA nodes of this host are not known"), evidence=f"/{BASE}")
@@ -116,7 +117,12 @@ class Hugepages(Tunable[Spec, int]):
         if isinstance(seen, Value):
             known = re.match(r"\d{1,12}\Z", str(seen.value))
             live = Value(int(str(seen.value))) if known else Unreadable(f"/{path}: {seen.value!r} is not a count")
-        return reading(facts, path, live, int, default=Value(0))
+        try:
+            match = _SUBJECT.match(subject)
+            default = pool_at_boot(facts, int(match.group(1)), int(match.group(2))) if match else None
+        except ReadFailed as error:
+            default = Unreadable(str(error))
+        return reading(facts, path, live, int, default=default)
 
     def desire(self, facts: Facts, spec: Spec, readings: Mapping[Subject, Reading]) -> Mapping[Subject, int]:
         """Pages of each pool."""

@@ -13,63 +13,19 @@ from tuneagent.errors import PathMissing, ReadFailed, nearest
 from tuneagent.facts.one_pass import Facts
 from tuneagent.formats.lazy_regex import lazy_regex
 from tuneagent.formats.sysctl_d import number, taken
+from tuneagent.persist.boot_arguments import at_next_boot
 from tuneagent.persist.drop_in import Entries
 from tuneagent.persist.sysctl_d import BootSetting, SysctlD, at_boot, lines_of
 from tuneagent.tunables.base import Tunable
 from tuneagent.tunables.tables.sysctl import ROWS
+from tuneagent.tunables.tables.sysctl_keys import ELSEWHERE, FAMILIES, NAMES
 
-# What a profile may name at all. Keys that run programs or disarm the kernel are not among them.
-_NAMES = {
-    "vm": (
-        "swappiness", "zone_reclaim_mode", "max_map_count", "min_free_kbytes", "overcommit_memory", "overcommit_ratio",
-        "stat_interval", "vfs_cache_pressure", "watermark_boost_factor", "watermark_scale_factor",
-        "compaction_proactiveness", "compact_unevictable_allowed", "dirty_expire_centisecs",
-        "dirty_writeback_centisecs", "page-cluster", "min_unmapped_ratio", "min_slab_ratio", "admin_reserve_kbytes",
-        "user_reserve_kbytes", "hugetlb_shm_group", "nr_overcommit_hugepages", "laptop_mode", "numa_stat",
-    ),
-    "kernel": (
-        "numa_balancing", "numa_balancing_promote_rate_limit_MBps", "pid_max", "threads-max", "timer_migration",
-        "sched_autogroup_enabled", "sched_rt_runtime_us", "sched_rt_period_us", "sched_cfs_bandwidth_slice_us",
-        "sched_schedstats", "nmi_watchdog", "watchdog", "watchdog_thresh", "hung_task_timeout_secs", "shmmax", "shmall",
-        "shmmni", "msgmax", "msgmnb", "msgmni", "sem",
-    ),
-    "fs": ("file-max", "nr_open", "aio-max-nr"),
-    "net.core": (
-        "somaxconn", "rmem_max", "rmem_default", "wmem_max", "wmem_default", "optmem_max", "netdev_max_backlog",
-        "netdev_budget", "netdev_budget_usecs", "busy_poll", "busy_read", "default_qdisc", "dev_weight",
-        "rps_sock_flow_entries",
-    ),
-    "net.ipv4": ("ip_local_port_range", "udp_mem", "udp_rmem_min", "udp_wmem_min"),
-    "net.ipv4.neigh.default": ("gc_thresh1", "gc_thresh2", "gc_thresh3"),
-    "net.netfilter": ("nf_conntrack_max",),
-}  # fmt: skip
-_FAMILIES = lazy_regex(
-    r"fs\.inotify\.max_[a-z_]+|net\.ipv4\.tcp_[a-z0-9_]+"
-    r"|net\.ipv6\.neigh\.default\.gc_thresh[123]"
-    # The dots of an interface's name are slashes here, as in sysctl.d(5).
-    r"|net\.ipv4\.conf\.[A-Za-z0-9_/:@-]{1,15}\.(arp_ignore|arp_announce|arp_filter|rp_filter)"
-)
+_FAMILIES = lazy_regex(FAMILIES)
 _OF_INTERFACE = About(
     Severity.MEDIUM,
     "several links on one subnet answer for each other; of this value and that of conf.all the larger is in force",
     ("https://docs.kernel.org/networking/ip-sysctl.html",),
 )
-
-
-def is_allowed(key: str) -> bool:
-    """Whether a profile may name this key."""
-    prefix, _, name = key.rpartition(".")
-    return name in _NAMES.get(prefix, ()) or key in ROWS or _FAMILIES.fullmatch(key) is not None
-
-
-ELSEWHERE = {
-    "vm.dirty_ratio": "dirtyPages",
-    "vm.dirty_bytes": "dirtyPages",
-    "vm.dirty_background_ratio": "dirtyPages",
-    "vm.dirty_background_bytes": "dirtyPages",
-    "vm.nr_hugepages": "hugepages",
-    "vm.nr_hugepages_mempolicy": "hugepages",
-}
 # Several numbers each: a lower limit for one of them would overwrite the first.
 _SEVERAL = frozenset((
     "kernel.sem", "net.ipv4.tcp_mem", "net.ipv4.tcp_rmem", "net.ipv4.tcp_wmem", "net.ipv4.tcp_fastopen_key",
@@ -80,6 +36,12 @@ _UNLIMITED = {
     "kernel.sched_rt_runtime_us": -1,
     "kernel.hung_task_timeout_secs": 0,
     "net.netfilter.nf_conntrack_max": 0,
+}
+# Arguments of the kernel line that set a key, and what their words mean there (admin-guide/kernel-parameters.rst).
+_ARGUMENTS: dict[str, tuple[str, dict[str | bool, int]]] = {
+    "kernel.numa_balancing": ("numa_balancing", {"enable": 1, "disable": 0}),
+    "kernel.nmi_watchdog": ("nmi_watchdog", {"0": 0, "1": 1}),
+    "kernel.watchdog": ("nowatchdog", {True: 0}),
 }
 _VALUE = lazy_regex(r"[A-Za-z0-9_.+-]+([ \t]+[A-Za-z0-9_.+-]+){0,15}\Z")
 _NAMESPACES = (
@@ -97,6 +59,12 @@ class AtLeast(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 Spec = dict[str, int | str | AtLeast]
 # What is found, or wanted: a value, or for a lower limit `min` and what stands for no limit.
 KeyValue = int | str | dict[str, int]
+
+
+def is_allowed(key: str) -> bool:
+    """Whether a profile may name this key."""
+    prefix, _, name = key.rpartition(".")
+    return name in NAMES.get(prefix, ()) or key in ROWS or _FAMILIES.fullmatch(key) is not None
 
 
 def normal(value: object) -> int | str:
@@ -142,8 +110,13 @@ def observe_key(facts: Facts, key: str) -> Observation:
     return Value(int(text) if re.match(r"-?\d{1,20}\Z", text) else text)
 
 
-def _at_boot(key: str, written: Sequence[BootSetting], live: Observation) -> tuple[Observation, str | None]:
-    """What a key is after these writes, and the file that made it so: the last one that the kernel takes."""
+def _at_boot(
+    facts: Facts, key: str, written: Sequence[BootSetting], live: Observation
+) -> tuple[Observation, str | None]:
+    """What a key is after these writes, and the file that made it so: the last one that the kernel takes.
+
+    Without any it is what the kernel's own line says, then what the kernel starts with.
+    """
     row = ROWS.get(key)
     for one in reversed(written):
         value = _as_taken(one.value, live)
@@ -151,11 +124,23 @@ def _at_boot(key: str, written: Sequence[BootSetting], live: Observation) -> tup
             value = None
         if value is not None:
             return (value if isinstance(value, Unreadable) else Value(value)), one.file
+    given = _on_line(facts, key, live)
+    if given is not None:
+        return Value(given), None
     if row is not None and row.default is not None:
         return Value(row.default), None
     if written:
         return Absent(f"the kernel refuses {written[-1].value!r} of {written[-1].file}"), None
     return Absent("no file sets it"), None
+
+
+def _on_line(facts: Facts, key: str, live: Observation) -> int | str | None:
+    """What the line of the next boot gives a key, by an argument of its own or by `sysctl.KEY=`, which comes later."""
+    found = [_as_taken(str(text), live) for text in at_next_boot(facts, f"sysctl.{key}") if isinstance(text, str)]
+    known = [value for value in found if value is not None and not isinstance(value, Unreadable)]
+    name, words = _ARGUMENTS.get(key, ("", {}))
+    given = [words[word] for word in at_next_boot(facts, name) if word in words] if name else []
+    return next((values[-1] for values in (known, given) if values), None)
 
 
 def _as_taken(text: str, live: Observation) -> int | str | Unreadable | None:
@@ -214,13 +199,13 @@ class Sysctl(Tunable[Spec, KeyValue]):
         persisted: Observation
         owner, own, others = None, False, None
         try:
-            persisted, winner = _at_boot(key, at_boot(facts, key), live)
+            persisted, winner = _at_boot(facts, key, at_boot(facts, key), live)
             if winner is not None:
                 # Our file is read last of those shipped; only a name that sorts after it can override it.
                 own = winner == f"/{self.drop_in.path}"
                 late = winner.rpartition("/")[2] > self.drop_in.path.rpartition("/")[2]
                 owner = winner if late and not own else None
-                other, file = _at_boot(key, at_boot(facts, key, without_ours=True), live)
+                other, file = _at_boot(facts, key, at_boot(facts, key, without_ours=True), live)
                 others = other.value if file is not None and isinstance(other, Value) else None
         except ReadFailed as error:
             persisted = Unreadable(str(error))

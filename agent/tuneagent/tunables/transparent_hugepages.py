@@ -10,6 +10,7 @@ import msgspec
 from tuneagent.contracts.values import About, Dispute, Observation, Reading, Severity, Subject, Unreadable, Value
 from tuneagent.facts.one_pass import Facts
 from tuneagent.formats.bracketed_choice import chosen, with_chosen
+from tuneagent.persist.boot_arguments import at_next_boot
 from tuneagent.persist.drop_in import Entries
 from tuneagent.persist.tmpfiles_d import TmpfilesD, reading
 from tuneagent.tunables.base import Tunable
@@ -101,10 +102,13 @@ class TransparentHugepages(Tunable[Spec, SettingValue]):
         return wanted
 
     def read(self, facts: Facts, subject: Subject) -> Reading:
-        """Running value and the tmpfiles.d line of the next boot."""
+        """Running value, and what the next boot's own line or tmpfiles.d gives."""
         path = _path(subject)
         convert = int if subject.startswith("thp:khugepaged/") else str
-        return reading(facts, path, _live(facts, subject, path), convert)
+        given = at_next_boot(facts, "transparent_hugepage") if subject == "thp:enabled" else []
+        # The kernel ignores any other word.
+        known = [Value(word) for word in given if word in ("always", "madvise", "never")]
+        return reading(facts, path, _live(facts, subject, path), convert, default=known[-1] if known else None)
 
     def desire(self, facts: Facts, spec: Spec, readings: Mapping[Subject, Reading]) -> Mapping[Subject, SettingValue]:
         """The values of the spec."""

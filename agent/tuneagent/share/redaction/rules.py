@@ -13,8 +13,9 @@ from tuneagent.share.redaction import documents, grammars
 from tuneagent.share.redaction.pseudonyms import Pseudonyms, blank
 from tuneagent.share.redaction.vocabulary import MODULES, NETWORK
 from tuneagent.tunables.kernel_arguments import ALLOWED as KERNEL_ARGUMENTS
-from tuneagent.tunables.sysctl import ELSEWHERE, is_allowed
+from tuneagent.tunables.sysctl import is_allowed
 from tuneagent.tunables.tables.sysctl import ROWS
+from tuneagent.tunables.tables.sysctl_keys import ELSEWHERE
 
 Filter = Callable[[str], str]
 _WORD = lazy_regex(r"[\[\]<>()A-Za-z0-9_+.,:;/%=*#@|&'\"!-]{1,256}\Z")

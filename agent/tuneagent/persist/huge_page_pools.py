@@ -1,0 +1,69 @@
+"""Huge pages that the next boot reserves by itself: on the kernel's line, then by vm.nr_hugepages in sysctl.d."""
+
+from __future__ import annotations
+
+from tuneagent.contracts.values import Absent, Observation, Value
+from tuneagent.errors import PathMissing, ReadFailed
+from tuneagent.facts.one_pass import Facts
+from tuneagent.formats.hugetlb_line import Count, default_size, reserved
+from tuneagent.formats.kernel_line import by_name
+from tuneagent.formats.sysctl_d import taken
+from tuneagent.persist.boot_arguments import BootArguments
+from tuneagent.persist.sysctl_d import at_boot
+
+KEY = "vm.nr_hugepages"
+_POOLS = "sys/devices/system/node/node{}/hugepages"
+
+
+def pool_at_boot(facts: Facts, node: int, kib: int) -> Observation:
+    """Pages of one size on one node where no file sets that pool itself. Raises ReadFailed.
+
+    A number for all nodes is spread evenly over those that have memory; where that is not certain, it says why.
+    """
+    line = _next_line(facts)
+    written = [found[0] for one in at_boot(facts, KEY) if (found := taken(one.value, 1))]
+    if not written and "hugepages" not in by_name(line or ""):
+        return Value(0)
+    default_kib = _default_kib(facts, line)
+    if default_kib is None:
+        return Absent("the default size of huge pages at the next boot is not known")
+    if written and kib == default_kib:
+        return _share(facts, node, kib, written[-1])
+    sizes = [int(name[10:-2]) for name in facts.host.files.names(_POOLS.format(node)) if name[10:-2].isdigit()]
+    return _share(facts, node, kib, reserved(line or "", default_kib, sizes).get(kib, 0))
+
+
+def _share(facts: Facts, node: int, kib: int, count: Count) -> Observation:
+    if isinstance(count, dict):
+        return Value(count.get(node, 0))
+    nodes = [one for one in facts.topology.nodes if one.memory_kib != 0]
+    memory = [one.memory_kib for one in nodes]
+    if any(size is None for size in memory):
+        return Value(0) if count == 0 else Absent("how the pages are spread at the next boot is not known")
+    if node not in [one.id for one in nodes]:
+        return Value(0)
+    share, rest = divmod(count, len(nodes))
+    if rest or (share + 1) * kib > 0.9 * min(size for size in memory if size is not None):
+        return Absent(f"{count} pages do not spread evenly over {len(nodes)} nodes at the next boot")
+    return Value(share)
+
+
+def _next_line(facts: Facts) -> str | None:
+    """The line of the next boot; None where it is not known."""
+    try:
+        return BootArguments().next_line(facts)
+    except (PathMissing, ReadFailed):
+        return None
+
+
+def _default_kib(facts: Facts, line: str | None) -> int | None:
+    """The default size at the next boot: what its line says, else that of now unless the running line set it."""
+    given = default_size(line or "")
+    if given is not None:
+        return given
+    now, memory = facts.host.observe("proc/cmdline"), facts.host.observe("proc/meminfo")
+    if isinstance(now, Value) and "default_hugepagesz" in by_name(str(now.value)):
+        return None
+    lines = str(memory.value).splitlines() if isinstance(memory, Value) else []
+    words = next((line.split() for line in lines if line.startswith("Hugepagesize:")), [])
+    return int(words[1]) if len(words) > 1 and words[1].isdigit() else None

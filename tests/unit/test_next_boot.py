@@ -1,0 +1,197 @@
+"""What the next boot will bring: sysctl.d, the kernel's line and what the kernel makes of them; keys and switches of parts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from support import session_of, tree, write_tree
+from tuneagent.contracts.report import Verdict
+from tuneagent.host.files import Files
+from tuneagent.tunables.sysctl import TUNABLE
+
+
+@pytest.mark.parametrize(
+    ("line", "live", "verdict", "next_boot"),
+    [
+        ("10 # down from 60", "10", Verdict.CONVERGED, 10),
+        # What the kernel refuses leaves its own default, or what an earlier wildcard gave.
+        ('"10"', "60", Verdict.DRIFTED, 60),
+        ('"10"', "10", Verdict.NOT_PERSISTED, 60),
+        ("201", "10", Verdict.NOT_PERSISTED, 60),
+        ("", "10", Verdict.NOT_PERSISTED, 60),
+    ],
+)
+def test_what_the_kernel_takes_of_a_line_is_what_the_next_boot_sets(
+    tmp_path: Path, line: str, live: str, verdict: Verdict, next_boot: int
+) -> None:
+    files = {"proc/sys/vm/swappiness": f"{live}\n", "etc/sysctl.d/50-site.conf": f"vm.swappiness = {line}\n"}
+    write_tree(tmp_path, files)
+    (finding,) = session_of(tree(Files(str(tmp_path))), {"sysctl": {"vm.swappiness": 10}}).observe().report.findings
+    assert (finding.verdict, finding.next_boot) == (verdict, next_boot)
+
+
+def test_a_wildcard_before_a_refused_line_stands(tmp_path: Path) -> None:
+    lines = 'net.ipv4.*.all.rp_filter = 2\nnet.ipv4.conf.*.rp_filter = "1"\n'
+    files = {"proc/sys/net/ipv4/conf/all/rp_filter": "2\n", "etc/sysctl.d/50-site.conf": lines}
+    write_tree(tmp_path, files)
+    tune = {"sysctl": {"net.ipv4.conf.all.rp_filter": 2}}
+    (finding,) = session_of(tree(Files(str(tmp_path))), tune).observe().report.findings
+    assert finding.verdict is Verdict.CONVERGED
+
+
+def test_a_line_with_fewer_numbers_than_the_key_has_is_not_known(tmp_path: Path) -> None:
+    files = {
+        "proc/sys/net/ipv4/tcp_rmem": "4096\t131072\t6291456\n",
+        "etc/sysctl.d/50-site.conf": "net.ipv4.tcp_rmem = 4096 131072\n",
+    }
+    write_tree(tmp_path, files)
+    tune = {"sysctl": {"net.ipv4.tcp_rmem": "4096 131072 6291456"}}
+    (finding,) = session_of(tree(Files(str(tmp_path))), tune).observe().report.findings
+    assert finding.verdict is Verdict.UNKNOWN and "2 of 3 numbers" in finding.advice
+
+
+def test_a_setting_of_one_interface_is_named_by_its_key(tmp_path: Path) -> None:
+    """A dot in the name of an interface is a slash in the key, in the profile as in sysctl.d."""
+    folder = "proc/sys/net/ipv4/conf"
+    write_tree(tmp_path, {f"{folder}/{name}/rp_filter": "1\n" for name in ("rdma0", "eth0.100")}, ["etc/sysctl.d"])
+    keys = ("net.ipv4.conf.rdma0.rp_filter", "net.ipv4.conf.eth0/100.rp_filter")
+    session = session_of(tree(Files(str(tmp_path))), {"sysctl": dict.fromkeys(keys, 2)})
+    assert {one.result for one in session.apply().outcomes} == {"verified"}
+    assert (tmp_path / folder / "eth0.100/rp_filter").read_text() == "2\n"
+    findings = session.observe().report.findings
+    assert {one.name for one in findings} == set(keys) and {one.verdict for one in findings} == {Verdict.CONVERGED}
+    assert findings[0].evidence.startswith(f"/{folder}/") and "conf.all" in findings[0].why
+
+
+@pytest.mark.parametrize(
+    "key", ["net.ipv4.conf.*.rp_filter", "net.ipv4.conf.eth0.forwarding", "net.ipv4.conf.a.b.rp_filter"]
+)
+def test_not_every_key_of_an_interface_may_be_named(key: str) -> None:
+    (fault,) = TUNABLE.check({key: 1})
+    assert "not a key that a profile may set" in fault
+
+
+def test_a_group_of_cpus_with_boost_off_is_found_and_set(tmp_path: Path) -> None:
+    base = "sys/devices/system/cpu"
+    files = {f"{base}/cpufreq/boost": "1\n", f"{base}/online": "0-1\n", f"{base}/present": "0-1\n"}
+    files |= {f"{base}/cpufreq/policy0/boost": "0\n", f"{base}/cpufreq/policy1/boost": "1\n"}
+    files |= {f"{base}/cpu{cpu}/cpufreq/scaling_driver": "acpi-cpufreq\n" for cpu in (0, 1)}
+    write_tree(tmp_path, files, ["etc/tmpfiles.d"])
+    host = tree(Files(str(tmp_path)))
+    session = session_of(host, {"cpuFrequency": {"boost": True}})
+    verdicts = {one.name: one.verdict for one in session.observe().report.findings}
+    assert verdicts == {
+        "cpuFrequency/boost:host": Verdict.CONVERGED,
+        "cpuFrequency/boost:policy0": Verdict.DRIFTED,
+        "cpuFrequency/boost:policy1": Verdict.CONVERGED,
+    }
+    assert {one.result for one in session.apply().outcomes} == {"verified"}
+    assert (tmp_path / f"{base}/cpufreq/policy0/boost").read_text() == "1\n"
+    assert {one.result for one in session.undo()} == {"undone"}
+    assert (tmp_path / f"{base}/cpufreq/policy0/boost").read_text() == "0\n"
+    # To turn it off, the switch of the host is enough.
+    off = session_of(host, {"cpuFrequency": {"boost": False}}).observe()
+    assert [one.subject for one in off.plan.changes] == ["boost:host"]
+
+
+BOOT = {"etc/default/grub": "", "proc/cmdline": "root=/dev/sda1\n", "proc/meminfo": "Hugepagesize: 2048 kB\n"}
+
+
+def grub(line: str) -> dict[str, str]:
+    return {**BOOT, "boot/grub/grub.cfg": f"menuentry x {{\n linux /v root=/dev/sda1 {line}\n}}\n"}
+
+
+@pytest.mark.parametrize(
+    ("line", "file", "next_boot"),
+    [
+        ("numa_balancing=disable", "", 0),
+        ("numa_balancing=enable", "", 1),
+        ("numa_balancing=maybe", "", None),
+        ("numa_balancing=enable sysctl.kernel.numa_balancing=0", "", 0),
+        ("sysctl.kernel.numa_balancing=0 numa_balancing=enable", "", 0),
+        # Files are read after the line.
+        ("numa_balancing=disable", "kernel.numa_balancing = 1\n", 1),
+        ("numa_balancing=disable", 'kernel.numa_balancing = "1"\n', 0),
+    ],
+)
+def test_what_the_kernel_line_sets_counts_where_no_file_does(
+    tmp_path: Path, line: str, file: str, next_boot: int | None
+) -> None:
+    files = {**grub(line), "proc/sys/kernel/numa_balancing": "0\n", "etc/sysctl.d/50-site.conf": file}
+    write_tree(tmp_path, files)
+    session = session_of(tree(Files(str(tmp_path))), {"sysctl": {"kernel.numa_balancing": 0}})
+    (finding,) = session.observe().report.findings
+    assert finding.next_boot == next_boot
+    assert finding.verdict is (Verdict.CONVERGED if next_boot == 0 else Verdict.NOT_PERSISTED)
+
+
+@pytest.mark.parametrize(
+    ("line", "verdict"),
+    [
+        ("transparent_hugepage=never", Verdict.CONVERGED),
+        ("transparent_hugepage=never transparent_hugepage=nonsense", Verdict.CONVERGED),
+        ("transparent_hugepage=never transparent_hugepage=always", Verdict.NOT_PERSISTED),
+        ("", Verdict.NOT_PERSISTED),
+    ],
+)
+def test_transparent_huge_pages_of_the_kernel_line(tmp_path: Path, line: str, verdict: Verdict) -> None:
+    write_tree(tmp_path, {**grub(line), "sys/kernel/mm/transparent_hugepage/enabled": "always madvise [never]\n"})
+    session = session_of(tree(Files(str(tmp_path))), {"transparentHugepages": {"enabled": "never"}})
+    assert [one.verdict for one in session.observe().report.findings] == [verdict]
+
+
+NODE = "sys/devices/system/node/node{}"
+
+
+def pools(memory: tuple[int, ...], pages: int) -> dict[str, str]:
+    """Nodes with this much memory in KiB, and so many pages of 2 MiB on each that has any."""
+    files = {"sys/devices/system/cpu/online": f"0-{len(memory) - 1}\n"}
+    for node, kib in enumerate(memory):
+        files[f"{NODE.format(node)}/cpulist"] = f"{node}\n"
+        files[f"{NODE.format(node)}/meminfo"] = f"Node {node} MemTotal:       {kib} kB\n"
+        for size in (2048, 1048576):
+            count = pages if size == 2048 and kib else 0
+            files[f"{NODE.format(node)}/hugepages/hugepages-{size}kB/nr_hugepages"] = f"{count}\n"
+    return files
+
+
+BIG = 64 << 20
+
+
+@pytest.mark.parametrize(
+    ("line", "file", "memory", "verdicts"),
+    [
+        ("hugepages=128", "", (BIG, BIG), {Verdict.CONVERGED}),
+        ("hugepagesz=2M hugepages=128", "", (BIG, BIG), {Verdict.CONVERGED}),
+        ("hugepages=0:64,1:64", "", (BIG, BIG), {Verdict.CONVERGED}),
+        ("", "vm.nr_hugepages = 128\n", (BIG, BIG), {Verdict.CONVERGED}),
+        # The file counts for the default size alone, and after the line.
+        ("hugepages=2", "vm.nr_hugepages = 128\n", (BIG, BIG), {Verdict.CONVERGED}),
+        ("hugepages=128", "vm.nr_hugepages = 4\n", (BIG, BIG), {Verdict.NOT_PERSISTED}),
+        ("default_hugepagesz=1G hugepagesz=2M hugepages=128", "vm.nr_hugepages = 4\n", (BIG, BIG), {Verdict.CONVERGED}),
+        ("default_hugepagesz=1G", "vm.nr_hugepages = 128\n", (BIG, BIG), {Verdict.NOT_PERSISTED}),
+        ("hugepages=0:128", "", (BIG, BIG), {Verdict.NOT_PERSISTED}),
+        ("hugepages=129", "", (BIG, BIG), {Verdict.NOT_PERSISTED}),
+        # A node without memory gets nothing and is asked for nothing.
+        ("hugepages=128", "", (0, BIG, BIG), {Verdict.CONVERGED}),
+        # More than a node has room for is not spread evenly.
+        ("hugepages=128", "", (100_000, BIG), {Verdict.NOT_PERSISTED}),
+        ("", "", (BIG, BIG), {Verdict.NOT_PERSISTED}),
+    ],
+)
+def test_huge_pages_that_the_next_boot_reserves_by_itself(
+    tmp_path: Path, line: str, file: str, memory: tuple[int, ...], verdicts: set[Verdict]
+) -> None:
+    write_tree(tmp_path, {**grub(line), **pools(memory, 64), "etc/sysctl.d/50-site.conf": file}, ["etc/tmpfiles.d"])
+    session = session_of(tree(Files(str(tmp_path))), {"hugepages": {"pages": [{"size": "2Mi", "perNumaNode": 64}]}})
+    findings = session.observe().report.findings
+    assert len(findings) == sum(bool(kib) for kib in memory)
+    assert {one.verdict for one in findings} == verdicts
+
+
+def test_a_default_size_that_only_the_running_line_gives_is_not_known_for_the_next_boot(tmp_path: Path) -> None:
+    files = {**grub("hugepages=128"), **pools((BIG, BIG), 64), "proc/cmdline": "default_hugepagesz=2M\n"}
+    write_tree(tmp_path, files, ["etc/tmpfiles.d"])
+    session = session_of(tree(Files(str(tmp_path))), {"hugepages": {"pages": [{"size": "2Mi", "perNumaNode": 64}]}})
+    assert {one.verdict for one in session.observe().report.findings} == {Verdict.NOT_PERSISTED}
