@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import sys
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -172,16 +171,6 @@ def test_what_was_withheld_and_an_empty_plan_await_no_confirmation(tmp_path: Pat
     session = session_of(tree(Files(str(tmp_path))), {"smt": {"enabled": False}})
     session.apply(confirm=Confirm(60, armed.append), limit=Disruption.LIVE)
     assert session.pending() is None and armed == []
-
-
-@pytest.fixture
-def far_east(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A machine whose local time is not UTC."""
-    monkeypatch.setenv("TZ", "XYZ-9")
-    time.tzset()
-    yield
-    monkeypatch.undo()
-    time.tzset()
 
 
 @pytest.mark.usefixtures("far_east")

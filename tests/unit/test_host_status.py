@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import time
 import zlib
-from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -220,16 +218,6 @@ def test_an_apply_says_what_was_before_and_what_is_after(tuner: HostTuner) -> No
     result = tuner.apply()
     before, after = result.before.report.findings[0], result.after.report.findings[0]
     assert (before.observed, after.observed) == (60, 10)
-
-
-@pytest.fixture
-def far_west(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A machine whose local day is still the one before."""
-    monkeypatch.setenv("TZ", "XYZ+12")
-    time.tzset()
-    yield
-    monkeypatch.undo()
-    time.tzset()
 
 
 @pytest.mark.usefixtures("far_west")
