@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from support import session_of, tree, write_tree
+from support import PlayedPrograms, session_of, tree, write_tree
 from tuneagent.contracts.report import Verdict
 from tuneagent.host.files import Files
 from tuneagent.tunables.sysctl import TUNABLE
@@ -195,3 +195,35 @@ def test_a_default_size_that_only_the_running_line_gives_is_not_known_for_the_ne
     write_tree(tmp_path, files, ["etc/tmpfiles.d"])
     session = session_of(tree(Files(str(tmp_path))), {"hugepages": {"pages": [{"size": "2Mi", "perNumaNode": 64}]}})
     assert {one.verdict for one in session.observe().report.findings} == {Verdict.NOT_PERSISTED}
+
+
+def test_a_number_that_the_key_may_not_hold_is_not_what_the_next_boot_sets(tmp_path: Path) -> None:
+    files = {
+        "proc/sys/net/core/somaxconn": "65536\n",
+        "etc/sysctl.d/50-site.conf": "net.core.somaxconn = 99999999999\n",
+    }
+    write_tree(tmp_path, files)
+    session = session_of(tree(Files(str(tmp_path))), {"sysctl": {"net.core.somaxconn": {"min": 65536}}})
+    (finding,) = session.observe().report.findings
+    assert finding.verdict is Verdict.UNKNOWN and "more than the key can hold" in finding.advice
+
+
+@pytest.mark.parametrize(
+    ("arguments", "refused"),
+    [
+        ({"hugepages": 60, "hugepagesz": "1G"}, ""),
+        ({"hugepages": 120, "hugepagesz": "1G"}, "120 pages of 1 GiB are 125829120 KiB, more than 90 % of the 134217728 KiB"),
+        ({"hugepages": "0:35,1:60", "hugepagesz": "1G"}, "60 pages of 1 GiB are 62914560 KiB, more than 90 % of the 67108864 KiB of node 1"),
+        ({"hugepages": "0:35,1:35", "hugepagesz": "1G"}, ""),
+        ({"hugepages": 300}, "300 pages of 512 MiB"),
+        ({"hugepages": 300, "default_hugepagesz": "2M"}, ""),
+        ({"hugepages": "x"}, ""),
+    ],
+)  # fmt: skip
+def test_huge_pages_that_do_not_fit_are_refused(tmp_path: Path, arguments: dict[str, object], refused: str) -> None:
+    """Node 2 is a GPU's memory; the default size is that of a kernel with pages of 64 KiB."""
+    files = {**grub(""), **pools((BIG, BIG, BIG), 0), "proc/meminfo": "Hugepagesize: 524288 kB\n"}
+    write_tree(tmp_path, {**files, f"{NODE.format(2)}/cpulist": "\n"}, ["etc/default/grub.d"])
+    host = tree(Files(str(tmp_path)), PlayedPrograms(tmp_path))
+    (reason,) = {one.refusal or "" for one in session_of(host, {"kernelArguments": arguments}).observe().assessments}
+    assert reason.startswith(refused) and bool(reason) == bool(refused)

@@ -34,7 +34,7 @@ def reserved(line: str, default_kib: int, sizes: Collection[int]) -> dict[int, C
     first: Count | None = None
     for name, text in _for_the_kernel(line):
         if name == "hugepages":
-            count = _count(text or "")
+            count = count_of(text or "")
             if is_valid and count is not None:
                 if current is None:
                     first = count if first is None else first
@@ -70,7 +70,8 @@ def _for_the_kernel(line: str) -> list[tuple[str, str | None]]:
     return list(itertools.takewhile(lambda one: one != ("--", None), arguments(line)))
 
 
-def _count(text: str) -> Count | None:
+def count_of(text: str) -> Count | None:
+    """A number of pages, or one for each node that is named (`0:3,1:4`); None for what is neither."""
     if text.isdigit():
         return int(text)
     pairs = [part.partition(":") for part in text.split(",")]

@@ -61,9 +61,15 @@ def _default_kib(facts: Facts, line: str | None) -> int | None:
     given = default_size(line or "")
     if given is not None:
         return given
-    now, memory = facts.host.observe("proc/cmdline"), facts.host.observe("proc/meminfo")
+    now = facts.host.observe("proc/cmdline")
     if isinstance(now, Value) and "default_hugepagesz" in by_name(str(now.value)):
         return None
+    return running_default_kib(facts)
+
+
+def running_default_kib(facts: Facts) -> int | None:
+    """The default size of huge pages of the running kernel; None where it is not known."""
+    memory = facts.host.observe("proc/meminfo")
     lines = str(memory.value).splitlines() if isinstance(memory, Value) else []
     words = next((line.split() for line in lines if line.startswith("Hugepagesize:")), [])
     return int(words[1]) if len(words) > 1 and words[1].isdigit() else None

@@ -20,10 +20,13 @@ from tuneagent.contracts.values import (
 from tuneagent.errors import PathMissing, ReadFailed
 from tuneagent.facts.one_pass import Facts
 from tuneagent.facts.reserved_plan import expand, waiting
+from tuneagent.formats.hugetlb_line import count_of, size_kib
 from tuneagent.formats.kernel_line import values_of
 from tuneagent.formats.lazy_regex import lazy_regex
+from tuneagent.formats.spoken_values import in_words
 from tuneagent.persist.boot_arguments import BootArguments, by_hand
 from tuneagent.persist.drop_in import Entries
+from tuneagent.persist.huge_page_pools import running_default_kib
 from tuneagent.tunables.base import Tunable
 
 # Arguments that a profile may name. Those that start another program (init=, rdinit=), load other code or
@@ -174,16 +177,20 @@ def _isolation_refusal(facts: Facts, value: str) -> str | None:
 
 
 def _hugepages_refusal(facts: Facts) -> str | None:
-    """More pages at boot than fit into 90 % of the memory."""
+    """More pages at boot than fit into 90 % of the memory, or of a node's; memory of GPUs does not count."""
     spec = _spec(facts)
-    count, size = str(spec.get("hugepages", "0")), str(spec.get("hugepagesz") or spec.get("default_hugepagesz") or "2M")
-    units = {"K": 1, "M": 1024, "G": 1048576}
-    if not count.isdigit() or size[:-1] == "" or size[-1:].upper() not in units or not size[:-1].isdigit():
+    count, size = count_of(str(spec.get("hugepages", "0"))), spec.get("hugepagesz") or spec.get("default_hugepagesz")
+    kib = size_kib(str(size)) if size else running_default_kib(facts)
+    if count is None or kib is None:
         return None
-    total = sum(node.memory_kib or 0 for node in facts.topology.nodes)
-    wanted = int(count) * int(size[:-1]) * units[size[-1].upper()]
-    if total and wanted > total * 0.9:
-        return f"{count} pages of {size} are {wanted} KiB, more than 90 % of {total} KiB"
+    memory = {node.id: node.memory_kib or 0 for node in facts.topology.nodes if node.cpus}
+    asked = [(count, sum(memory.values()), "")] if isinstance(count, int) else []
+    if isinstance(count, dict):
+        asked = [(number, memory.get(node, 0), f" of node {node}") for node, number in count.items()]
+    for number, total, where in asked:
+        if total and number * kib > total * 0.9:
+            pages = f"{number} pages of {in_words({'bytes': kib * 1024})}"
+            return f"{pages} are {number * kib} KiB, more than 90 % of the {total} KiB{where}"
     return None
 
 

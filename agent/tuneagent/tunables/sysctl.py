@@ -43,6 +43,8 @@ _ARGUMENTS: dict[str, tuple[str, dict[str | bool, int]]] = {
     "kernel.nmi_watchdog": ("nmi_watchdog", {"0": 0, "1": 1}),
     "kernel.watchdog": ("nowatchdog", {True: 0}),
 }
+# Most keys hold no more; the kernel refuses what does not fit.
+_INT_MAX = (1 << 31) - 1
 _VALUE = lazy_regex(r"[A-Za-z0-9_.+-]+([ \t]+[A-Za-z0-9_.+-]+){0,15}\Z")
 _NAMESPACES = (
     (("net.",), "net"),
@@ -151,6 +153,8 @@ def _as_taken(text: str, live: Observation) -> int | str | Unreadable | None:
     found = taken(text, len(words))
     if 0 < len(found) < len(words):
         return Unreadable(f"{text!r} sets {len(found)} of {len(words)} numbers; what the others are then is not known")
+    if any(abs(one) > _INT_MAX for one in found) and all(abs(number(word) or 0) <= _INT_MAX for word in words):
+        return Unreadable(f"{text!r} may be more than the key can hold; whether the kernel takes it is not known")
     return normal(" ".join(map(str, found))) if found else None
 
 
