@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from support import PlayedPrograms, session_of, tree, write_tree
 from tuneagent.contracts.report import Verdict
+from tuneagent.errors import ProfileInvalid
+from tuneagent.formats.thp_line import state_of
 from tuneagent.host.files import Files
 from tuneagent.tunables.sysctl import TUNABLE
 
@@ -227,3 +229,47 @@ def test_huge_pages_that_do_not_fit_are_refused(tmp_path: Path, arguments: dict[
     host = tree(Files(str(tmp_path)), PlayedPrograms(tmp_path))
     (reason,) = {one.refusal or "" for one in session_of(host, {"kernelArguments": arguments}).observe().assessments}
     assert reason.startswith(refused) and bool(reason) == bool(refused)
+
+
+@pytest.mark.parametrize(
+    ("texts", "kib", "state"),
+    [
+        (["64K:always"], 64, "always"),
+        (["16K-64K,1M:always;128K,512K:inherit;256K:madvise"], 32, "always"),
+        (["16K-64K,1M:always;128K,512K:inherit;256K:madvise"], 1024, "always"),
+        (["16K-64K,1M:always;128K,512K:inherit;256K:madvise"], 512, "inherit"),
+        (["16K-64K,1M:always;128K,512K:inherit;256K:madvise"], 2048, None),
+        (["64K:always;32K-128K:never"], 64, "never"),
+        (["64K:always", "64K:madvise"], 64, "madvise"),
+        (["64K:always", "64K:sometimes"], 64, "always"),
+        (["64K"], 64, None),
+        (["64K:always;x:never"], 64, None),
+        ([], 64, None),
+    ],
+)
+def test_huge_pages_of_each_size_on_the_kernel_line(texts: list[str], kib: int, state: str | None) -> None:
+    assert state_of(texts, kib) == state
+
+
+def test_huge_pages_of_one_size_are_set_kept_and_given_back(tmp_path: Path) -> None:
+    path = "sys/kernel/mm/transparent_hugepage/hugepages-64kB/enabled"
+    write_tree(tmp_path, {**grub("thp_anon=64K:madvise"), path: "always inherit madvise [never]\n"}, ["etc/tmpfiles.d"])
+    host = tree(Files(str(tmp_path)))
+    session = session_of(host, {"transparentHugepages": {"sizes": {"64Ki": "inherit"}}})
+    (finding,) = session.observe().report.findings
+    assert (finding.verdict, finding.observed, finding.next_boot) == (Verdict.DRIFTED, "never", "madvise")
+    assert {one.result for one in session.apply().outcomes} == {"verified"}
+    assert (tmp_path / path).read_text() == "always [inherit] madvise never\n"
+    assert f"w /{path} - - - - inherit" in (tmp_path / "etc/tmpfiles.d/00-00-tuneagent.conf").read_text()
+    assert [one.result for one in session.undo()] == ["undone"]
+    assert (tmp_path / path).read_text() == "always inherit madvise [never]\n"
+    as_the_line = session_of(host, {"transparentHugepages": {"sizes": {"64Ki": "madvise"}}})
+    write_tree(tmp_path, {path: "always inherit [madvise] never\n"})
+    assert [one.verdict for one in as_the_line.observe().report.findings] == [Verdict.CONVERGED]
+
+
+@pytest.mark.parametrize("size", ["64K", "3Ki", "4Ki", "2048Mi", "0Ki", "64ki"])
+def test_what_is_no_size_of_a_huge_page_is_refused(size: str) -> None:
+    host = tree(Files("/nonexistent"))
+    with pytest.raises(ProfileInvalid, match="not a power of two from 8Ki to 1024Mi"):
+        session_of(host, {"transparentHugepages": {"sizes": {size: "always"}}}).specs()

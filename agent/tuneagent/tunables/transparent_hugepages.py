@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
+from msgspec import Meta
 
 from tuneagent.contracts.values import About, Dispute, Observation, Reading, Severity, Subject, Unreadable, Value
 from tuneagent.facts.one_pass import Facts
 from tuneagent.formats.bracketed_choice import chosen, with_chosen
+from tuneagent.formats.lazy_regex import lazy_regex
+from tuneagent.formats.thp_line import state_of
 from tuneagent.persist.boot_arguments import at_next_boot
 from tuneagent.persist.drop_in import Entries
 from tuneagent.persist.tmpfiles_d import TmpfilesD, reading
@@ -27,6 +30,9 @@ KHUGEPAGED = (
 )
 
 
+_STATES = ("always", "madvise", "never")
+_SIZE = lazy_regex(r"([1-9]\d{0,3})([KM])i\Z")
+_OF_SIZE = lazy_regex(r"thp:hugepages-(\d+)kB/enabled\Z")
 SettingValue = int | str
 
 
@@ -40,12 +46,27 @@ class Khugepaged(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename
     max_ptes_none: int | None = None
 
 
+def _size_kib(text: str) -> int | None:
+    """KiB of a size such as `64Ki`; None for what is no size of a huge page."""
+    match = _SIZE.match(text)
+    if match is None:
+        return None
+    kib = int(match.group(1)) * (1024 if match.group(2) == "M" else 1)
+    return kib if kib & (kib - 1) == 0 and 8 <= kib <= 1 << 20 else None
+
+
 class Spec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What is given is set; the rest is left alone."""
 
     enabled: Literal["always", "madvise", "never"] | None = None
     defrag: Literal["always", "defer", "defer+madvise", "madvise", "never"] | None = None
     khugepaged: Khugepaged | None = None
+    sizes: Annotated[
+        dict[str, Literal["always", "inherit", "madvise", "never"]] | None,
+        Meta(
+            description="For pages of one size, such as 64Ki or 2Mi; `inherit` follows `enabled`. Linux 6.8 and later."
+        ),
+    ] = None
 
 
 def _path(subject: Subject) -> str:
@@ -60,7 +81,7 @@ class TransparentHugepages(Tunable[Spec, SettingValue]):
     spec_type = Spec
     value_type = SettingValue
     prefix = "thp:"
-    subject_pattern = r"thp:(enabled|defrag|khugepaged/\w+)"
+    subject_pattern = r"thp:(enabled|defrag|khugepaged/\w+|hugepages-[0-9]+kB/enabled)"
     about = About(
         Severity.MEDIUM,
         "huge pages reduce TLB misses on large buffers; direct compaction on a page fault stalls the thread",
@@ -82,6 +103,9 @@ class TransparentHugepages(Tunable[Spec, SettingValue]):
             if value is not None and not 0 <= value <= limit:
                 spelt = next(one.encode_name for one in msgspec.structs.fields(Khugepaged) if one.name == name)
                 faults.append(f".khugepaged.{spelt}: {value} is not between 0 and {limit}")
+        for size in spec.sizes or {}:
+            if _size_kib(size) is None:
+                faults.append(f".sizes.{size}: not a power of two from 8Ki to 1024Mi")
         return faults
 
     def subjects(self, facts: Facts, spec: Spec) -> Sequence[Subject]:
@@ -95,6 +119,8 @@ class TransparentHugepages(Tunable[Spec, SettingValue]):
             wanted["thp:enabled"] = spec.enabled
         if spec.defrag is not None:
             wanted["thp:defrag"] = spec.defrag
+        for size, state in (spec.sizes or {}).items():
+            wanted[f"thp:hugepages-{_size_kib(size)}kB/enabled"] = state
         for name, file, _ in KHUGEPAGED:
             value = getattr(spec.khugepaged, name, None)
             if value is not None:
@@ -105,10 +131,7 @@ class TransparentHugepages(Tunable[Spec, SettingValue]):
         """Running value, and what the next boot's own line or tmpfiles.d gives."""
         path = _path(subject)
         convert = int if subject.startswith("thp:khugepaged/") else str
-        given = at_next_boot(facts, "transparent_hugepage") if subject == "thp:enabled" else []
-        # The kernel ignores any other word.
-        known = [Value(word) for word in given if word in ("always", "madvise", "never")]
-        return reading(facts, path, _live(facts, subject, path), convert, default=known[-1] if known else None)
+        return reading(facts, path, _live(facts, subject, path), convert, default=_unwritten(facts, subject))
 
     def desire(self, facts: Facts, spec: Spec, readings: Mapping[Subject, Reading]) -> Mapping[Subject, SettingValue]:
         """The values of the spec."""
@@ -125,6 +148,20 @@ class TransparentHugepages(Tunable[Spec, SettingValue]):
     def entries(self, subject: Subject, value: SettingValue) -> Entries:
         """One `w` line."""
         return {_path(subject): str(value)}
+
+
+def _unwritten(facts: Facts, subject: Subject) -> Observation | None:
+    """What the next boot gives where no file writes it; None where that is not known."""
+    if subject == "thp:enabled":
+        # The kernel ignores any other word.
+        words = [Value(word) for word in at_next_boot(facts, "transparent_hugepage") if word in _STATES]
+        return words[-1] if words else None
+    match = _OF_SIZE.match(subject)
+    if match is None:
+        return None
+    given = [text for text in at_next_boot(facts, "thp_anon") if isinstance(text, str)]
+    state = state_of(given, int(match.group(1)))
+    return Value(state) if state else None
 
 
 def _live(facts: Facts, subject: Subject, path: str) -> Observation:
