@@ -273,3 +273,84 @@ def test_what_is_no_size_of_a_huge_page_is_refused(size: str) -> None:
     host = tree(Files("/nonexistent"))
     with pytest.raises(ProfileInvalid, match="not a power of two from 8Ki to 1024Mi"):
         session_of(host, {"transparentHugepages": {"sizes": {size: "always"}}}).specs()
+
+
+@pytest.mark.parametrize(
+    ("line", "live", "wanted", "verdict"),
+    [
+        ("", "on", True, Verdict.CONVERGED),
+        ("nosmt", "on", True, Verdict.NOT_PERSISTED),
+        ("nosmt", "off", False, Verdict.CONVERGED),
+        ("nosmt=force", "off", False, Verdict.NOT_PERSISTED),
+        ("mitigations=auto,nosmt", "on", True, Verdict.UNKNOWN),
+        ("mitigations=auto", "on", True, Verdict.CONVERGED),
+    ],
+)
+def test_the_kernel_line_turns_smt_off(tmp_path: Path, line: str, live: str, wanted: bool, verdict: Verdict) -> None:
+    write_tree(tmp_path, {**grub(line), "sys/devices/system/cpu/smt/control": f"{live}\n"}, ["etc/tmpfiles.d"])
+    session = session_of(tree(Files(str(tmp_path))), {"smt": {"enabled": wanted}})
+    assert [one.verdict for one in session.observe().report.findings] == [verdict]
+
+
+@pytest.mark.parametrize(
+    ("line", "verdict"),
+    [
+        ("cpufreq.default_governor=performance", Verdict.CONVERGED),
+        ("cpufreq.default_governor=powersave", Verdict.NOT_PERSISTED),
+        ("cpufreq.default_governor=performance cpufreq.default_governor=nonsense", Verdict.NOT_PERSISTED),
+        ("", Verdict.NOT_PERSISTED),
+    ],
+)
+def test_the_governor_that_the_kernel_line_chooses(tmp_path: Path, line: str, verdict: Verdict) -> None:
+    folder = "sys/devices/system/cpu/cpu0/cpufreq"
+    files = {"sys/devices/system/cpu/online": "0\n", "sys/devices/system/cpu/present": "0\n"}
+    files |= {f"{folder}/scaling_governor": "performance\n", f"{folder}/scaling_driver": "acpi-cpufreq\n"}
+    files[f"{folder}/scaling_available_governors"] = "performance powersave\n"
+    write_tree(tmp_path, {**grub(line), **files}, ["etc/tmpfiles.d"])
+    session = session_of(tree(Files(str(tmp_path))), {"cpuGovernor": {"governor": "performance"}})
+    assert [one.verdict for one in session.observe().report.findings] == [verdict]
+
+
+@pytest.mark.parametrize(
+    ("line", "file", "verdict"),
+    [
+        ("nvme_core.io_timeout=120", "", Verdict.CONVERGED),
+        ("nvme-core.io_timeout=120", "options nvme_core io_timeout=30\n", Verdict.CONVERGED),
+        # The line comes after the files: a file of ours would change nothing.
+        ("nvme_core.io_timeout=30", "options nvme_core io_timeout=120\n", Verdict.CONFLICT),
+        ("", "", Verdict.NOT_PERSISTED),
+    ],
+)
+def test_an_option_of_a_module_on_the_kernel_line(tmp_path: Path, line: str, file: str, verdict: Verdict) -> None:
+    files = {"sys/module/nvme_core/parameters/io_timeout": "120\n", "etc/modprobe.d/50-site.conf": file}
+    write_tree(tmp_path, {**grub(line), **files})
+    session = session_of(tree(Files(str(tmp_path))), {"moduleOptions": {"nvme_core.io_timeout": 120}})
+    (finding,) = session.observe().report.findings
+    assert finding.verdict is verdict
+    if verdict is Verdict.CONFLICT:
+        assert finding.advice == "nvme_core.io_timeout=30 on the kernel line sets this too and would win"
+
+
+@pytest.mark.parametrize(
+    ("name", "wanted", "path", "live", "line", "verdict"),
+    [
+        ("pcieAspm", "performance", "sys/module/pcie_aspm/parameters/policy", "default [performance]", "pcie_aspm.policy=performance", Verdict.CONVERGED),
+        ("pcieAspm", "performance", "sys/module/pcie_aspm/parameters/policy", "default [performance]", "pcie_aspm.policy=fast", Verdict.NOT_PERSISTED),
+        ("zswap", False, "sys/module/zswap/parameters/enabled", "N", "zswap.enabled=0", Verdict.CONVERGED),
+        ("zswap", False, "sys/module/zswap/parameters/enabled", "N", "zswap.enabled=1", Verdict.NOT_PERSISTED),
+        ("zswap", False, "sys/module/zswap/parameters/enabled", "N", "zswap.enabled=maybe", Verdict.NOT_PERSISTED),
+        ("workqueueCpus", "0-1", "sys/devices/virtual/workqueue/cpumask", "3", "workqueue.unbound_cpus=0-1", Verdict.CONVERGED),
+        ("workqueueCpus", "0-1", "sys/devices/virtual/workqueue/cpumask", "3", "workqueue.unbound_cpus=0-1 nohz_full=1", Verdict.NOT_PERSISTED),
+        ("workqueueCpus", "0-1", "sys/devices/virtual/workqueue/cpumask", "3", "workqueue.unbound_cpus=x", Verdict.NOT_PERSISTED),
+        ("defaultIrqCpus", "0-1", "proc/irq/default_smp_affinity", "3", "irqaffinity=1", Verdict.CONVERGED),
+        ("defaultIrqCpus", "0-1", "proc/irq/default_smp_affinity", "3", "irqaffinity=2", Verdict.NOT_PERSISTED),
+        ("selinuxCache", 512, "sys/fs/selinux/avc/cache_threshold", "512", "selinux=1", Verdict.NOT_PERSISTED),
+    ],
+)  # fmt: skip
+def test_files_that_the_kernel_line_sets(
+    tmp_path: Path, name: str, wanted: object, path: str, live: str, line: str, verdict: Verdict
+) -> None:
+    cpus = {"sys/devices/system/cpu/online": "0-3\n", "sys/devices/system/cpu/present": "0-3\n"}
+    write_tree(tmp_path, {**grub(line), **cpus, path: f"{live}\n"}, ["etc/tmpfiles.d"])
+    session = session_of(tree(Files(str(tmp_path))), {"kernelFiles": {name: wanted}})
+    assert [one.verdict for one in session.observe().report.findings] == [verdict]

@@ -9,6 +9,7 @@ import msgspec
 
 from tuneagent.contracts.values import About, Absent, Reading, Severity, Subject, Unreadable, Value
 from tuneagent.facts.one_pass import Facts
+from tuneagent.persist.boot_arguments import at_next_boot
 from tuneagent.persist.drop_in import Entries
 from tuneagent.persist.tmpfiles_d import TmpfilesD, reading
 from tuneagent.tunables.base import Tunable
@@ -54,7 +55,7 @@ class CpuGovernor(Tunable[Spec, str]):
         return found or ["host"]
 
     def read(self, facts: Facts, subject: Subject) -> Reading:
-        """Running governor and the tmpfiles.d line of the next boot."""
+        """Running governor, and that of the next boot: by tmpfiles.d, else by its kernel line."""
         if subject == "host":
             if not facts.topology.online:
                 return Reading(Unreadable("the CPUs of this host are not known"), evidence=f"/{BASE}")
@@ -63,7 +64,11 @@ class CpuGovernor(Tunable[Spec, str]):
         live = facts.host.observe(path)
         if isinstance(live, Value) and not str(live.value).replace("_", "").isalpha():
             live = Unreadable(f"/{path}: {live.value!r} is not a governor")
-        return reading(facts, path, live)
+        given = at_next_boot(facts, "cpufreq.default_governor")
+        offered = facts.host.observe(_path(subject, "scaling_available_governors")) if given else None
+        known = [str(one.value) for one in (live, offered) if isinstance(one, Value)]
+        is_offered = bool(given) and str(given[-1]) in " ".join(known).split()
+        return reading(facts, path, live, default=Value(str(given[-1])) if is_offered else None)
 
     def desire(self, facts: Facts, spec: Spec, readings: Mapping[Subject, Reading]) -> Mapping[Subject, str]:
         """The governor; drivers that choose the clock themselves call the dynamic one `powersave`."""

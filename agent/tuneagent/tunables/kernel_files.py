@@ -14,6 +14,7 @@ from tuneagent.facts.one_pass import Facts
 from tuneagent.facts.reserved_plan import expand, waiting
 from tuneagent.formats.bracketed_choice import chosen, with_chosen
 from tuneagent.formats.cpulist import format_cpulist, format_cpumask, parse_cpulist, parse_cpumask
+from tuneagent.persist.boot_arguments import at_next_boot
 from tuneagent.persist.drop_in import Entries
 from tuneagent.persist.tmpfiles_d import TmpfilesD, reading
 from tuneagent.tunables.base import Tunable
@@ -85,6 +86,10 @@ ROWS: dict[str, KernelFileRow] = {
 }  # fmt: skip
 
 
+# Arguments of the kernel line that set a file which is no parameter of a module.
+_ARGUMENTS = {"workqueueCpus": "workqueue.unbound_cpus", "defaultIrqCpus": "irqaffinity"}
+
+
 def _kind(row: KernelFileRow) -> object:
     if row.form in ("flag", "switch"):
         return bool | None
@@ -118,6 +123,27 @@ def parse_value(row: KernelFileRow, text: str) -> SettingValue:
     if not re.match(r"[a-z0-9_-]{1,40}\Z", text):
         raise ValueError(f"{text[:40]!r} is not a plain word")
     return text
+
+
+def _unwritten(facts: Facts, name: str) -> Observation | None:
+    """What the kernel line of the next boot gives where no file writes it; None where it says nothing that counts."""
+    row = ROWS[name]
+    parts = row.path.split("/")
+    argument = f"{parts[2]}.{parts[4]}" if row.path.startswith("sys/module/") else _ARGUMENTS.get(name, "")
+    given = [text for text in at_next_boot(facts, argument) if isinstance(text, str)]
+    # The CPUs of unbound work are what both arguments leave.
+    if not given or (name == "workqueueCpus" and (at_next_boot(facts, "isolcpus") or at_next_boot(facts, "nohz_full"))):
+        return None
+    try:
+        if row.form == "mask":
+            # The CPU that boots takes interrupts in any case.
+            boots = {0} if name == "defaultIrqCpus" else set()
+            return Value(format_cpulist(parse_cpulist(given[-1]) | boots))
+        if row.form == "choice":
+            return Value(given[-1]) if given[-1] in row.words else None
+        return Value(parse_value(row, given[-1]))
+    except ValueError:
+        return None
 
 
 def shown_value(row: KernelFileRow, value: SettingValue, before: str = "") -> str:
@@ -171,7 +197,7 @@ class KernelFiles(Tunable[msgspec.Struct, SettingValue]):
         return [f"file:{name}" for name in sorted(ROWS) if getattr(spec, name) is not None]
 
     def read(self, facts: Facts, subject: Subject) -> Reading:
-        """Running value and the tmpfiles.d line of the next boot."""
+        """Running value, and that of the next boot: by tmpfiles.d, else by its kernel line."""
         row = _row(subject)
         live: Observation = facts.host.observe(row.path)
         if isinstance(live, Value):
@@ -183,7 +209,7 @@ class KernelFiles(Tunable[msgspec.Struct, SettingValue]):
         def convert(text: str) -> SettingValue:
             return text if row.form == "choice" else parse_value(row, text)
 
-        return reading(facts, row.path, live, convert)
+        return reading(facts, row.path, live, convert, default=_unwritten(facts, subject.removeprefix("file:")))
 
     def desire(
         self, facts: Facts, spec: msgspec.Struct, readings: Mapping[Subject, Reading]

@@ -20,6 +20,7 @@ from tuneagent.contracts.values import (
 from tuneagent.errors import ReadFailed
 from tuneagent.facts.one_pass import Facts
 from tuneagent.formats.lazy_regex import lazy_regex
+from tuneagent.persist.boot_arguments import at_next_boot
 from tuneagent.persist.drop_in import Entries
 from tuneagent.persist.modprobe_d import OWN_NAME, ModprobeD, options
 from tuneagent.tunables.base import Tunable
@@ -82,7 +83,7 @@ class ModuleOptions(Tunable[Spec, str]):
         return [f"option:{name}" for name in sorted(spec)]
 
     def read(self, facts: Facts, subject: Subject) -> Reading:
-        """Value in force, and what modprobe.d gives at the next load."""
+        """Value in force, and what modprobe.d and the kernel's line give at the next load."""
         name = subject.removeprefix("option:")
         owner = None
         live, evidence = self._live(facts, name)
@@ -92,6 +93,10 @@ class ModuleOptions(Tunable[Spec, str]):
             persisted = Value(found[0]) if found else Absent("no line in modprobe.d")
             if found and found[1].rpartition("/")[2] > OWN_NAME:
                 owner = found[1]
+            # What the kernel's line says of a module comes after the files, and is all that counts for one built in.
+            on_line = [text for text in at_next_boot(facts, name) if isinstance(text, str)]
+            if on_line:
+                persisted, owner = Value(on_line[-1]), f"{name}={on_line[-1]} on the kernel line"
         except ReadFailed as error:
             persisted = Unreadable(str(error))
         return Reading(

@@ -19,6 +19,7 @@ from tuneagent.contracts.values import (
     Value,
 )
 from tuneagent.facts.one_pass import Facts
+from tuneagent.persist.boot_arguments import at_next_boot
 from tuneagent.persist.drop_in import Entries
 from tuneagent.persist.tmpfiles_d import TmpfilesD, reading
 from tuneagent.tunables.base import Tunable
@@ -67,7 +68,7 @@ class Smt(Tunable[Spec, str]):
             seen = Absent(f"the kernel says {seen.value}")
         elif isinstance(seen, Value) and seen.value not in ("on", "off"):
             seen = Unreadable(f"/{PATH}: {str(seen.value)[:40]!r} is not a state of SMT")
-        return reading(facts, PATH, seen, default=Value("on"))
+        return reading(facts, PATH, seen, default=_unwritten(facts))
 
     def desire(self, facts: Facts, spec: Spec, readings: Mapping[Subject, Reading]) -> Mapping[Subject, str]:
         """`on` or `off`."""
@@ -80,6 +81,16 @@ class Smt(Tunable[Spec, str]):
     def entries(self, subject: Subject, value: str) -> Entries:
         """One `w` line."""
         return {PATH: str(value)}
+
+
+def _unwritten(facts: Facts) -> Observation:
+    """What the next boot gives where no file writes the switch."""
+    given = at_next_boot(facts, "nosmt")
+    if given:
+        return Value("forceoff" if "force" in given else "off")
+    if any(str(text).endswith(",nosmt") for text in at_next_boot(facts, "mitigations")):
+        return Unreadable("mitigations=…,nosmt on the kernel line turns SMT off on CPUs with certain faults")
+    return Value("on")
 
 
 TUNABLE = Smt()

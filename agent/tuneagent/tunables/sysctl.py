@@ -42,6 +42,7 @@ _ARGUMENTS: dict[str, tuple[str, dict[str | bool, int]]] = {
     "kernel.numa_balancing": ("numa_balancing", {"enable": 1, "disable": 0}),
     "kernel.nmi_watchdog": ("nmi_watchdog", {"0": 0, "1": 1}),
     "kernel.watchdog": ("nowatchdog", {True: 0}),
+    "kernel.sched_autogroup_enabled": ("noautogroup", {True: 0}),
 }
 # Most keys hold no more; the kernel refuses what does not fit.
 _INT_MAX = (1 << 31) - 1
