@@ -180,7 +180,7 @@ def test_reboot_rollout_with_the_operator_killed(
     assert kills == 3
     check_log(log, max_unavailable=2)
     liar = plane.get("nodetuning", "fleet-11")["status"]["rollout"]
-    assert liar["phase"] == "Failed" and "moved again" in liar["reason"]
+    assert liar["phase"] == "Failed" and "changed again" in liar["reason"]
     dead = plane.get("nodetuning", "fleet-13")["status"]["rollout"]
     assert dead["phase"] == "Failed" and "did not answer" in dead["reason"]
     for agent in agents:
