@@ -273,7 +273,15 @@ def test_the_same_value_once_more_stays_in_its_place(facts_of: Callable[..., Fac
         "etc/sysctl.d/10-a.conf": "vm.a = 1\nvm.b = 1\nvm.a = 1\n", "etc/sysctl.d/20-b.conf": "vm.a = 1\nvm.b = 2\n"
     })  # fmt: skip
     assert sysctl_d.at_boot(facts, "vm.a") == [BootSetting("1", "/etc/sysctl.d/20-b.conf", 1)]
-    assert sysctl_d.at_boot(facts, "vm.b") == [BootSetting("2", "/etc/sysctl.d/20-b.conf", 4)]
+    assert sysctl_d.at_boot(facts, "vm.b") == [BootSetting("2", "/etc/sysctl.d/20-b.conf", 5)]
+
+
+def test_a_value_that_another_line_changed_in_between_moves_to_its_last_line(facts_of: Callable[..., Facts]) -> None:
+    """What is written last by two wildcards depends on each line, not on the last one of each file."""
+    facts = facts_of({
+        "etc/sysctl.d/10-a.conf": "vm.s* = 1\nvm.sw* = 2\n", "etc/sysctl.d/20-b.conf": "vm.s* = 3\nvm.s* = 1\n"
+    })  # fmt: skip
+    assert [one.value for one in sysctl_d.at_boot(facts, "vm.swappiness")] == ["2", "1"]
 
 
 @pytest.mark.parametrize(

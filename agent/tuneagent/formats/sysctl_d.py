@@ -25,23 +25,20 @@ def normal_key(key: str) -> str:
 
 def parse(text: str) -> dict[str, str]:
     """Keys and values of one file. A later line wins."""
-    return {key: value for key, value in lines(text).items() if value is not None}
+    return {key: value for key, value in dict(lines(text)).items() if value is not None}
 
 
-def lines(text: str) -> dict[str, str | None]:
-    """The same, with keys that a line excludes as None."""
-    found: dict[str, str | None] = {}
+def lines(text: str) -> list[tuple[str, str | None]]:
+    """Keys and values in the order of their lines, with a key that a line excludes as None."""
+    found: list[tuple[str, str | None]] = []
     for line in text.splitlines():
         stripped = line.strip()
         if not stripped or stripped[0] in "#;":
             continue
         match = _LINE.match(stripped) or _EXCLUSION.match(stripped)
         if match:
-            key = normal_key(match.group(1))
             value = " ".join(match.group(2).split()) if match.lastindex == 2 else None
-            if key not in found or found[key] != value:
-                found.pop(key, None)  # A key that gets another value moves to the place of its last line.
-                found[key] = value
+            found.append((normal_key(match.group(1)), value))
     return found
 
 

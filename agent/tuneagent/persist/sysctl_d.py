@@ -74,7 +74,7 @@ def all_settings(host: Host) -> dict[str, list[_Line]]:
             if host.files.is_mask(path):
                 continue
             raise
-        for key, value in lines(text).items():
+        for key, value in lines(text):
             order += 1
             before = found.get(key, [])
             # The same value once more leaves the line where it is.
