@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import re
 
 from tuneagent.formats.lazy_regex import lazy_regex
@@ -74,12 +73,6 @@ def is_glob(key: str) -> bool:
 def covers(glob: str, key: str) -> bool:
     """Whether a key with wildcards matches this one; no wildcard matches a dot, `{a,b}` matches either."""
     # Few files have a wildcard.
-    from fnmatch import fnmatchcase
+    from tuneagent.formats import globs
 
-    parts = [part.split(",") if number % 2 else [part] for number, part in enumerate(re.split(r"[{}]", glob))]
-    asked = key.split(".")
-    for one in itertools.islice(itertools.product(*parts), 256):
-        pieces = "".join(one).split(".")
-        if len(pieces) == len(asked) and all(map(fnmatchcase, asked, pieces)):
-            return True
-    return False
+    return globs.covers(glob, key, ".")

@@ -45,14 +45,10 @@ class Line(msgspec.Struct, frozen=True):
             return False
         if not self.is_glob:
             return self.path == path
-        from fnmatch import fnmatchcase
+        # Few lines have a wildcard.
+        from tuneagent.formats import globs
 
-        asked = path.split("/")
-        for one in _braces(self.path):
-            parts = one.split("/")
-            if len(parts) == len(asked) and all(map(fnmatchcase, asked, parts)):
-                return True
-        return False
+        return globs.covers(self.path, path, "/")
 
 
 def parse(text: str, file: str = "") -> list[Line]:
@@ -129,12 +125,3 @@ def _letter(match: re.Match[str]) -> str:
     if code[0] in "xuU":
         return chr(int(code[1:], 16))
     return chr(int(code, 8)) if len(code) == 3 else _LETTERS.get(code, code)
-
-
-def _braces(glob: str) -> list[str]:
-    """The globs that one with `{a,b}` stands for, as glob(3) has them; at most 256."""
-    match = re.search(r"\{([^{}]*)\}", glob)
-    if match is None:
-        return [glob]
-    parts = [glob[: match.start()] + one + glob[match.end() :] for one in match.group(1).split(",")]
-    return [found for part in parts for found in _braces(part)][:256]

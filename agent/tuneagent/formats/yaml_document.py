@@ -72,7 +72,7 @@ def load_yaml(text: str, source: str) -> object:
     try:
         check_shape(text)
         # A safe loader: it makes plain data only.
-        document = yaml.load(text, Loader=_loader())  # noqa: S506
+        document = yaml.load(text, Loader=_loader())  # noqa: S506 - derived from a safe one
         fault = _implausible(document)
     except Exception as error:
         raise ProfileInvalid([_told(error)], source) from None

@@ -25,7 +25,7 @@ def width() -> int:
     if given.isdigit() and int(given):
         return max(int(given), 40)
     try:
-        return max(os.get_terminal_size(sys.__stdout__.fileno()).columns or 100, 40)  # type: ignore[union-attr]
+        return max(os.get_terminal_size(sys.__stdout__.fileno()).columns or 100, 40)  # type: ignore[union-attr]  # caught below
     except (AttributeError, ValueError, OSError):
         return 100
 

@@ -138,8 +138,7 @@ def open_findings(report: Report) -> list[Finding]:
 def next_wait_s(interval_s: float, failures: int, until_deadline_s: float | None = None) -> float:
     """Seconds to the next pass: the interval with jitter, longer after failures, never past a deadline to come."""
     wait = min(interval_s * 2**failures, BACKOFF_LIMIT_S) if failures else interval_s
-    # Jitter spreads load; nothing secret depends on it.
-    wait *= 1 + random.uniform(-JITTER, JITTER)  # noqa: S311
+    wait *= 1 + random.uniform(-JITTER, JITTER)  # noqa: S311 - jitter, nothing secret
     # What was due in the pass just made and failed is tried again like any other failure.
     if until_deadline_s is None or until_deadline_s <= 0:
         return wait

@@ -62,16 +62,18 @@ class BootArguments:
         self.chosen(facts).replace(facts, entries)
 
 
+def known_next_line(facts: Facts) -> str:
+    """The line of the next boot; empty where it is not known."""
+    try:
+        return BootArguments().next_line(facts)
+    except (PathMissing, ReadFailed):
+        return ""
+
+
 def at_next_boot(facts: Facts, name: str) -> list[str | bool]:
     """Values of an argument on the line of the next boot; none where that line is not known."""
-
-    def read() -> dict[str, list[str | bool]]:
-        try:
-            return by_name(BootArguments().next_line(facts))
-        except (PathMissing, ReadFailed):
-            return {}
-
-    return facts.once("arguments of the next boot", read).get(name.replace("-", "_"), [])
+    found = facts.once("arguments of the next boot", lambda: by_name(known_next_line(facts)))
+    return found.get(name.replace("-", "_"), [])
 
 
 # A sign of another way to boot, and what its owner has to do.

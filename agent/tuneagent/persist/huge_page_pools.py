@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from tuneagent.contracts.values import Absent, Observation, Value
-from tuneagent.errors import PathMissing, ReadFailed
 from tuneagent.facts.one_pass import Facts
 from tuneagent.formats.hugetlb_line import Count, default_size, reserved
 from tuneagent.formats.kernel_line import by_name
 from tuneagent.formats.sysctl_d import taken
-from tuneagent.persist.boot_arguments import BootArguments
+from tuneagent.persist.boot_arguments import at_next_boot, known_next_line
 from tuneagent.persist.sysctl_d import at_boot
 
 KEY = "vm.nr_hugepages"
@@ -20,17 +19,22 @@ def pool_at_boot(facts: Facts, node: int, kib: int) -> Observation:
 
     A number for all nodes is spread evenly over those that have memory; where that is not certain, it says why.
     """
-    line = _next_line(facts)
     written = [found[0] for one in at_boot(facts, KEY) if (found := taken(one.value, 1))]
-    if not written and "hugepages" not in by_name(line or ""):
+    if not written and not at_next_boot(facts, "hugepages"):
         return Value(0)
+    line = known_next_line(facts)
     default_kib = _default_kib(facts, line)
     if default_kib is None:
         return Absent("the default size of huge pages at the next boot is not known")
     if written and kib == default_kib:
         return _share(facts, node, kib, written[-1])
-    sizes = [int(name[10:-2]) for name in facts.host.files.names(_POOLS.format(node)) if name[10:-2].isdigit()]
-    return _share(facts, node, kib, reserved(line or "", default_kib, sizes).get(kib, 0))
+    sizes = [int(text) for text in map(_kib_of, facts.host.files.names(_POOLS.format(node))) if text.isdigit()]
+    return _share(facts, node, kib, reserved(line, default_kib, sizes).get(kib, 0))
+
+
+def _kib_of(folder: str) -> str:
+    """`2048` of `hugepages-2048kB`."""
+    return folder.removeprefix("hugepages-").removesuffix("kB")
 
 
 def _share(facts: Facts, node: int, kib: int, count: Count) -> Observation:
@@ -48,17 +52,9 @@ def _share(facts: Facts, node: int, kib: int, count: Count) -> Observation:
     return Value(share)
 
 
-def _next_line(facts: Facts) -> str | None:
-    """The line of the next boot; None where it is not known."""
-    try:
-        return BootArguments().next_line(facts)
-    except (PathMissing, ReadFailed):
-        return None
-
-
-def _default_kib(facts: Facts, line: str | None) -> int | None:
+def _default_kib(facts: Facts, line: str) -> int | None:
     """The default size at the next boot: what its line says, else that of now unless the running line set it."""
-    given = default_size(line or "")
+    given = default_size(line)
     if given is not None:
         return given
     now = facts.host.observe("proc/cmdline")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import msgspec
 
@@ -50,14 +50,17 @@ def at_boot(facts: Facts, key: str, *, without_ours: bool = False) -> list[BootS
 
     exact = last(key)
     chosen = [exact] if exact else [last(name) for name in found if is_glob(name) and covers(name, key)]
-    written = [BootSetting(one.value, one.file, one.order) for one in chosen if one and one.value is not None]
-    return sorted(written, key=lambda one: one.order)
+    return sorted(_settings(chosen), key=lambda one: one.order)
 
 
 def lines_of(facts: Facts, key: str) -> list[BootSetting]:
     """Every line that names a key and gives it a value, whether or not it wins. Raises ReadFailed."""
     found = facts.once("sysctl.d", lambda: all_settings(facts.host))
-    return [BootSetting(one.value, one.file, one.order) for one in found.get(key, ()) if one.value is not None]
+    return _settings(found.get(key, ()))
+
+
+def _settings(lines: Iterable[_Line | None]) -> list[BootSetting]:
+    return [BootSetting(one.value, one.file, one.order) for one in lines if one and one.value is not None]
 
 
 def all_settings(host: Host) -> dict[str, list[_Line]]:

@@ -44,11 +44,16 @@ class Spec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     pages: tuple[Pool, ...]
 
 
-def _path(subject: Subject, file: str = "nr_hugepages") -> str:
+def _node_and_kib(subject: Subject) -> tuple[str, str]:
     match = _SUBJECT.match(subject)
     if match is None:
         raise ReadFailed(f"{subject!r} is not a pool of huge pages")
-    return f"{BASE}/node{match.group(1)}/hugepages/hugepages-{match.group(2)}kB/{file}"
+    return match.group(1), match.group(2)
+
+
+def _path(subject: Subject) -> str:
+    node, kib = _node_and_kib(subject)
+    return f"{BASE}/node{node}/hugepages/hugepages-{kib}kB/nr_hugepages"
 
 
 class Hugepages(Tunable[Spec, int]):
@@ -118,8 +123,7 @@ class Hugepages(Tunable[Spec, int]):
             known = re.match(r"\d{1,12}\Z", str(seen.value))
             live = Value(int(str(seen.value))) if known else Unreadable(f"/{path}: {seen.value!r} is not a count")
         try:
-            match = _SUBJECT.match(subject)
-            default = pool_at_boot(facts, int(match.group(1)), int(match.group(2))) if match else None
+            default = pool_at_boot(facts, *map(int, _node_and_kib(subject)))
         except ReadFailed as error:
             default = Unreadable(str(error))
         return reading(facts, path, live, int, default=default)

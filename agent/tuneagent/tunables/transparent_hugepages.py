@@ -11,6 +11,7 @@ from msgspec import Meta
 from tuneagent.contracts.values import About, Dispute, Observation, Reading, Severity, Subject, Unreadable, Value
 from tuneagent.facts.one_pass import Facts
 from tuneagent.formats.bracketed_choice import chosen, with_chosen
+from tuneagent.formats.hugetlb_line import size_kib
 from tuneagent.formats.lazy_regex import lazy_regex
 from tuneagent.formats.thp_line import state_of
 from tuneagent.persist.boot_arguments import at_next_boot
@@ -31,7 +32,7 @@ KHUGEPAGED = (
 
 
 _STATES = ("always", "madvise", "never")
-_SIZE = lazy_regex(r"([1-9]\d{0,3})([KM])i\Z")
+_SIZE = lazy_regex(r"[1-9]\d{0,3}[KM]i\Z")
 _OF_SIZE = lazy_regex(r"thp:hugepages-(\d+)kB/enabled\Z")
 SettingValue = int | str
 
@@ -48,11 +49,8 @@ class Khugepaged(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename
 
 def _size_kib(text: str) -> int | None:
     """KiB of a size such as `64Ki`; None for what is no size of a huge page."""
-    match = _SIZE.match(text)
-    if match is None:
-        return None
-    kib = int(match.group(1)) * (1024 if match.group(2) == "M" else 1)
-    return kib if kib & (kib - 1) == 0 and 8 <= kib <= 1 << 20 else None
+    kib = size_kib(text.removesuffix("i")) if _SIZE.match(text) else None
+    return kib if kib is not None and kib & (kib - 1) == 0 and 8 <= kib <= 1 << 20 else None
 
 
 class Spec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -106,6 +106,7 @@ def _go_back(handle: Handle, before: _Mig) -> str:
 def _restore_instances(handle: Handle, before: _Mig, attempt: Callable[[Callable[[], None]], None]) -> None:
     profiles = {profile.name: profile for profile in mig_profiles(handle)}
     placed = _placed(handle, list(profiles.values()))
+    # mypy takes the defaults that bind the loop's names for parameters that a caller must give.
     for key in [key for key in placed if key not in before.instances]:
         attempt(lambda key=key: _destroy(placed[key], profiles[key[0]]))  # type: ignore[misc]
     for key, computes in before.instances.items():
