@@ -312,14 +312,17 @@ def test_a_file_that_cannot_be_read_is_no_empty_one(facts_of: Callable[..., Fact
 # tmpfiles.d
 
 
+DASHES = ("-", "-", "-", "-")
+
+
 def test_only_w_lines_with_seven_fields_write() -> None:
     text = (
         "w /sys/a - - - - 1\nw! /sys/b - - - - two words  \nw+ /sys/c - - - - 3\nW /sys/d - - - - 4\nf /sys/e - - - - 5\n"
         "# w /sys/f - - - - 6\nw /sys/g - - - -\n  w /sys/h - - - - 8 9 10 11\n"
     )
     assert parse(text, "/x") == [
-        Line("sys/a", "1", "/x"), Line("sys/b", "two words", "/x"), Line("sys/c", "3", "/x", appends=True),
-        Line("sys/h", "8 9 10 11", "/x"),
+        Line("sys/a", "1", "/x", owned=DASHES), Line("sys/b", "two words", "/x", owned=DASHES), Line("sys/c", "3", "/x", appends=True, owned=DASHES),
+        Line("sys/h", "8 9 10 11", "/x", owned=DASHES),
     ]  # fmt: skip
 
 

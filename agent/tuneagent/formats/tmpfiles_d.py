@@ -33,6 +33,8 @@ class Line(msgspec.Struct, frozen=True):
     appends: bool = False
     # Another type of line that owns the path too: a later `w` line for it is refused.
     blocks: bool = False
+    # Mode, user, group and age: lines that differ in them do not say the same.
+    owned: tuple[str, ...] = ()
 
     @property
     def is_glob(self) -> bool:
@@ -70,13 +72,13 @@ def _line(text: str, file: str) -> list[Line]:
     if not _is_sound(words):
         return []
     if _BLOCKER.match(words[0]):
-        return [Line(path, None if rest in ("", "-") else rest, file, blocks=True)]
+        return [Line(path, None if rest in ("", "-") else rest, file, blocks=True, owned=tuple(words[2:]))]
     # A dash stands for no text.
     if not _TYPE.match(words[0]) or rest in ("", "-") or "\\" in _ESCAPE.sub("", rest):
         return []
     value = _unescaped(rest)
     known = value.replace("%%", "%") if "%" not in value.replace("%%", "") else None
-    return [Line(path, known, file, "+" in words[0])]
+    return [Line(path, known, file, "+" in words[0], owned=tuple(words[2:]))]
 
 
 def _is_sound(words: list[str]) -> bool:

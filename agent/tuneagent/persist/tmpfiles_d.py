@@ -47,9 +47,13 @@ def effective(known: list[Line]) -> list[Line]:
     by_path: dict[str, list[Line]] = {}
     for line in known:
         earlier = by_path.setdefault(line.path, [])
-        if all(one.value == line.value or (one.appends and line.appends) for one in earlier):
+        if all(_say_the_same(one, line) or (one.appends and line.appends) for one in earlier):
             earlier.append(line)
     return [line for same in by_path.values() for line in same]
+
+
+def _say_the_same(one: Line, other: Line) -> bool:
+    return (one.value, one.owned) == (other.value, other.owned)
 
 
 class TmpfilesD:
