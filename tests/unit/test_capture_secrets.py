@@ -52,6 +52,7 @@ FILES = {
     "boot/grub/grub.cfg": "password_pbkdf2 root grub.pbkdf2.sha512.10000.HUSH\n linux /vmlinuz root=/dev/vda secret_pw=HUSH ro\n",
     "etc/containerd/config.toml": (
         'version = 2\n[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.nvidia.options]\n  SystemdCgroup = true\n'
+        'BinaryName = "/opt/hush/HUSH"\n[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.HUSH]\nruntime_type = "HUSH"\n'
         '[plugins."io.containerd.grpc.v1.cri".registry.configs."reg.example.org".auth]\n  username = "hush"\n  token = "HUSH"\n'
         '  x = """\n  SystemdCgroup = HUSH\n  """\n  Authorization = ["Bearer HUSH"]\n[proxy]\n HTTPS_PROXY = "http://b:HUSH@p.example.org:1"\n'
     ),

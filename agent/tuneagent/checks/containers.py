@@ -9,6 +9,7 @@ from tuneagent.checks.rows import CheckRow, Compare, Condition, about, among, at
 from tuneagent.contracts.values import Absent, Observation, Setting, Severity, Unreadable, Value
 from tuneagent.errors import CommandFailed, NoSystemd
 from tuneagent.facts.conditions import several_nodes
+from tuneagent.facts.container_runtime import gpu_ways, systemd_cgroup
 from tuneagent.facts.kubelet import KUBELET_CONFIG, has_kubelet, kubelet_field
 from tuneagent.facts.one_pass import Facts
 
@@ -81,37 +82,6 @@ def _unit_limit(name: str) -> Callable[[Facts], Observation]:
 def _enough_files(seen: str, wanted: int) -> bool:
     # Unlimited makes daemons that clear a table of all descriptors run out of memory.
     return seen.isdigit() and int(seen) >= wanted
-
-
-def _containerd(convert: Callable[[str], Observation]) -> Callable[[Facts], Observation]:
-    def read(facts: Facts) -> Observation:
-        seen = facts.host.observe(_CONTAINERD)
-        if not isinstance(seen, Value):
-            return seen
-        if not re.search(r"^\s*(version\s*=|\[|#)", str(seen.value), re.MULTILINE):
-            return Unreadable(f"/{_CONTAINERD}: not containerd's TOML")
-        return convert(str(seen.value))
-
-    return read
-
-
-def _gpu_way(content: str) -> Observation:
-    ways = []
-    if re.search(r"^\s*imports\s*=", content, re.MULTILINE) or not re.search(r"enable_cdi", content):
-        # Imported files may say more, and containerd 2 enables CDI by default.
-        version = re.search(r"^\s*version\s*=\s*(\d+)", content, re.MULTILINE)
-        if re.search(r"^\s*imports\s*=", content, re.MULTILINE) or (version and int(version.group(1)) >= 3):
-            ways.append("imports or the default")
-    if re.search(r"runtimes\.['\"]?nvidia['\"]?\]", content):
-        ways.append("nvidia runtime")
-    if re.search(r"^\s*enable_cdi\s*=\s*true", content, re.MULTILINE):
-        ways.append("CDI")
-    return Value(ways)
-
-
-def _systemd_cgroup(content: str) -> Observation:
-    match = re.search(r"^\s*SystemdCgroup\s*=\s*(true|false)", content, re.MULTILINE)
-    return Value(match is not None and match.group(1) == "true")
 
 
 def _row(  # noqa: PLR0913 - the columns of the table below
@@ -211,13 +181,13 @@ ROWS: dict[str, CheckRow] = {
                     "https://github.com/containerd/containerd/pull/7566", "LimitNOFILE=1048576"),
     ),
     "runtimeGpu": CheckRow(
-        group="container runtime", read=_containerd(_gpu_way), right=lambda seen, wanted: bool(seen),
+        group="container runtime", read=gpu_ways, right=lambda seen, wanted: bool(seen),
         evidence=f"/{_CONTAINERD}",
         about=about(Severity.CRITICAL, "the runtime has no way to give a container a GPU", _TOOLKIT,
                     "run `nvidia-ctk runtime configure`, or set enable_cdi"),
     ),
     "runtimeSystemdCgroup": CheckRow(
-        group="container runtime", read=_containerd(_systemd_cgroup), right=equal, applies=(has_kubelet,),
+        group="container runtime", read=systemd_cgroup, right=equal, applies=(has_kubelet,),
         evidence=f"/{_CONTAINERD}",
         about=about(Severity.HIGH, "runtime and kubelet must use the same cgroup driver",
                     "https://kubernetes.io/docs/setup/production-environment/container-runtimes/"),

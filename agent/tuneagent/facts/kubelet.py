@@ -8,6 +8,7 @@ from tuneagent.contracts.values import Absent, Observation, Setting, Unreadable,
 from tuneagent.errors import PathMissing, ProfileInvalid, ReadFailed
 from tuneagent.facts.one_pass import Facts
 from tuneagent.formats.lazy_regex import lazy_regex
+from tuneagent.formats.nested_tables import merged
 
 KUBELET_CONFIG = "var/lib/kubelet/config.yaml"
 # Configuration and folder of drop-ins, where nothing on the host says otherwise: kubeadm; EKS (nodeadm, and before it);
@@ -41,7 +42,7 @@ def _places(facts: Facts) -> tuple[str, str]:
     """The configuration and the folder of its drop-ins; either may be empty."""
 
     def find() -> tuple[str, str]:
-        text = "\n".join(_words_of_units(facts))
+        text = "\n".join(words_of_kubelet(facts))
         named, folders = _CONFIG.findall(text), _CONFIG_DIR.findall(text)
         known = next((pair for pair in _KNOWN if facts.host.files.exists(pair[0] or pair[1])), (KUBELET_CONFIG, ""))
         config = named[-1].strip("/") if named else known[0]
@@ -52,18 +53,23 @@ def _places(facts: Facts) -> tuple[str, str]:
     return facts.once("kubelet places", find)
 
 
-def _words_of_units(facts: Facts) -> Iterator[str]:
-    """What units say of how the kubelet is started, the later overriding the earlier."""
+def words_of_kubelet(facts: Facts) -> Iterator[str]:
+    """What units and files of arguments say, the later overriding the earlier. Raises ReadFailed."""
+    yield from words_of_units(facts, "kubelet.service")
+    for path in _ARGUMENTS:
+        yield facts.host.files.read_or(path, "")
+
+
+def words_of_units(facts: Facts, unit: str) -> Iterator[str]:
+    """A unit and its drop-ins, the later overriding the earlier. Raises ReadFailed."""
     files = facts.host.files
     for folder in _UNITS:
         if not files.exists(folder):
             continue
-        yield files.read_or(f"{folder}/kubelet.service", "")
-        for name in files.names(f"{folder}/kubelet.service.d"):
+        yield files.read_or(f"{folder}/{unit}", "")
+        for name in files.names(f"{folder}/{unit}.d"):
             if name.endswith(".conf"):
-                yield files.read_or(f"{folder}/kubelet.service.d/{name}", "")
-    for path in _ARGUMENTS:
-        yield files.read_or(path, "")
+                yield files.read_or(f"{folder}/{unit}.d/{name}", "")
 
 
 def _config(facts: Facts) -> dict[str, object] | Absent | Unreadable:
@@ -76,7 +82,7 @@ def _config(facts: Facts) -> dict[str, object] | Absent | Unreadable:
             for name in facts.host.files.names(folder) if folder else ():
                 # The kubelet reads these alone, in the order of their names.
                 if name.endswith(".conf"):
-                    found = _merged(found, _document(facts, f"{folder}/{name}"))
+                    found = merged(found, _document(facts, f"{folder}/{name}"))
         except PathMissing:
             return facts.host.missing(config or folder)
         except (ReadFailed, ProfileInvalid) as error:
@@ -96,15 +102,6 @@ def _document(facts: Facts, path: str) -> dict[str, object]:
     if not isinstance(document, dict):
         raise ReadFailed(f"/{path}: not a mapping")
     return document
-
-
-def _merged(before: dict[str, object], after: dict[str, object]) -> dict[str, object]:
-    """A drop-in over what came before: mappings are merged, everything else is replaced."""
-    found = dict(before)
-    for key, value in after.items():
-        known = found.get(key)
-        found[key] = _merged(known, value) if isinstance(known, dict) and isinstance(value, dict) else value
-    return found
 
 
 def kubelet_field(name: str, default: Setting) -> Callable[[Facts], Observation]:

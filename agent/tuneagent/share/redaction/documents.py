@@ -1,4 +1,4 @@
-"""Filters of tables and documents: mounts, processors, containerd, the kubelet, what programs print. Text in, text out."""
+"""Filters of tables and documents: mounts, processors, the kubelet, what programs print. Text in, text out."""
 
 from __future__ import annotations
 
@@ -147,58 +147,15 @@ def cpuinfo(text: str) -> str:
     return "".join(lines)
 
 
-_TOML_PART = lazy_regex(
-    r"(plugins|io\.containerd\.(grpc|cri|internal|runtime|snapshotter|nri|gc|service|metadata|monitor|timeout)\.v[0-9]"
-    r"(\.(cri|runtime|images|opt|restart|task|nri|overlayfs|scheduler|cgroups|tracing))?|containerd|cri|images|runtimes?|runc|crun"
-    r"|nvidia(-cdi|-legacy)?|options|cdi|config)\Z"
-)
-_TOML_VALUES = {
-    "version": lazy_regex(r"[0-9]\Z"),
-    "SystemdCgroup": lazy_regex(r"(true|false)\Z"),
-    "enable_cdi": lazy_regex(r"(true|false)\Z"),
-    "privileged_without_host_devices": lazy_regex(r"(true|false)\Z"),
-    "default_runtime_name": lazy_regex(r"[\"'](runc|crun|nvidia(-cdi|-legacy)?|kata[a-z-]{0,8}|runsc)[\"']\Z"),
-    "runtime_type": lazy_regex(r"[\"']io\.containerd\.(runc|runsc|kata)\.v[0-9][\"']\Z"),
-}
-
-
-def containerd(text: str) -> str:
-    """containerd's TOML: sections of its own plugins, and the keys that a row reads."""
-    inside = ""
-
-    def keep(line: str) -> str | None:
-        nonlocal inside
-        if inside:
-            inside = "" if inside in line else inside
-            return comment(line)
-        if line.lstrip().startswith("#"):
-            return comment(line)
-        inside = next((mark for mark in ('"""', "'''") if line.count(mark) == 1), "")
-        section = re.match(r"\s*\[+([^\]]*)\]+\s*(#.*)?\Z", line)
-        if section is not None:
-            parts = re.findall(r"\"([^\"]*)\"|'([^']*)'|([^.\s]+)", section.group(1))
-            known = all(_TOML_PART.match("".join(part)) for part in parts)
-            return line.partition("#")[0].rstrip() if known else f"[{blank(section.group(1))}]"
-        match = re.match(r"(\s*)([A-Za-z_]+)(\s*=\s*)([^#]*?)\s*(#.*)?\Z", line)
-        if match is not None and match.group(2) == "imports":
-            return f"{match.group(1)}imports{match.group(3)}[]"
-        form = _TOML_VALUES.get(match.group(2)) if match is not None else None
-        if match is None or form is None or not form.match(match.group(4)):
-            return None
-        return "".join(match.group(1, 2, 3, 4))
-
-    # A removed line is still a setting: a file without a known one is as unknown as before.
-    return by_line(text, keep, taken=lambda line: f'redacted = "{blank(line.strip())}"')
-
-
 _KUBELET = (
     "apiVersion", "kind", "cpuManagerPolicy", "cpuManagerPolicyOptions", "topologyManagerPolicy", "topologyManagerScope",
     "topologyManagerPolicyOptions", "memoryManagerPolicy", "reservedSystemCPUs", "reservedMemory", "evictionHard",
     "kubeReserved", "systemReserved", "cgroupDriver", "featureGates", "memorySwap", "failSwapOn", "maxPods", "podPidsLimit",
+    "containerRuntimeEndpoint",
 )  # fmt: skip
 _KUBELET_WORDS = lazy_regex(
     r"none|static|best-effort|restricted|single-numa-node|[Ss]tatic|None|BestEffort|container|pod|systemd|cgroupfs|LimitedSwap|NoSwap"
-    r"|UnlimitedSwap|kubelet\.config\.k8s\.io/v1(alpha1|beta1)?|KubeletConfiguration"
+    r"|UnlimitedSwap|(unix://)?/(var/)?run/(crio/crio|(k3s/)?containerd/containerd)\.sock|kubelet\.config\.k8s\.io/v1(alpha1|beta1)?|KubeletConfiguration"
 )
 _KUBELET_KEYS = lazy_regex(
     r"cpu|memory|ephemeral-storage|pid|hugepages-[0-9]{1,4}[KMG]i|(memory|nodefs|imagefs|pid|containerfs)\.(available|inodesFree)"

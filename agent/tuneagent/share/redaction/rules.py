@@ -11,6 +11,7 @@ from tuneagent.formats.lazy_regex import lazy_regex
 from tuneagent.formats.sysctl_d import covers
 from tuneagent.share.redaction import documents, grammars
 from tuneagent.share.redaction.pseudonyms import Pseudonyms, blank
+from tuneagent.share.redaction.runtime_tables import runtime_tables
 from tuneagent.share.redaction.vocabulary import MODULES, NETWORK
 from tuneagent.tunables.kernel_arguments import ALLOWED as KERNEL_ARGUMENTS
 from tuneagent.tunables.sysctl import is_allowed
@@ -104,7 +105,7 @@ _RULES: tuple[tuple[re.Pattern[str], Filter], ...] = (
     (lazy_regex(r"etc/fstab\Z"), documents.fstab),
     (lazy_regex(r"etc/nccl\.conf\Z"), _variables),
     (lazy_regex(r"etc/os-release\Z|usr/lib/os-release\Z"), documents.os_release),
-    (lazy_regex(r"etc/containerd/"), documents.containerd),
+    (lazy_regex(r"etc/(containerd|crio|k0s)/|var/(lib/rancher|snap/microk8s)/.*containerd"), runtime_tables),
     (lazy_regex(r"var/lib/kubelet/config\.yaml\Z|etc/kubernetes/kubelet/"), documents.kubelet),
     (lazy_regex(r"var/lib/kubelet/\w+_state\Z"), documents.manager_state),
     (lazy_regex(r"tuneagent/gpus\.json\Z"), lambda text: text),
