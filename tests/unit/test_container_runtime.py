@@ -86,6 +86,9 @@ def test_who_manages_the_cgroups(tmp_path: Path, files: dict[str, str], seen: Ob
         ({ETC: f"version = 2\n{runtime(V2, 'nvidia')}"}, ["nvidia runtime"]),  # by 1.x too, which has no CDI
         ({ETC: f'version = 2\n{runtime(V2, "runc")}BinaryName = "/usr/bin/nvidia-container-runtime"\n'}, ["nvidia runtime"]),
         ({ETC: "version = 2\n"}, None),
+        # What is installed tells the generation.
+        ({ETC: "version = 2\n", "usr/bin/containerd-shim": "", "usr/bin/containerd-shim-runc-v2": ""}, []),
+        ({ETC: "version = 2\n", "usr/local/bin/containerd-shim-runc-v2": ""}, ["CDI"]),
         ({"etc/crio/crio.conf.d/10.conf": "[crio.runtime.runtimes.nvidia]\n"}, ["nvidia runtime", "CDI"]),
         ({"etc/crio/crio.conf": ""}, ["CDI"]),
     ],

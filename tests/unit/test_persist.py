@@ -6,7 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from support import tree, write_tree
+from support import session_of, tree, write_tree
+from tuneagent.contracts.report import Verdict
 from tuneagent.contracts.values import Absent, Unreadable, Value
 from tuneagent.errors import ReadFailed
 from tuneagent.facts.one_pass import Facts
@@ -379,48 +380,91 @@ def test_without_a_line_the_kernels_own_value_stands(facts_of: Callable[..., Fac
 # udev
 
 ENTRY = udev.key("block", "0000:7b:00.0", "nvme*n*", "queue/scheduler")
+QUEUE = "sys/block/nvme0n1/queue/scheduler"
+RULE = 'ATTR{queue/scheduler}="bfq"\n'
 
 
 @pytest.mark.parametrize(
-    ("files", "owner"),
+    ("files", "seen", "owner", "doubt"),
     [
-        ({}, None),
-        ({"etc/udev/rules.d/99-zzz.rules": 'ATTR{queue/scheduler}="bfq"\n'}, "/etc/udev/rules.d/99-zzz.rules"),
-        ({"lib/udev/rules.d/99-zzz.rules": 'ATTR{queue/scheduler}="bfq"\n'}, "/lib/udev/rules.d/99-zzz.rules"),
-        ({"etc/udev/rules.d/60-a.rules": 'ATTR{queue/scheduler}="bfq"\n'}, None),
-        ({"etc/udev/rules.d/99-zzz.rules": 'ATTR{queue/nomerges}="2"\n'}, None),
-        ({"etc/udev/rules.d/99-zzz.conf": 'ATTR{queue/scheduler}="bfq"\n'}, None),
+        ({}, None, None, ""),
+        # A rule that is read after ours would win; one that is read before it may be what the profile wants.
+        ({"etc/udev/rules.d/99-zzz.rules": RULE}, "bfq", "/etc/udev/rules.d/99-zzz.rules:1", ""),
+        ({"lib/udev/rules.d/99-zzz.rules": RULE}, "bfq", "/lib/udev/rules.d/99-zzz.rules:1", ""),
+        ({"etc/udev/rules.d/60-a.rules": RULE}, "bfq", None, ""),
+        ({"etc/udev/rules.d/99-zzz.rules": 'ATTR{queue/nomerges}="2"\n'}, None, None, ""),
+        ({"etc/udev/rules.d/99-zzz.conf": RULE}, None, None, ""),
         # Of one name the first folder's file is read.
-        (
-            {"etc/udev/rules.d/99-zzz.rules": "", "lib/udev/rules.d/99-zzz.rules": 'ATTR{queue/scheduler}="bfq"\n'}, None,
-        ),
+        ({"etc/udev/rules.d/99-zzz.rules": "", "lib/udev/rules.d/99-zzz.rules": RULE}, None, None, ""),
+        # Conditions on the drive, its controller, the PCI device, and what is above it.
+        ({"etc/udev/rules.d/6.rules": f'KERNEL=="nvme[0-9]n1", SUBSYSTEM=="block", {RULE}'}, "bfq", None, ""),
+        ({"etc/udev/rules.d/6.rules": f'KERNEL=="sd*", {RULE}'}, None, None, ""),
+        ({"etc/udev/rules.d/6.rules": f'KERNELS=="nvme0", SUBSYSTEMS=="nvme", {RULE}'}, "bfq", None, ""),
+        ({"etc/udev/rules.d/6.rules": f'KERNELS=="0000:7b:00.0", ATTRS{{vendor}}=="0x144d", {RULE}'}, "bfq", None, ""),
+        ({"etc/udev/rules.d/6.rules": f'SUBSYSTEMS=="usb", {RULE}'}, None, None, ""),
+        ({"etc/udev/rules.d/6.rules": f'KERNELS=="0000:00:01.0", {RULE}'}, None, None, "/etc/udev/rules.d/6.rules:1 may set it"),
+        ({"etc/udev/rules.d/6.rules": f'ATTR{{queue/rotational}}=="0", {RULE}'}, "bfq", None, ""),
+        ({"etc/udev/rules.d/6.rules": f'ENV{{DEVTYPE}}=="partition", {RULE}'}, None, None, ""),
+        ({"etc/udev/rules.d/6.rules": f'ENV{{ID_MODEL}}=="x", {RULE}'}, None, None, "/etc/udev/rules.d/6.rules:1 may set it"),
+        ({"etc/udev/rules.d/6.rules": f'ACTION!="add", GOTO="e"\n{RULE}LABEL="e"\n'}, "bfq", None, ""),
+        ({"etc/udev/rules.d/6.rules": f'KERNEL=="n*", GOTO="e"\n{RULE}LABEL="e"\n'}, None, None, ""),
+        ({"etc/udev/rules.d/6.rules": f'PROGRAM=="/x", GOTO="e"\n{RULE}LABEL="e"\n'}, None, None,
+         "/etc/udev/rules.d/6.rules:2 may set it"),
+        # What surely sets it ends the doubt about what came before; a program runs after all rules.
+        ({"etc/udev/rules.d/6.rules": f'PROGRAM=="/x", {RULE}{RULE}'}, "bfq", None, ""),
+        ({"etc/udev/rules.d/6.rules": f'RUN+="/bin/sh -c \'echo kyber > /sys/block/%k/queue/scheduler\'"\n{RULE}'}, "bfq", None,
+         "/etc/udev/rules.d/6.rules:1 runs a program that may set it"),
+        ({"etc/udev/rules.d/6.rules": f'RUN+="/bin/true"\n{RULE}'}, "bfq", None, ""),
+        ({"etc/udev/rules.d/6.rules": 'ATTR{queue/scheduler}="$env{X}"\n'}, None, None, "/etc/udev/rules.d/6.rules:1 may set it"),
+        ({"etc/udev/rules.d/6.rules": 'ATTR{queue/sched*}="bfq"\n'}, None, None, "/etc/udev/rules.d/6.rules:1 may set it"),
     ],
 )  # fmt: skip
-def test_a_rule_that_is_read_after_ours(
-    facts_of: Callable[..., Facts], files: dict[str, str], owner: str | None
+def test_what_rules_of_others_make_of_an_attribute(
+    facts_of: Callable[..., Facts], files: dict[str, str], seen: str | None, owner: str | None, doubt: str
 ) -> None:
-    found = udev.reading(facts_of(files, "etc/udev/rules.d"), "sys/block/x", Value("none"), ENTRY, str)
-    assert (found.persisted, found.owner) == (Absent("no rule of ours"), owner)
-    assert (found.mechanism, found.impossible, found.evidence) == (UdevRules.path, None, "/sys/block/x")
+    device = {"sys/bus/pci/devices/0000:7b:00.0/vendor": "0x144d\n", "sys/block/nvme0n1/queue/rotational": "0\n"}
+    found = udev.reading(facts_of({**device, **files}, "etc/udev/rules.d"), QUEUE, Value("none"), ENTRY, str)
+    assert found.persisted == (Absent("no rule sets it") if seen is None else Value(seen))
+    assert (found.owner, found.doubt, found.own) == (owner, doubt, False)
+    assert (found.mechanism, found.impossible, found.evidence) == (UdevRules.path, None, f"/{QUEUE}")
 
 
 def test_our_rule_is_what_the_next_boot_sets(facts_of: Callable[..., Facts], tmp_path: Path) -> None:
-    facts = facts_of({}, "etc/udev/rules.d")
+    facts = facts_of({"etc/udev/rules.d/60-a.rules": f'PROGRAM=="/x", {RULE}'}, "etc/udev/rules.d")
     UdevRules().replace(facts, {ENTRY: "7"})
-    assert udev.reading(facts.again(), "sys/x", Value(7), ENTRY, int).persisted == Value(7)
+    found = udev.reading(facts.again(), QUEUE, Value(7), ENTRY, int)
+    assert (found.persisted, found.own, found.doubt) == (Value(7), True, "")
     assert (tmp_path / UdevRules.path).read_text().splitlines()[-1] == (
         'ACTION!="remove", SUBSYSTEM=="block", KERNEL=="nvme*n*", KERNELS=="0000:7b:00.0", ATTR{queue/scheduler}="7"'
     )
     with pytest.raises(ReadFailed, match="'nonsense' is not an attribute of a device"):
         UdevRules().bodies({"nonsense": "1"})
-    found = udev.reading(facts_of({}), "sys/x", Value(7), ENTRY, int)
-    assert found.impossible is None
+    # Neither a file that is masked nor another drive's.
+    other = udev.key("block", "0000:7c:00.0", "nvme*n*", "queue/scheduler")
+    assert udev.reading(facts.again(), "sys/block/nvme1n1/queue/scheduler", Value(7), other, int).persisted == Absent(
+        "no rule sets it"
+    )
 
 
 def test_a_rule_of_ours_that_makes_no_sense_is_not_believed(facts_of: Callable[..., Facts]) -> None:
     facts = facts_of({}, "etc/udev/rules.d")
     UdevRules().replace(facts, {ENTRY: "many"})
-    assert isinstance(udev.reading(facts.again(), "sys/x", Value(7), ENTRY, int).persisted, Unreadable)
+    assert isinstance(udev.reading(facts.again(), QUEUE, Value(7), ENTRY, int).persisted, Unreadable)
+
+
+def test_a_rule_that_may_set_it_leaves_the_next_boot_unknown_and_ours_ends_that(tmp_path: Path) -> None:
+    gpu = "sys/bus/pci/devices/0000:1b:00.0"
+    write_tree(tmp_path, {
+        f"{gpu}/class": "0x030200\n", f"{gpu}/vendor": "0x10de\n", f"{gpu}/device": "0x2330\n", f"{gpu}/power/control": "on\n",
+        "etc/udev/rules.d/60-a.rules": 'ENV{ID_X}=="1", ATTR{power/control}="auto"\n',
+    }, ["etc/udev/rules.d"])  # fmt: skip
+    session = session_of(tree(Files(str(tmp_path))), {"pciPower": {"devices": ["gpu"]}})
+    (finding,) = session.observe().report.findings
+    assert finding.verdict is Verdict.UNKNOWN
+    assert finding.advice == "correct now; the next boot is not known: /etc/udev/rules.d/60-a.rules:1 may set it"
+    assert [outcome.result for outcome in session.apply().outcomes] == ["verified"]
+    (finding,) = session.observe().report.findings
+    assert finding.verdict is Verdict.CONVERGED
 
 
 # modprobe.d
@@ -556,20 +600,6 @@ def test_empty_lines_in_a_file_of_ours_change_nothing(facts_of: Callable[..., Fa
 
 
 # What a rule sets
-
-
-def test_a_rule_says_what_the_next_boot_sets_and_who_else_sets_it(facts_of: Callable[..., Facts]) -> None:
-    entry = udev.key("pci", "0000:1b:00.0", "", "power/control")
-    files = {f"etc/udev/rules.d/{name}.rules": "# nothing\n" for name in ("99-zzz", "99-zzy")}
-    facts = facts_of(files)
-    found = udev.reading(facts, "sys/x", Value("on"), entry, str)
-    assert (found.owner, found.impossible, found.persisted) == (None, None, Absent("no rule of ours"))
-    facts = facts_of({"etc/udev/rules.d/99-zzy.rules": 'ATTR{power/control}="auto"\n'})
-    assert udev.reading(facts, "sys/x", Value("on"), entry, str).owner == "/etc/udev/rules.d/99-zzy.rules"
-    facts = facts_of(
-        {"etc/udev/rules.d/99-zzy.rules": "", "etc/udev/rules.d/99-zzz.rules": 'ATTR{power/control}="a"\n'}
-    )
-    assert udev.reading(facts, "sys/x", Value("on"), entry, str).owner == "/etc/udev/rules.d/99-zzz.rules"
 
 
 def test_a_rule_that_cannot_be_read_says_why(facts_of: Callable[..., Facts]) -> None:

@@ -71,7 +71,7 @@ def classify(one: Observed, subject: Subject, reading: Reading) -> Assessment:
     is_right_now = tunable.matches(subject, live.value, wanted)
     base = msgspec.structs.replace(base, in_effect=is_right_now)
     boot = _next_boot(tunable, subject, reading, live, wanted)
-    if is_right_now and boot.is_right:
+    if is_right_now and boot.is_right and not reading.doubt:
         return only(Verdict.CONVERGED, "")
     if reading.owner is not None:
         conflict = only(Verdict.CONFLICT, f"{reading.owner} sets this too and would win")
@@ -88,6 +88,8 @@ def classify(one: Observed, subject: Subject, reading: Reading) -> Assessment:
         mechanism=reading.mechanism,
         others=reading.others,
     )
+    if is_right_now and reading.doubt:
+        return _said(found, Verdict.UNKNOWN, f"correct now; the next boot is not known: {reading.doubt}")
     if is_right_now:
         return _said(found, Verdict.NOT_PERSISTED, f"correct now, but lost at the next boot: {boot.told}")
     if boot.is_right and not tunable.live_writable:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from tuneagent.contracts.values import Absent, Observation, Unreadable, Value
@@ -23,7 +23,8 @@ _CONTAINERD = (
     "var/snap/microk8s/current/args/containerd.toml",
     "etc/k0s/containerd.toml",
 )
-_PROGRAMS = ("usr/bin/containerd", "usr/local/bin/containerd", "bin/containerd")
+_BINARIES = ("usr/bin", "usr/local/bin", "bin", "opt/containerd/bin")
+_PROGRAMS = tuple(f"{folder}/containerd" for folder in _BINARIES)
 _NAMED = lazy_regex(r"containerd[^\n]*\s(?:--config|-c)(?:=|\s+)[\"']?(/[^\s\"'$]+)")
 _ENDPOINT = lazy_regex(r"--container-runtime-endpoint(?:=|\s+)[\"']?([^\s\"'$]+)")
 _CRIO = ("etc/crio/crio.conf", "etc/crio/crio.conf.d")
@@ -97,7 +98,7 @@ def _containerd(facts: Facts) -> _Seen | Absent | Unreadable:
     if not named and not exists(path) and not any(map(exists, _PROGRAMS)):
         return facts.host.missing(path)
     documents = _documents(facts, path) if named or exists(path) else []
-    found = containerd_toml.readings(documents)
+    found = containerd_toml.readings(documents, _generations(facts))
     if not found:
         return Unreadable(f"/{path}: it and its imports are of several versions")
     groups = {all(one.systemd_cgroup.values()) for one in found}
@@ -105,6 +106,17 @@ def _containerd(facts: Facts) -> _Seen | Absent | Unreadable:
     # Where every release finds some way, which one does not matter to the answer.
     some = tuple(sorted(set.intersection(*map(set, ways)))) or None
     return _Seen(groups.pop() if len(groups) == 1 else None, ways.pop() if len(ways) == 1 else some)
+
+
+def _generations(facts: Facts) -> Sequence[containerd_toml.Generation]:
+    """Those that may run here. 2.0 ended the first two shims; 1.x comes with them."""
+    first, *later = containerd_toml.GENERATIONS
+    for folder in _BINARIES:
+        if facts.host.files.exists(f"{folder}/containerd-shim"):
+            return [first]
+        if facts.host.files.exists(f"{folder}/containerd-shim-runc-v2"):
+            return later
+    return [first, *later]
 
 
 def _ways(config: containerd_toml.RuntimeConfig) -> tuple[str, ...]:

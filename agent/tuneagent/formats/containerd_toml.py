@@ -42,7 +42,7 @@ def imports(document: Mapping[str, object]) -> list[str]:
     return [str(one) for one in found] if isinstance(found, list) else []
 
 
-def readings(documents: Documents) -> list[RuntimeConfig] | None:
+def readings(documents: Documents, generations: Sequence[Generation]) -> list[RuntimeConfig] | None:
     """What each generation of containerd that takes such files makes of them, in the order in which it reads them.
 
     None where files of several versions make that depend on more than what they say.
@@ -50,7 +50,7 @@ def readings(documents: Documents) -> list[RuntimeConfig] | None:
     newest = max(map(_version, documents), default=2)
     if min(map(_version, documents), default=2) < 2 and len(documents) > 1:
         return None
-    return [config_of(one.read(documents), one) for one in GENERATIONS if newest <= one.newest]
+    return [config_of(one.read(documents), one) for one in generations if newest <= one.newest]
 
 
 def _version(document: Mapping[str, object]) -> int:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 
 from tuneagent.contracts.values import Absent, Observation, Reading, Setting, Unreadable, Value
 from tuneagent.errors import ReadFailed
 from tuneagent.facts.one_pass import Facts
 from tuneagent.formats.lazy_regex import lazy_regex
+from tuneagent.formats.udev_rules import Device, Named, Rule, Written, of_attribute, parse, written
+from tuneagent.persist.folders import by_precedence
 from tuneagent.persist.own_files import OwnFiles
 
 OWN_NAME = "99-zz-tuneagent.rules"
-FOLDERS = ("etc/udev/rules.d", "run/udev/rules.d", "usr/lib/udev/rules.d", "lib/udev/rules.d")
+FOLDERS = tuple(f"{base}/udev/rules.d" for base in ("etc", "run", "usr/local/lib", "usr/lib", "lib"))
 # Entry: subsystem, PCI address, kernel name as a pattern, attribute.
 _KEY = lazy_regex(r"(block|pci|net)\|([0-9a-f:.]+)\|([a-z0-9*-]*)\|([a-z0-9_/-]+)\Z")
 
@@ -40,31 +43,17 @@ class UdevRules(OwnFiles):
         return {self.path: "".join(lines)}
 
 
-def later_rule(facts: Facts, attribute: str) -> str | None:
-    """A rules file of someone else that is read after ours and sets the attribute. Raises ReadFailed."""
-
-    def read() -> dict[str, str]:
-        found: dict[str, str] = {}
-        for folder in FOLDERS:
-            for name in facts.host.files.names(folder):
-                if name > OWN_NAME and name.endswith(".rules"):
-                    found.setdefault(name, f"{folder}/{name}")
-        return {path: facts.host.files.read_or(path, "") for path in found.values()}
-
-    for path, text in facts.once("late udev rules", read).items():
-        if f"ATTR{{{attribute}}}=" in text:
-            return f"/{path}"
-    return None
-
-
 def reading(facts: Facts, path: str, live: Observation, entry: str, convert: type[int] | type[str]) -> Reading:
-    """A running value together with what our rule sets at the next boot."""
+    """A running value together with what rules set at the next boot, ours and those of others."""
     drop_in = UdevRules()
-    owner = None
+    owner, own, doubt = None, False, ""
     try:
-        text = drop_in.entries(facts).get(entry)
-        persisted: Observation = Absent("no rule of ours") if text is None else Value(convert(text))
-        owner = later_rule(facts, entry.rpartition("|")[2])
+        found = at_boot(facts, path, entry)
+        persisted: Observation = Absent("no rule sets it") if found.text is None else Value(convert(found.text))
+        own = found.place.startswith(f"/{drop_in.path}:")
+        doubt = found.doubt
+        if not own and found.place.rpartition("/")[2] > OWN_NAME:
+            owner = found.place
     except (ReadFailed, ValueError) as error:
         persisted = Unreadable(str(error))
     return Reading(
@@ -74,7 +63,51 @@ def reading(facts: Facts, path: str, live: Observation, entry: str, convert: typ
         mechanism=drop_in.path,
         impossible=drop_in.impossible(facts),
         owner=owner,
+        own=own,
+        doubt=doubt,
     )
+
+
+def at_boot(facts: Facts, path: str, entry: str) -> Written:
+    """What all rules together make of an attribute when its device is added. Raises ReadFailed."""
+    match = _KEY.match(entry)
+    if match is None:
+        raise ReadFailed(f"{entry!r} is not an attribute of a device")
+    subsystem, address, _, attribute = match.groups()
+    name = {"pci": address, "block": path.removeprefix("sys/block/"), "net": path.removeprefix("sys/class/net/")}
+    device = f"{subsystem}/{name[subsystem].partition('/')[0]}"
+    found = facts.once(f"udev of {device}", lambda: written(_rules(facts), _device(facts, device, address)))
+    return of_attribute(found, attribute)
+
+
+def _rules(facts: Facts) -> list[list[Rule]]:
+    def read() -> list[list[Rule]]:
+        files = facts.host.files
+        paths = [path for path in by_precedence(facts.host, FOLDERS, ".rules") if not files.is_mask(path)]
+        return [parse(files.read_or(path, ""), f"/{path}") for path in paths]
+
+    return facts.once("udev rules", read)
+
+
+def _device(facts: Facts, device: str, address: str) -> Device:
+    """The device with the parents that are known: the controller of a drive, the PCI device, bridges without a name."""
+    subsystem, _, name = device.partition("/")
+    folder = f"sys/block/{name}" if subsystem == "block" else f"sys/class/net/{name}"
+    pci = Named(address, "pci", None, _attributes(facts, f"sys/bus/pci/devices/{address}"))
+    bridge = Named(None, "pci", None, lambda _: Unreadable("the bridges above a device are not followed"))
+    chain = [pci, bridge]
+    if subsystem != "pci":
+        chain.insert(0, Named(name, subsystem, "", _attributes(facts, folder)))
+    controller = re.sub(r"n\d+\Z", "", name) if subsystem == "block" else ""
+    if controller:
+        chain.insert(1, Named(controller, "nvme", None, _attributes(facts, f"sys/class/nvme/{controller}")))
+    # udev's own rules switch devices off that its table of hardware lists: no GPU, NIC or NVMe drive is among them.
+    known = {"ACTION": "add", "SUBSYSTEM": subsystem, "ID_AUTOSUSPEND": "", "DEVTYPE": "disk" if controller else ""}
+    return Device(chain, known)
+
+
+def _attributes(facts: Facts, folder: str) -> Callable[[str], Observation]:
+    return lambda name: facts.host.observe(f"{folder}/{name}")
 
 
 def entry_of(entry: str, value: Setting) -> dict[str, str | None]:

@@ -191,42 +191,6 @@ def limits(text: str) -> str:
     return by_line(text, keep)
 
 
-_PAIR = lazy_regex(r'\s*,?\s*([A-Z]+(?:\{[^}"]*\})?)(\s*)([!=+:-]?=)(\s*)"((?:[^"\\]|\\.)*)"\s*,?')
-_MATCHED = lazy_regex(r"(ACTION|SUBSYSTEMS?|KERNELS?|DRIVERS?|TEST(\{0?[0-7]{3}\})?|ENV\{(DEVTYPE|ID_BUS|ID_PATH)\})\Z")
-_ATTRIBUTE = lazy_regex(
-    r"ATTRS?\{(queue/[a-z0-9_-]+|queues/[a-z0-9*-]+/[a-z_]+|power/[a-z_]+|bdi/[a-z_]+|device/(queue_depth|timeout|numa_node|vendor|device)"
-    r"|vendor|device|class|numa_node|rotational|removable|type|mtu|tx_queue_len|max_read_request_size|msi_bus|d3cold_allowed)\}\Z"
-)
-_DEVICE_WORDS = lazy_regex(
-    r"(add|change|remove|online|bind|move|block|bdi|net|pci|cpu|memory|nvme|scsi|infiniband|drm|misc|workqueue|disk|partition|usb"
-    r"|(0x)?[0-9a-fA-F]{1,8}|\*|([a-z]{2}[0-9*?\[\]!a-z:-]{0,6}|nvme[0-9*?\[\]!npc-]{0,32}|mlx[45]_[0-9*?\[\]-]{0,8}|0000:[0-9a-fA-F:.]{1,12}))\Z"
-)
-
-
-def udev(text: str) -> str:
-    """Rules of udev that set an attribute: which, on what kind of device, to what plain value."""
-
-    def keep(line: str) -> str | None:
-        pairs = list(_PAIR.finditer(line))
-        whole = "".join(pair.group(0) for pair in pairs) == line
-        if not any(_ATTRIBUTE.match(pair.group(1)) and pair.group(3) == "=" for pair in pairs):
-            return None
-        kept = []
-        for pair in pairs:
-            key, operator, value = pair.group(1), pair.group(3), pair.group(5)
-            if _ATTRIBUTE.match(key):
-                known = is_plain(value) or value in SYSFS or bool(_DEVICE_WORDS.match(value))
-            elif _MATCHED.match(key):
-                known = all(_DEVICE_WORDS.match(one) or MODULES.match(one) for one in value.split("|"))
-            else:
-                key, known = re.sub(r"\{.*\}", "{redacted}", key), False
-            kept.append(f'{key}{operator}"{value if known else blank(value)}"')
-        same = whole and ", ".join(kept) == line.strip()
-        return line if same else ", ".join(kept) + ("" if whole else f"  {comment(line)}")
-
-    return by_line(text, keep)
-
-
 def grub_defaults(text: str, allowed: Callable[[str], bool]) -> str:
     """/etc/default/grub and its .d: the two kernel lines."""
 

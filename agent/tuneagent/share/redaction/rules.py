@@ -12,6 +12,7 @@ from tuneagent.formats.sysctl_d import covers
 from tuneagent.share.redaction import documents, grammars
 from tuneagent.share.redaction.pseudonyms import Pseudonyms, blank
 from tuneagent.share.redaction.runtime_tables import runtime_tables
+from tuneagent.share.redaction.udev_rules import udev_rules
 from tuneagent.share.redaction.vocabulary import MODULES, NETWORK
 from tuneagent.tunables.kernel_arguments import ALLOWED as KERNEL_ARGUMENTS
 from tuneagent.tunables.sysctl import is_allowed
@@ -96,7 +97,7 @@ _RULES: tuple[tuple[re.Pattern[str], Filter], ...] = (
     ),
     (lazy_regex(r"(etc|run|usr/local/lib|usr/lib)/tmpfiles\.d/"), grammars.tmpfiles),
     (lazy_regex(r"(etc|run|usr/local/lib|usr/lib|lib)/modprobe\.d/"), grammars.modprobe),
-    (lazy_regex(r"(etc|run|usr/local/lib|usr/lib|lib)/udev/rules\.d/"), grammars.udev),
+    (lazy_regex(r"(etc|run|usr/local/lib|usr/lib|lib)/udev/rules\.d/"), udev_rules),
     (lazy_regex(r"(etc|run|usr/local/lib|usr/lib|lib)/systemd/"), grammars.unit),
     (lazy_regex(r"etc/security/limits(\.d/|\.conf\Z)"), grammars.limits),
     (lazy_regex(r"etc/default/grub(\.d/|\Z)"), lambda text: grammars.grub_defaults(text, _is_argument)),
