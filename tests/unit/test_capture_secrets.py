@@ -56,6 +56,13 @@ FILES = {
         '[plugins."io.containerd.grpc.v1.cri".registry.configs."reg.example.org".auth]\n  username = "hush"\n  token = "HUSH"\n'
         '  x = """\n  SystemdCgroup = HUSH\n  """\n  Authorization = ["Bearer HUSH"]\n[proxy]\n HTTPS_PROXY = "http://b:HUSH@p.example.org:1"\n'
     ),
+    "etc/rc.local": "#!/bin/sh\n# HUSH\nexport TOKEN=HUSH; sysctl -w vm.swappiness=60 kernel.HUSH=1\ncurl -u hush:HUSH https://x\n",
+    "etc/cron.d/hush-job": "@reboot HUSH echo HUSH > /sys/kernel/mm/transparent_hugepage/enabled\n",
+    "etc/systemd/system/hush.service": "[Service]\nEnvironment=TOKEN=HUSH\nExecStart=/opt/HUSH --key HUSH vm.stat_interval\n",
+    "etc/udev/rules.d/60-hush.rules": (
+        'KERNEL=="HUSH", GOTO="hush"\nENV{HUSH}=="HUSH", ATTR{power/control}="auto"\nPROGRAM="/opt/HUSH", ATTR{power/control}="HUSH"\n'
+        'RUN+="/opt/HUSH control"\nLABEL="hush"\n'
+    ),
     "var/lib/kubelet/config.yaml": (
         "apiVersion: kubelet.config.k8s.io/v1beta1\nkind: KubeletConfiguration\ncpuManagerPolicy: static\nproviderID: aws:///r/i-HUSH\n"
         "staticPodURLHeader: {Authorization: [Bearer HUSH]}\nclusterDNS: ['10.33.0.10', 'fd12:3::a']\nnodeIP: 10.33.5.5\n"

@@ -9,6 +9,7 @@ import msgspec
 from tuneagent.contracts.values import Reading, Setting, Subject, Unreadable, Value
 from tuneagent.errors import UsageError, reason_of
 from tuneagent.facts.one_pass import Facts
+from tuneagent.persist.other_writers import doubt
 from tuneagent.tunables.base import AnyTunable
 from tuneagent.tunables.registry import ordered
 
@@ -51,7 +52,10 @@ def _observed(facts: Facts, tunable: AnyTunable, spec: object) -> Observed:
 
 def _read(facts: Facts, tunable: AnyTunable, subject: Subject) -> Reading:
     try:
-        return tunable.read(facts, subject)
+        reading = tunable.read(facts, subject)
+        if tunable.drop_in is None or reading.doubt or not isinstance(reading.live, Value):
+            return reading
+        return msgspec.structs.replace(reading, doubt=doubt(facts, reading.evidence))
     except Exception as error:  # one subject's trouble is that subject's
         return _failed(tunable, error)
 

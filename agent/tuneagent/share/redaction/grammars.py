@@ -159,8 +159,8 @@ _UNIT_VALUE = lazy_regex(
 _IRQBALANCE = lazy_regex(r'"?IRQBALANCE_(BANNED_CPULIST|BANNED_CPUS|ARGS)=[0-9a-fA-F,: -]*"?\Z')
 
 
-def unit(text: str) -> str:
-    """Drop-ins of systemd and what `systemctl show` prints: limits, CPUs and states."""
+def unit(text: str, mentioned: Callable[[str], str]) -> str:
+    """Units, drop-ins and what `systemctl show` prints: limits, CPUs and states, and what commands mention."""
 
     def keep(line: str) -> str | None:
         if re.match(r"\s*\[(Unit|Service|Slice|Scope|Socket|Timer|Mount|Manager|Install|Time|Journal)\]\s*\Z", line):
@@ -171,6 +171,9 @@ def unit(text: str) -> str:
         key, value = match.group(2), match.group(4)
         if key == "Environment" and _IRQBALANCE.match(value):
             return line
+        if key.startswith("Exec") or key == "Environment":
+            words = mentioned(value)
+            return f"{key}={words}" if words else None
         if not _UNIT_KEYS.fullmatch(key):
             return None
         return line if _UNIT_VALUE.match(value) else f"{key}={blank(value)}"

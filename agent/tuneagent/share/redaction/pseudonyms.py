@@ -98,7 +98,8 @@ class Pseudonyms:
                 last, count = name, 0
                 continue
             count += 1
-            found[name] = f"{last}+{count:05d}.{name.rpartition('.')[2]}"
+            kind = re.search(r"\.(conf|rules|cfg|toml|yaml|service)\Z", name)
+            found[name] = f"{last}+{count:05d}{kind.group(0) if kind else ''}"
         return found
 
     def text(self, text: str) -> str:

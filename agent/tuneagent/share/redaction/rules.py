@@ -10,6 +10,7 @@ from tuneagent.contracts.values import Setting
 from tuneagent.formats.lazy_regex import lazy_regex
 from tuneagent.formats.sysctl_d import covers
 from tuneagent.share.redaction import documents, grammars
+from tuneagent.share.redaction.mentions import mentions
 from tuneagent.share.redaction.pseudonyms import Pseudonyms, blank
 from tuneagent.share.redaction.runtime_tables import runtime_tables
 from tuneagent.share.redaction.udev_rules import udev_rules
@@ -98,7 +99,17 @@ _RULES: tuple[tuple[re.Pattern[str], Filter], ...] = (
     (lazy_regex(r"(etc|run|usr/local/lib|usr/lib)/tmpfiles\.d/"), grammars.tmpfiles),
     (lazy_regex(r"(etc|run|usr/local/lib|usr/lib|lib)/modprobe\.d/"), grammars.modprobe),
     (lazy_regex(r"(etc|run|usr/local/lib|usr/lib|lib)/udev/rules\.d/"), udev_rules),
-    (lazy_regex(r"(etc|run|usr/local/lib|usr/lib|lib)/systemd/"), grammars.unit),
+    (
+        lazy_regex(r"(etc|run|usr/local/lib|usr/lib|lib)/systemd/"),
+        lambda t: grammars.unit(t, lambda line: mentions(line, _is_sysctl).strip()),
+    ),
+    (
+        lazy_regex(
+            r"etc/(rc\.local|rc\.d/rc\.local|crontab|cron\.d/.*|sysfs\.conf|sysfs\.d/.*)\Z|var/spool/cron/"
+            r"|(etc|usr/lib)/tuned/.*tuned\.conf\Z|(etc/(default|sysconfig)|var/lib/kubelet)/kube[a-z-]*(\.env)?\Z"
+        ),
+        lambda t: mentions(t, _is_sysctl),
+    ),
     (lazy_regex(r"etc/security/limits(\.d/|\.conf\Z)"), grammars.limits),
     (lazy_regex(r"etc/default/grub(\.d/|\Z)"), lambda text: grammars.grub_defaults(text, _is_argument)),
     (lazy_regex(r"boot/|efi/|etc/kernel/"), lambda text: grammars.boot_entries(text, _is_argument)),
@@ -113,12 +124,12 @@ _RULES: tuple[tuple[re.Pattern[str], Filter], ...] = (
 )
 _PROGRAMS: dict[str, Filter] = {
     "dmesg": documents.kernel_log,
-    "systemctl": grammars.unit,
-    "timedatectl": grammars.unit,
+    "systemctl": lambda text: grammars.unit(text, lambda _: ""),
+    "timedatectl": lambda text: grammars.unit(text, lambda _: ""),
     "ethtool": documents.table_of_numbers,
 }
 # Files whose names their owner chose, and whose order decides which of them wins.
-_CONFIGURED = lazy_regex(r"(etc|run|usr|lib)/.*\.(conf|rules|cfg|toml|yaml)\Z")
+_CONFIGURED = lazy_regex(r"(etc|run|usr|lib)/.*\.(conf|rules|cfg|toml|yaml|service)\Z|etc/cron\.d/[^/]+\Z")
 _DEVICES = lazy_regex(
     r"(nvidia[a-z0-9-]*|char|block|shm|pts|mapper|disk|infiniband|vfio|net|cpu|dri|input|snd|bus|fd|mqueue|hugepages|null|zero|full|random"
     r"|urandom|kmsg|kvm|mem|port|ptmx|console|tty[A-Za-z0-9]{0,5}|(sd|vd|xvd|hd)[a-z]{1,3}[0-9]{0,3}|nvme[0-9a-z]{1,12}|md[0-9]{0,3}|dm-[0-9]+"

@@ -87,7 +87,7 @@ _FILE_WORDS = _words(
     "coredump swap swappiness vm net tcp bbr inotify file nofile nproc memlock stack local custom site admin vendor dist "
     "blacklist nouveau modprobe options udev block scheduler io queue readahead storage disk persistent rules drivers kvm "
     "vfio iommu cpu cpus irq irqbalance governor numa thp zz zzz a b c d x y z config conf cfg toml yaml grub libvirt qemu "
-    "performance latency hpc slurm lustre nfs dirty forward bridge nf ip elasticsearch postgres redis base cloudimg settings "
+    "service cron rc local performance latency hpc slurm lustre nfs dirty forward bridge nf ip elasticsearch postgres redis base cloudimg settings "
     "ubuntu debian rhel rocky alma centos fedora suse amazon oracle flatcar allowed allow affinity accounting delegate"
 )
 _QUANTITY = lazy_regex(r"[0-9]{1,15}(\.[0-9]{1,6})?([KMGTPE]i?|m|k|%)?\Z")

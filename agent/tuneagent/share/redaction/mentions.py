@@ -1,0 +1,45 @@
+"""Filter of scripts, jobs and command lines: the words that name a setting or a file of a kubelet's, and nothing else."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+from tuneagent.formats.lazy_regex import lazy_regex
+from tuneagent.share.redaction.vocabulary import known_part
+
+_PATH = lazy_regex(
+    r"(?:/proc/sys|/sys)?/?(?:kernel|vm|net|fs|block|bus|class|devices|module|firmware)/[A-Za-z0-9_./*${}:-]{1,160}"
+)
+_KEY = lazy_regex(r"(?:vm|kernel|net|fs|sunrpc|user)\.[A-Za-z0-9_.*${}/-]{1,120}")
+_PROGRAM = lazy_regex(r"\b(?:cpupower|cpufreq-set|tuned-adm|blockdev|hugeadm|set_irq_affinity)\b")
+_OPTION = lazy_regex(
+    r"^\s*(governor|readahead|elevator|transparent_hugepages?|energy_performance_preference|energy_perf_bias|no_turbo|boost)\s*="
+)
+_SWITCH = lazy_regex(r"(--config|--config-dir|--container-runtime-endpoint)(?:=|\s+)[\"']?((?:unix://)?/[^\s\"'$]+)")
+
+
+def mentions(text: str, is_sysctl: Callable[[str], bool]) -> str:
+    """Line by line: settings that are named, programs that set some, and where a kubelet's files are."""
+    return "".join(f"{_line(line, is_sysctl)}\n" for line in text.splitlines())
+
+
+def _line(line: str, is_sysctl: Callable[[str], bool]) -> str:
+    if line.lstrip().startswith(("#", ";")):
+        return ""
+    option = _OPTION.match(line)
+    if option is not None:
+        return f"{option.group(1)} = redacted"
+    keys = [re.split(r"[=:]", found)[0].rstrip(".") for found in _KEY.findall(line)]
+    found = [*_PATH.findall(line), *(key for key in keys if _is_key(key, is_sysctl)), *_PROGRAM.findall(line)]
+    found += [f"{switch}={_place(path)}" for switch, path in _SWITCH.findall(line)]
+    return " ".join(["redacted", *found]) if found else ""
+
+
+def _is_key(key: str, is_sysctl: Callable[[str], bool]) -> bool:
+    # What is a variable of a script may be any interface.
+    return is_sysctl(re.sub(r"\$\{?\w*\}?|\*", "eth0", key))
+
+
+def _place(path: str) -> str:
+    return path if not known_part(path.removeprefix("unix://"))[1] else "/redacted"

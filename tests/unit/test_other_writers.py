@@ -1,0 +1,105 @@
+"""What else may set values at boot: a text that names a setting makes its next boot unknown, and nothing else does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from support import session_of, tree, write_tree
+from tuneagent.contracts.report import Verdict
+from tuneagent.facts.one_pass import Facts
+from tuneagent.host.files import Files
+from tuneagent.persist.other_writers import doubt
+
+SWAPPINESS = "/proc/sys/vm/swappiness"
+THP = "/sys/kernel/mm/transparent_hugepage/enabled"
+GOVERNOR = "/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"
+POOL = "/sys/devices/system/node/node0/hugepages/hugepages-2048kB/nr_hugepages"
+FILTER = "/proc/sys/net/ipv4/conf/rdma0/rp_filter"
+QUEUE = "/sys/block/nvme0n1/queue/scheduler"
+WANTS = "etc/systemd/system/multi-user.target.wants"
+
+
+def doubt_of(root: Path, files: dict[str, str], evidence: str, mode: int = 0o755) -> str:
+    write_tree(root, files)
+    for path in files:
+        if "rc.local" in path:
+            (root / path).chmod(mode)
+    return doubt(Facts(tree(Files(str(root)))), evidence)
+
+
+@pytest.mark.parametrize(
+    ("files", "evidence", "file"),
+    [
+        ({"etc/rc.local": "#!/bin/sh\nsysctl -w vm.swappiness=60\n"}, SWAPPINESS, "/etc/rc.local"),
+        ({"etc/rc.local": "echo 60 >/proc/sys/vm/swappiness\n"}, SWAPPINESS, "/etc/rc.local"),
+        ({"etc/rc.local": "# vm.swappiness = 3\nsysctl vm.swappiness_x=1\n"}, SWAPPINESS, ""),
+        ({"etc/rc.local": "sysctl -p /opt/t.conf\n", "opt/t.conf": "vm.swappiness = 60\n"}, SWAPPINESS, "/etc/rc.local"),
+        ({"etc/rc.local": "sysctl -p /opt/t.conf\n", "opt/t.conf": "vm.stat_interval = 60\n"}, SWAPPINESS, ""),
+        ({"etc/rc.d/rc.local": "echo always > /sys/kernel/mm/transparent_hugepage/enabled\n"}, THP, "/etc/rc.d/rc.local"),
+        ({"etc/rc.local": "for f in enabled defrag; do echo always > /sys/kernel/mm/transparent_hugepage/$f; done\n"}, THP,
+         "/etc/rc.local"),
+        ({"etc/rc.local": "echo always > /sys/kernel/mm/transparent_hugepage/defrag\n"}, THP, ""),
+        ({"etc/cron.d/x": "@reboot root for c in /sys/devices/system/cpu/cpu*/cpufreq/scaling_governor; do echo powersave > $c; done\n"},
+         GOVERNOR, "/etc/cron.d/x"),
+        ({"etc/crontab": "*/5 * * * * root /usr/bin/cpupower frequency-set -g powersave\n"}, GOVERNOR, "/etc/crontab"),
+        ({"var/spool/cron/crontabs/root": "@reboot hugeadm --pool-pages-min 2M:64\n"}, POOL, "/var/spool/cron/crontabs/root"),
+        ({"etc/rc.local": "sysctl vm.nr_hugepages=64\n"}, POOL, "/etc/rc.local"),
+        ({"etc/rc.local": "echo 9 > /sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages\n"}, POOL, "/etc/rc.local"),
+        ({"etc/rc.local": "echo 9 > /sys/kernel/mm/hugepages/hugepages-1048576kB/nr_hugepages\n"}, POOL, ""),
+        ({"etc/rc.local": "for i in $NICS; do sysctl -w net.ipv4.conf.$i.rp_filter=1; done\n"}, FILTER, "/etc/rc.local"),
+        ({"etc/rc.local": "echo 1 > /proc/sys/net/ipv4/conf/all/rp_filter\n"}, FILTER, "/etc/rc.local"),
+        ({"etc/rc.local": "sysctl -w net.ipv4.conf.all.arp_ignore=1\n"}, FILTER, ""),
+        ({"etc/systemd/system/disable-thp.service": "[Service]\nExecStart=/bin/sh -c 'echo never > "
+          "/sys/kernel/mm/transparent_hugepage/enabled'\n"}, THP, "/etc/systemd/system/disable-thp.service"),
+        ({"etc/sysfs.d/x.conf": "kernel/mm/transparent_hugepage/enabled = always\n"}, THP, "/etc/sysfs.d/x.conf"),
+        ({"etc/sysfs.conf": "block/nvme1n1/queue/scheduler = bfq\n"}, QUEUE, "/etc/sysfs.conf"),
+        # TuneD sets what its active profile and those that it includes name.
+        ({"etc/tuned/active_profile": "mine\n", f"{WANTS}/tuned.service": "", "etc/tuned/mine/tuned.conf": "[main]\ninclude=base\n",
+          "usr/lib/tuned/base/tuned.conf": "[sysctl]\nvm.swappiness=1\n[cpu]\ngovernor=powersave\n"}, SWAPPINESS,
+         "/usr/lib/tuned/base/tuned.conf"),
+        ({"etc/tuned/active_profile": "mine\n", f"{WANTS}/tuned.service": "", "etc/tuned/mine/tuned.conf": "[cpu]\ngovernor=x\n"},
+         GOVERNOR, "/etc/tuned/mine/tuned.conf"),
+        ({"etc/tuned/active_profile": "mine\n", "etc/tuned/mine/tuned.conf": "[cpu]\ngovernor=x\n"}, GOVERNOR, ""),
+    ],
+)  # fmt: skip
+def test_a_text_that_names_a_setting(tmp_path: Path, files: dict[str, str], evidence: str, file: str) -> None:
+    found = doubt_of(tmp_path, files, evidence)
+    assert found == (f"{file} names it, and is not followed" if file else "")
+
+
+def test_a_script_that_is_no_program_is_not_run(tmp_path: Path) -> None:
+    assert doubt_of(tmp_path, {"etc/rc.local": "sysctl -w vm.swappiness=60\n"}, SWAPPINESS, 0o644) == ""
+
+
+@pytest.mark.parametrize(
+    ("files", "evidence", "told"),
+    [
+        ({"etc/default/cpupower": "", f"{WANTS}/cpupower.service": ""}, GOVERNOR,
+         "cpupower, configured in /etc/default/cpupower, may set it, and is not followed"),
+        ({"etc/default/cpupower": ""}, GOVERNOR, ""),
+        ({f"{WANTS}/cpupower.service": ""}, GOVERNOR, ""),
+        ({"etc/default/cpupower": "", f"{WANTS}/cpupower.service": ""}, THP, ""),
+        ({"etc/tlp.conf": "", f"{WANTS}/tlp.service": ""}, QUEUE, "tlp, configured in /etc/tlp.conf, may set it, and is not followed"),
+        ({"etc/default/cpufrequtils": "", "etc/init.d/cpufrequtils": ""}, GOVERNOR,
+         "cpufrequtils, configured in /etc/default/cpufrequtils, may set it, and is not followed"),
+    ],
+)  # fmt: skip
+def test_a_tool_that_is_started(tmp_path: Path, files: dict[str, str], evidence: str, told: str) -> None:
+    assert doubt_of(tmp_path, files, evidence) == told
+
+
+def test_what_a_script_names_is_never_converged_and_what_is_wrong_now_stays_wrong(tmp_path: Path) -> None:
+    files = {
+        "proc/sys/vm/swappiness": "10\n", "proc/sys/vm/stat_interval": "10\n", "etc/sysctl.d/1.conf": "vm.swappiness=10\nvm.stat_interval=10\n",
+        "etc/rc.local": "sysctl -w vm.swappiness=60\n",
+    }  # fmt: skip
+    write_tree(tmp_path, files)
+    (tmp_path / "etc/rc.local").chmod(0o755)
+    session = session_of(tree(Files(str(tmp_path))), {"sysctl": {"vm.swappiness": 10, "vm.stat_interval": 10}})
+    verdicts = {one.subject: one.verdict for one in session.observe().report.findings}
+    assert verdicts == {"key:vm.swappiness": Verdict.UNKNOWN, "key:vm.stat_interval": Verdict.CONVERGED}
+    (tmp_path / "proc/sys/vm/swappiness").write_text("60\n")
+    (found,) = [one for one in session.observe().report.findings if one.subject.endswith("swappiness")]
+    assert found.verdict is Verdict.DRIFTED
+    assert [one.result for one in session.apply().outcomes] == ["verified"]
