@@ -17,9 +17,10 @@ from tuneagent.host.files import Files
 from tuneagent.persist import modprobe_d, sysctl_d, systemd_d, tmpfiles_d, udev
 from tuneagent.persist.drop_in import DropIn
 from tuneagent.persist.folders import by_precedence, folder_impossible
+from tuneagent.persist.limit_files import LimitFiles
 from tuneagent.persist.own_files import noted, read_notes
 from tuneagent.persist.sysctl_d import BootSetting, SysctlD
-from tuneagent.persist.systemd_d import IrqbalanceDropIn, LimitFiles, SliceDropIns, manager_settings, unit_cpus
+from tuneagent.persist.systemd_d import IrqbalanceDropIn, SliceDropIns, manager_settings, unit_cpus
 from tuneagent.persist.tmpfiles_d import TmpfilesD
 from tuneagent.persist.udev import UdevRules
 
@@ -525,7 +526,9 @@ def test_cpus_of_a_unit_add_up_until_they_are_taken_back(facts_of: Callable[...,
 
 
 def test_files_for_systemd_and_for_logins() -> None:
-    assert LimitFiles().bodies({"memlock": "1025", "nofile": "7", "rtprio": "infinity", "stack": "4096"}) == {
+    services = {"memlock": "1025", "nofile": "7", "rtprio": "infinity", "stack": "4096"}
+    both = LimitFiles().bodies({**services, **{f"login:{name}": value for name, value in services.items()}})
+    assert both == {
         "etc/systemd/system.conf.d/zz-tuneagent.conf": (
             "[Manager]\nDefaultLimitMEMLOCK=1025\nDefaultLimitNOFILE=7\nDefaultLimitRTPRIO=infinity\nDefaultLimitSTACK=4096\n"
         ),
@@ -534,6 +537,9 @@ def test_files_for_systemd_and_for_logins() -> None:
             "* - rtprio unlimited\nroot - rtprio unlimited\n* - stack 4\nroot - stack 4\n"
         ),
     }
+    # A file without an entry is none.
+    assert list(LimitFiles().bodies(services)) == ["etc/systemd/system.conf.d/zz-tuneagent.conf"]
+    assert list(LimitFiles().bodies({"login:nofile": "7"})) == ["etc/security/limits.d/zz-tuneagent.conf"]
     assert SliceDropIns().bodies({"system.slice": "0-1", "init.scope": "0"}) == {
         "etc/systemd/system/system.slice.d/zz-tuneagent.conf": "[Slice]\nAllowedCPUs=\nAllowedCPUs=0-1\n",
         "etc/systemd/system/init.scope.d/zz-tuneagent.conf": "[Scope]\nAllowedCPUs=\nAllowedCPUs=0\n",

@@ -1,4 +1,4 @@
-"""Drop-ins of systemd: CPUs of slices, default limits, the ban list of irqbalance (systemd.unit(5))."""
+"""Drop-ins of systemd: CPUs of slices, the ban list of irqbalance (systemd.unit(5))."""
 
 from __future__ import annotations
 
@@ -32,31 +32,6 @@ class SliceDropIns(OwnFiles):
     def belongs(self, path: str, key: str) -> bool:
         """Each unit has a file of its own."""
         return f"/{key}.d/" in path
-
-
-class LimitFiles(OwnFiles):
-    """Limits for services and for logins; an entry is the limit's name."""
-
-    path = f"etc/systemd/system.conf.d/{OWN_NAME}"
-    logins = "etc/security/limits.d/zz-tuneagent.conf"
-    files = (path, logins)
-
-    def bodies(self, entries: Mapping[str, str]) -> Mapping[str, str]:
-        """`DefaultLimit...=` for systemd, soft and hard lines for pam_limits."""
-        services = "".join(f"DefaultLimit{name.upper()}={value}\n" for name, value in sorted(entries.items()))
-        logins = "".join(
-            f"{who} - {name} {_for_logins(name, value)}\n"
-            for name, value in sorted(entries.items())
-            for who in ("*", "root")
-        )
-        return {self.path: "[Manager]\n" + services, self.logins: logins}
-
-
-def _for_logins(name: str, value: str) -> str:
-    """As limits.conf(5) wants it: memory and stack in KiB, where systemd takes bytes."""
-    if value == "infinity":
-        return "unlimited"
-    return str(-(-int(value) // 1024)) if name in ("memlock", "stack") else value
 
 
 class IrqbalanceDropIn(OwnFiles):
