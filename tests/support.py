@@ -15,7 +15,8 @@ import msgspec
 from tuneagent.contracts.report import Report
 from tuneagent.contracts.tuning_profile import ProfileSpec
 from tuneagent.engine.host_tuner import STATE_FOLDER, HostTuner
-from tuneagent.errors import CommandFailed, WriteFailed
+from tuneagent.errors import CommandFailed, ReadFailed, WriteFailed
+from tuneagent.formats.cpulist import parse_cpulist
 from tuneagent.host.commands import Completed
 from tuneagent.host.files import Files
 from tuneagent.host.machine import Host
@@ -162,6 +163,31 @@ class FailingFiles(Files):
             raise WriteFailed(f"{path}: {self.refused[path]}")
         if path not in self.deaf:
             super().write(path, text)
+
+
+class PlayedProcesses(NoProcesses):
+    """Processes with fixed environments and CPUs."""
+
+    def __init__(self, table: dict[int, dict[str, Any]]) -> None:
+        self.table = table
+
+    def environment(self, pid: int) -> dict[str, str]:
+        return dict(self._of(pid)["environment"])
+
+    def affinity(self, pid: int) -> tuple[frozenset[int], ...]:
+        return (parse_cpulist(self.table[pid]["cpus"]),)
+
+    def shared_memory(self, pid: int) -> int:
+        return int(self._of(pid)["shared_memory"])
+
+    def run_delay(self, pid: int) -> tuple[int, int]:
+        ran, waited = self._of(pid)["run_delay"]
+        return ran, waited
+
+    def _of(self, pid: int) -> dict[str, Any]:
+        if pid not in self.table:
+            raise ReadFailed(f"pid {pid}: gone")
+        return self.table[pid]
 
 
 def tree(files: Files, programs: Any = None, unreadable: dict[str, str] | None = None) -> Host:

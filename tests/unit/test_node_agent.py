@@ -214,19 +214,19 @@ def test_a_plan_that_has_grown_since_it_was_proposed_needs_a_new_grant(node: Nod
     node.server.name({**REBOOT, "smt": {"enabled": False}})
     node.agent.once()
     proposed = node.server.node["proposal"]
-    assert (proposed["disruption"], proposed["changes"]) == ("reboot", 1)
+    assert (proposed["disruption"], proposed["changes"]) == ("reboot", 2)
     node.server.grant()
     # Someone switches it on: now there is more to do than leave was asked for.
     (node.root / SMT_PATH).write_text("on\n")
     node.agent.once()
     assert node.read(SMT_PATH) == "on" and node.programs.reboots == 0
-    assert node.server.node["taken"] is None and node.server.node["proposal"]["changes"] == 2
+    assert node.server.node["taken"] is None and node.server.node["proposal"]["changes"] == 3
 
 
 def test_a_plan_that_has_shrunk_since_it_was_proposed_is_covered_by_its_grant(node: Node) -> None:
     node.server.name({**REBOOT, "smt": {"enabled": False}})
     node.agent.once()
-    assert node.server.node["proposal"]["changes"] == 2
+    assert node.server.node["proposal"]["changes"] == 3
     node.server.grant()
     (node.root / SMT_PATH).write_text("off\n")
     node.agent.once()

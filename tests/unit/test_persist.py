@@ -545,7 +545,10 @@ def test_files_for_systemd_and_for_logins() -> None:
         "etc/systemd/system/init.scope.d/zz-tuneagent.conf": "[Scope]\nAllowedCPUs=\nAllowedCPUs=0\n",
     }
     assert IrqbalanceDropIn().bodies({"B": "2", "A": "1"}) == {
-        "etc/systemd/system/irqbalance.service.d/zz-tuneagent.conf": '[Service]\nEnvironment="A=1"\nEnvironment="B=2"\n'
+        "etc/systemd/system/irqbalance.service.d/zz-tuneagent.env": "A=1\nB=2\n",
+        "etc/systemd/system/irqbalance.service.d/zz-tuneagent.conf": (
+            "[Service]\nEnvironmentFile=/etc/systemd/system/irqbalance.service.d/zz-tuneagent.env\n"
+        ),
     }
 
 

@@ -11,16 +11,14 @@ import machines
 import msgspec
 import pytest
 import yaml
-from support import FIXTURES, session_of, tree, write_tree
+from support import FIXTURES, PlayedProcesses, session_of, tree, write_tree
 from tuneagent.commands.settings import load_profile
 from tuneagent.contracts.report import Verdict
 from tuneagent.engine.host_tuner import STATE_FOLDER, HostTuner
-from tuneagent.errors import CommandFailed, ReadFailed
-from tuneagent.formats.cpulist import parse_cpulist
+from tuneagent.errors import CommandFailed
 from tuneagent.host.commands import Completed
 from tuneagent.host.files import Files
 from tuneagent.host.machine import tree_host
-from tuneagent.host.processes import NoProcesses
 from tuneagent.host.recording import CaptureFiles
 from tuneagent.host.state_folder import StateFolder
 from tuneagent.tunables import checks, gpu_health, kernel_files
@@ -50,31 +48,6 @@ class PlayedCommands:
         if name not in self.answers:
             raise CommandFailed(f"{argv[0]}: No such file or directory")
         return Completed(self.code, self.answers[name], "refused" if self.code else "")
-
-
-class PlayedProcesses(NoProcesses):
-    """Processes with fixed environments and CPUs."""
-
-    def __init__(self, table: dict[int, dict[str, Any]]) -> None:
-        self.table = table
-
-    def environment(self, pid: int) -> dict[str, str]:
-        return dict(self._of(pid)["environment"])
-
-    def affinity(self, pid: int) -> tuple[frozenset[int], ...]:
-        return (parse_cpulist(self.table[pid]["cpus"]),)
-
-    def shared_memory(self, pid: int) -> int:
-        return int(self._of(pid)["shared_memory"])
-
-    def run_delay(self, pid: int) -> tuple[int, int]:
-        ran, waited = self._of(pid)["run_delay"]
-        return ran, waited
-
-    def _of(self, pid: int) -> dict[str, Any]:
-        if pid not in self.table:
-            raise ReadFailed(f"pid {pid}: gone")
-        return self.table[pid]
 
 
 def config_space(*, acs: int | None = None, payload: int = 256, read_request: int = 512, relaxed: bool = True) -> bytes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from tuneagent.facts.one_pass import Facts
-from tuneagent.formats.systemd_unit import assigned
+from tuneagent.formats.systemd_unit import assigned, variables_of, variables_of_file
 from tuneagent.persist.folders import by_precedence
 from tuneagent.persist.own_files import OwnFiles
 
@@ -38,12 +38,41 @@ class IrqbalanceDropIn(OwnFiles):
     """Environment of irqbalance; an entry is a variable."""
 
     path = f"etc/systemd/system/irqbalance.service.d/{OWN_NAME}"
-    files = (path,)
+    # systemd takes drop-ins from names in .conf alone, so this one is ours to name there.
+    variables = f"{path.removesuffix('.conf')}.env"
+    files = (variables, path)
 
     def bodies(self, entries: Mapping[str, str]) -> Mapping[str, str]:
-        """`Environment=` lines."""
-        lines = "".join(f'Environment="{name}={value}"\n' for name, value in sorted(entries.items()))
-        return {self.path: "[Service]\n" + lines}
+        """A file of variables: those of the unit override `Environment=`, and a later file overrides them."""
+        lines = "".join(f"{name}={value}\n" for name, value in sorted(entries.items()))
+        return {self.variables: lines, self.path: f"[Service]\nEnvironmentFile=/{self.variables}\n"}
+
+    def belongs(self, path: str, key: str) -> bool:
+        """Variables are noted in the file that holds them."""
+        return path == self.variables
+
+
+def unit_environment(facts: Facts, unit: str) -> dict[str, tuple[str, str]]:
+    """Variables that a unit starts with at the next boot, each with the file that gives it. Raises ReadFailed.
+
+    Files of variables override `Environment=`; of either the later counts (systemd.exec(5)).
+    """
+    folders = [folder for folder in _FOLDERS if not folder.startswith("run/")]
+    fragment = next((path for folder in folders if facts.host.files.exists(path := f"{folder}/{unit}")), None)
+    drop_ins = by_precedence(facts.host, [f"{folder}/{unit}.d" for folder in folders])
+    set_in_units: dict[str, tuple[str, str]] = {}
+    files: list[str] = []
+    for path in [*([fragment] if fragment else []), *drop_ins]:
+        text = _text(facts, path)
+        for value in assigned(text, "Environment"):
+            found = {name: (one, f"/{path}") for name, one in variables_of(value).items()}
+            set_in_units = {**set_in_units, **found} if value else {}
+        for value in assigned(text, "EnvironmentFile"):
+            files = [*files, value.removeprefix("-").strip().lstrip("/")] if value else []
+    for path in files:
+        text = facts.host.files.read_or(path, "")
+        set_in_units |= {name: (one, f"/{path}") for name, one in variables_of_file(text).items()}
+    return set_in_units
 
 
 def unit_cpus(facts: Facts, unit: str, name: str) -> tuple[str, str] | None:

@@ -21,12 +21,13 @@ from tuneagent.contracts.values import (
 from tuneagent.errors import CommandFailed, NoSystemd, ReadFailed, WriteFailed
 from tuneagent.facts.one_pass import Facts
 from tuneagent.facts.reserved_plan import expand, waiting
-from tuneagent.formats.cpulist import format_cpulist, parse_cpulist
+from tuneagent.formats.cpulist import format_cpulist, parse_cpulist, parse_cpumask
 from tuneagent.persist.drop_in import Entries
-from tuneagent.persist.systemd_d import IrqbalanceDropIn, reload_refusal
+from tuneagent.persist.systemd_d import IrqbalanceDropIn, reload_refusal, unit_environment
 from tuneagent.tunables.base import Tunable
 
 UNIT, VARIABLE = "irqbalance.service", "IRQBALANCE_BANNED_CPULIST"
+OLD_VARIABLE = "IRQBALANCE_BANNED_CPUS"
 
 
 class Spec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
@@ -73,10 +74,15 @@ class Irqbalance(Tunable[Spec, str]):
         return ["irqbalance:banned"]
 
     def read(self, facts: Facts, subject: Subject) -> Reading:
-        """List in the environment of the running daemon, and of our drop-in."""
+        """CPUs that the running daemon avoids, and those that it will avoid when its unit starts again."""
+        owner, own = None, False
         try:
-            noted = self.drop_in.entries(facts).get(VARIABLE, "")
-            persisted: Observation = Value(format_cpulist(parse_cpulist(noted)))
+            variables = unit_environment(facts, UNIT)
+            place = next((variables[name][1] for name in (VARIABLE, OLD_VARIABLE) if name in variables), "")
+            own = place == f"/{self.drop_in.variables}"
+            owner = place if place and not own and self.drop_in.entries(facts) else None
+            cpus = _banned(facts, {name: value for name, (value, _) in variables.items()})
+            persisted: Observation = Value(format_cpulist(cpus))
         except (ReadFailed, ValueError) as error:
             persisted = Unreadable(str(error))
         return Reading(
@@ -85,6 +91,9 @@ class Irqbalance(Tunable[Spec, str]):
             persisted=persisted,
             mechanism=self.drop_in.path,
             impossible=self.drop_in.impossible(facts),
+            # Ours is read last but for a drop-in whose name sorts after it.
+            owner=owner,
+            own=own,
         )
 
     @staticmethod
@@ -102,8 +111,7 @@ class Irqbalance(Tunable[Spec, str]):
         if state["ActiveState"] != "active" or not state.get("MainPID", "").isdigit():
             return Absent("irqbalance is not running")
         try:
-            environment = facts.host.processes.environment(int(state["MainPID"]))
-            return Value(format_cpulist(parse_cpulist(environment.get(VARIABLE, ""))))
+            return Value(format_cpulist(_banned(facts, facts.host.processes.environment(int(state["MainPID"])))))
         except (ReadFailed, ValueError) as error:
             return Unreadable(str(error))
 
@@ -126,13 +134,30 @@ class Irqbalance(Tunable[Spec, str]):
         if reason is not None:
             # Checked again here, since undo also takes this path.
             raise WriteFailed(reason)
-        self.drop_in.replace(facts, {VARIABLE: str(value)} if value else {})
+        self.drop_in.replace(facts, {VARIABLE: str(value) or "-"})
         for argv in (["systemctl", "daemon-reload"], ["systemctl", "try-restart", UNIT]):
             facts.order(argv)
 
     def entries(self, subject: Subject, value: str) -> Entries:
-        """The variable, where there is something to ban."""
-        return {VARIABLE: str(value) if value else None}
+        """The variable; where nothing is to be banned it says so, since isolated CPUs would be."""
+        return {VARIABLE: str(value) or "-"}
+
+
+def _banned(facts: Facts, variables: Mapping[str, str]) -> set[int]:
+    """CPUs that irqbalance avoids with these variables. Raises ReadFailed, ValueError.
+
+    The list, where `-` is none; the mask of releases before 1.8.0; without either, the CPUs that the kernel isolates.
+    """
+    if VARIABLE in variables:
+        listed = variables[VARIABLE].strip()
+        return set() if listed == "-" else set(parse_cpulist(listed))
+    if OLD_VARIABLE in variables:
+        return set(parse_cpumask(variables[OLD_VARIABLE].strip()))
+    isolated: set[int] = set()
+    for name in ("isolated", "nohz_full"):
+        text = facts.host.files.read_or(f"sys/devices/system/cpu/{name}", "").strip()
+        isolated |= set(parse_cpulist("" if text == "(null)" else text))
+    return isolated
 
 
 TUNABLE = Irqbalance()

@@ -51,6 +51,8 @@ SERVICES = {
     "unattended-upgrades": "upgrades packages, including the GPU driver, on its own schedule",
 }
 _TIMEOUT_S = 30.0
+# States of unit files that `enable` and `disable` do not change: another unit, a udev rule or a generator starts them.
+_STARTED_BY_OTHERS = ("static", "alias", "indirect", "generated", "transient", "")
 
 
 SettingValue = dict[str, bool]
@@ -104,11 +106,12 @@ class Services(Tunable[Spec, SettingValue]):
             return Reading(Absent(f"{unit} is not installed"), evidence=evidence)
         if "ActiveState" not in state:
             return Reading(Unreadable(f"systemctl answered {state}"), evidence=evidence)
-        live = {
-            "active": state["ActiveState"] in ("active", "activating", "reloading"),
-            "enabled": state.get("UnitFileState", "").startswith("enabled"),
-        }
-        return Reading(Value(live), evidence=evidence)
+        file_state = state.get("UnitFileState", "")
+        live = {"active": state["ActiveState"] in ("active", "activating", "reloading")}
+        if file_state not in _STARTED_BY_OTHERS:
+            # Enabled for this boot alone is as good as not enabled.
+            live["enabled"] = file_state == "enabled"
+        return Reading(Value(live), evidence=evidence, doubt=_doubt(unit, file_state, live["active"]))
 
     def desire(self, facts: Facts, spec: Spec, readings: Mapping[Subject, Reading]) -> Mapping[Subject, SettingValue]:
         """Both or neither."""
@@ -117,10 +120,28 @@ class Services(Tunable[Spec, SettingValue]):
             for name, state in spec.items()
         }
 
-    def write(self, facts: Facts, subject: Subject, value: SettingValue) -> None:
-        """Enable or disable, then start or stop."""
+    def matches(self, subject: Subject, observed: SettingValue, desired: SettingValue) -> bool:
+        """What is known of the unit is as wanted."""
+        return all(observed.get(key, wanted) == wanted for key, wanted in desired.items())
+
+    def refuse(self, facts: Facts, subject: Subject, desired: SettingValue) -> str | None:
+        """A mask, which is an administrator's explicit word."""
         unit = subject.removeprefix("unit:")
-        for verb in ("enable" if value["enabled"] else "disable", "start" if value["active"] else "stop"):
+        file_state = facts.host.unit(unit, "LoadState", "ActiveState", "UnitFileState").get("UnitFileState", "")
+        if desired["active"] and file_state.startswith("masked"):
+            return f"{unit} is masked: `systemctl unmask {unit}` first, if it is to run"
+        return None
+
+    def value_for(self, subject: Subject, desired: SettingValue, found: Sequence[SettingValue | None]) -> SettingValue:
+        """Without the switch that the unit does not have."""
+        live = found[0]
+        return desired if live is None or "enabled" in live else {"active": desired["active"]}
+
+    def write(self, facts: Facts, subject: Subject, value: SettingValue) -> None:
+        """Enable or disable where the unit has that switch, then start or stop."""
+        unit = subject.removeprefix("unit:")
+        verbs = [] if "enabled" not in value else ["enable" if value["enabled"] else "disable"]
+        for verb in (*verbs, "start" if value["active"] else "stop"):
             # `enable` would reload systemd, which can take GPUs from containers (nvidia-container-toolkit issue 48).
             quiet = ["--no-reload"] if verb in ("enable", "disable") else []
             facts.order(["systemctl", verb, *quiet, unit], _TIMEOUT_S)
@@ -129,6 +150,15 @@ class Services(Tunable[Spec, SettingValue]):
         """Why this unit."""
         name = subject.removeprefix("unit:").removesuffix(".service")
         return About(self.about.severity, SERVICES.get(name, self.about.why), self.about.sources)
+
+
+def _doubt(unit: str, file_state: str, active: bool) -> str:
+    """Why a unit that is as wanted now may be otherwise after the next boot."""
+    if file_state == "masked-runtime":
+        return f"{unit} is masked until the next boot only"
+    if file_state in _STARTED_BY_OTHERS and file_state and not active:
+        return f"{unit} is {file_state}: what pulls it in starts it again"
+    return ""
 
 
 def _unit(name: str) -> str:
