@@ -65,6 +65,14 @@ def test_grubby_is_not_asked_where_it_could_not_give_back(tmp_path: Path) -> Non
     assert not plan.changes and set(reasons) == {"arg:iommu", "arg:hugepages"}
 
 
+def test_an_argument_within_quotes_is_not_given_to_grubby(tmp_path: Path) -> None:
+    files = {"usr/sbin/grubby": "", "boot/loader/entries/a-1.conf": 'linux /v\noptions root=/dev/sda1 "iommu=off"\n'}
+    write_tree(tmp_path, {"proc/cmdline": "root=/dev/sda1\n", **files}, ["etc"])
+    session = session_of(tree(Files(str(tmp_path)), PlayedPrograms(tmp_path)), {"kernelArguments": {"iommu": "soft"}})
+    (refused,) = session.observe().plan.refused
+    assert refused.reason.startswith("iommu is quoted in the boot entries; ")
+
+
 class Grubby(PlayedPrograms):
     """grubby, which notes what it is asked."""
 

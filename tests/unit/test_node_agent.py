@@ -12,6 +12,7 @@ from memory_api import merge
 from memory_node import FILES, LIVE, REBOOT, SMT, SMT_PATH, Node, Server
 from tuneagent import __version__
 from tuneagent.contracts.plan import digest_of
+from tuneagent.contracts.values import Disruption
 from tuneagent.errors import WriteFailed
 from tuneagent.host.files import Files
 from tuneagent.node import cluster_agent as node_agent
@@ -412,6 +413,17 @@ def test_the_proposal_stands_until_the_machine_has_rebooted(node: Node) -> None:
     node.agent.grants.propose(None)
     node.agent.once()
     assert node.server.node["proposal"] == {"digest": digest_of(()), "disruption": "reboot", "changes": 0}
+
+
+def test_the_proposal_stands_where_someone_else_has_written_it_all(node: Node) -> None:
+    node.server.name(REBOOT)
+    node.agent.once()
+    proposed = node.server.node["proposal"]
+    assert proposed["changes"] > 0
+    outcomes = node.agent.tuner.apply(limit=Disruption.REBOOT).outcomes
+    assert {one.result for one in outcomes} == {"verified"}
+    node.agent.once()
+    assert node.server.node["proposal"] == proposed and node.programs.reboots == 0
 
 
 def test_a_clean_baseline_forgets_the_revision(node: Node) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -15,8 +15,11 @@ from tuneagent.formats.sysctl_d import covers, normal_key, number, taken
 from tuneagent.formats.tmpfiles_d import Line, parse
 from tuneagent.host.files import Files
 from tuneagent.persist import modprobe_d, sysctl_d, systemd_d, tmpfiles_d, udev
+from tuneagent.persist.boot_arguments import at_next_boot
 from tuneagent.persist.drop_in import DropIn
+from tuneagent.persist.early_modules import is_early
 from tuneagent.persist.folders import by_precedence, folder_impossible
+from tuneagent.persist.huge_page_pools import pool_at_boot, running_default_kib
 from tuneagent.persist.limit_files import LimitFiles
 from tuneagent.persist.own_files import noted, read_notes
 from tuneagent.persist.sysctl_d import BootSetting, SysctlD
@@ -65,6 +68,13 @@ def test_the_first_folder_of_a_name_counts_and_names_are_in_order(facts_of: Call
         ),
         ("/dev/sda1 / ext4 rw 0 0\noverlay /etc overlay rw,lowerdir=/l,upperdir=/var/up,workdir=/var/w 0 0\n", None),
         ("tmpfs /run tmpfs rw 0 0\noverlay /etc overlay rw,lowerdir=/l:/run/up 0 0\n", None),
+        # An overlay without an upper folder is no place on / ; another kind of file system has none.
+        ("tmpfs / tmpfs rw 0 0\noverlay /etc overlay rw,lowerdir=/l 0 0\n", None),
+        ("tmpfs /run tmpfs rw 0 0\nfuse /etc fuse.x rw,upperdir=/run/up 0 0\n", None),
+        (
+            "tmpfs /run tmpfs rw 0 0\n/dev/sda1 / ext4 rw 0 0\noverlay /etc overlay rw,upperdir=/data=/run/up 0 0\n",
+            None,
+        ),
         # What only begins alike is another folder.
         ("tmpfs /etc/sysctl tmpfs rw 0 0\ntmpfs /et tmpfs rw 0 0\ntmpfs /etc/sysctl.d/sub tmpfs rw 0 0\n", None),
         ("short line\n", None),
@@ -378,6 +388,122 @@ def test_without_a_line_the_kernels_own_value_stands(facts_of: Callable[..., Fac
     assert found.impossible == "no /etc/tmpfiles.d and no systemd-tmpfiles on this host: no file can set it at boot"
 
 
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [("w /sys/x - - - - %m\n", "depends on a specifier"), ("w /sys/x - - - - many\n", "invalid literal for int()")],
+)
+def test_a_line_that_cannot_be_compared_says_why(facts_of: Callable[..., Facts], line: str, says: str) -> None:
+    found = tmpfiles_d.reading(facts_of({"etc/tmpfiles.d/1.conf": line}), "sys/x", Value(1), int)
+    assert isinstance(found.persisted, Unreadable) and says in found.persisted.error
+
+
+def test_a_key_that_no_line_names_has_none(facts_of: Callable[..., Facts]) -> None:
+    facts = facts_of({"etc/sysctl.d/1.conf": "vm.swappiness = 1\n"})
+    assert [one.value for one in sysctl_d.lines_of(facts, "vm.swappiness")] == ["1"]
+    assert list(sysctl_d.lines_of(facts, "vm.stat_interval")) == []
+
+
+# Huge pages
+
+MEMINFO = "MemTotal: 1 kB\nHugepagesize:    2048 kB\n"
+
+
+@pytest.mark.parametrize(
+    ("meminfo", "kib"),
+    [
+        (MEMINFO, 2048), ("Hugepagesize: 1048576 kB\n", 1048576), ("MemTotal: 1 kB\n", None), ("Hugepagesize:\n", None),
+        ("Hugepagesize: 2048\n", 2048), ("Hugepagesize: many kB\n", None), (None, None),
+    ],
+)  # fmt: skip
+def test_the_running_default_size(facts_of: Callable[..., Facts], meminfo: str | None, kib: int | None) -> None:
+    assert running_default_kib(facts_of({} if meminfo is None else {"proc/meminfo": meminfo})) == kib
+
+
+def pools_of(line: str, file: str, memory: Sequence[int | None], **more: str) -> dict[str, str]:
+    files = {
+        "sys/devices/system/cpu/online": f"0-{len(memory) - 1}\n",
+        "etc/sysctl.d/1.conf": file,
+        "proc/meminfo": MEMINFO,
+        **more,
+    }
+    for node, kib in enumerate(memory):
+        folder = f"sys/devices/system/node/node{node}"
+        files[f"{folder}/cpulist"] = f"{node}\n"
+        if kib is not None:
+            files[f"{folder}/meminfo"] = f"Node {node} MemTotal:       {kib} kB\n"
+        files |= {f"{folder}/hugepages/hugepages-{size}kB/nr_hugepages": "0\n" for size in (2048, 1048576)}
+    files["boot/grub/grub.cfg"] = f"menuentry x {{\n\tlinux /vmlinuz root=/dev/sda1 {line}\n}}\n"
+    return files
+
+
+GIB = 1 << 20
+
+
+@pytest.mark.parametrize(
+    ("line", "file", "memory", "seen"),
+    [
+        ("", "", (GIB, GIB), [0, 0]),
+        ("hugepages=8", "", (GIB, GIB), [4, 4]),
+        ("hugepages=0:3", "", (GIB, GIB), [3, 0]),
+        ("", "vm.nr_hugepages = 6\n", (GIB, GIB), [3, 3]),
+        # The key holds one number; of a text with several only the first is taken.
+        ("", "vm.nr_hugepages = 6 8\n", (GIB, GIB), [3, 3]),
+        ("hugepagesz=1G hugepages=2", "", (GIB, GIB), [0, 0]),
+        ("hugepages=7", "", (GIB, GIB), ["7 pages do not spread evenly over 2 nodes at the next boot"] * 2),
+        ("hugepages=0", "", (GIB, None), [0, 0]),
+        ("hugepages=8", "", (GIB, None), ["how the pages are spread at the next boot is not known"] * 2),
+        ("hugepages=8", "", (0, GIB), [0, 8]),
+        # One page more than its share must fit into 90 % of a node: 11 pages of 2 MiB are 22528 KiB.
+        ("hugepages=20", "", (25031, GIB), ["20 pages do not spread evenly over 2 nodes at the next boot"] * 2),
+        ("hugepages=20", "", (25032, GIB), [10, 10]),
+    ],
+)  # fmt: skip
+def test_pages_of_each_node_at_the_next_boot(
+    facts_of: Callable[..., Facts], line: str, file: str, memory: Sequence[int | None], seen: list[int | str]
+) -> None:
+    facts = facts_of(pools_of(line, file, memory), "etc/default")
+    found = [pool_at_boot(facts, node, 2048) for node in range(len(memory))]
+    assert found == [Value(one) if isinstance(one, int) else Absent(one) for one in seen]
+
+
+def test_pages_of_another_size_and_of_a_default_that_is_not_known(facts_of: Callable[..., Facts]) -> None:
+    facts = facts_of(pools_of("hugepages=8 hugepagesz=1G hugepages=4", "", (GIB << 4, GIB << 4)))
+    assert [pool_at_boot(facts, node, 1048576) for node in (0, 1)] == [Value(2), Value(2)]
+    now = {"proc/cmdline": "default_hugepagesz=2M\n"}
+    facts = facts_of(pools_of("hugepages=8", "", (GIB, GIB), **now))
+    assert pool_at_boot(facts, 0, 2048) == Absent("the default size of huge pages at the next boot is not known")
+
+
+def test_arguments_of_the_next_boot_by_any_spelling(facts_of: Callable[..., Facts]) -> None:
+    facts = facts_of(pools_of("skew-tick=1 numa_balancing=disable", "", (GIB,)))
+    assert at_next_boot(facts, "skew-tick") == at_next_boot(facts, "skew_tick") == ["1"]
+    assert at_next_boot(facts, "nosmt") == []
+
+
+@pytest.mark.parametrize(
+    ("files", "early"),
+    [
+        ({}, False),
+        ({"etc/modules-load.d/x.conf": "# nf_conntrack\nsunrpc\n"}, False),
+        ({"etc/modules-load.d/x.conf": " nf-conntrack \n"}, True),
+        ({"usr/lib/modules-load.d/x.conf": "nf_conntrack\n"}, True),
+        ({"etc/modules-load.d/x.conf": "", "usr/lib/modules-load.d/x.conf": "nf_conntrack\n"}, False),
+        ({"etc/modules": "nf_conntrack\n"}, True),
+        # A module that is there without being loaded is built in.
+        ({"proc/modules": "xfs 1 0 - Live 0x0\n", "sys/module/nf_conntrack/x": ""}, True),
+        ({"proc/modules": "nf_conntrack 1 0 - Live 0x0\n", "sys/module/nf_conntrack/x": ""}, False),
+        ({"proc/modules": "", "sys/module/nf_conntrack/x": ""}, False),
+        ({"proc/modules": "xfs 1 0 - Live 0x0\n"}, False),
+        (pools_of("modules-load=vfio,nf_conntrack", "", (GIB,)), True),
+        (pools_of("modules-load=vfio", "", (GIB,)), False),
+    ],
+)  # fmt: skip
+def test_modules_that_are_there_before_sysctl_d(
+    facts_of: Callable[..., Facts], files: dict[str, str], early: bool
+) -> None:
+    assert is_early(facts_of(files), "nf_conntrack") is early
+
+
 # udev
 
 ENTRY = udev.key("block", "0000:7b:00.0", "nvme*n*", "queue/scheduler")
@@ -469,6 +595,18 @@ def test_a_rule_that_may_set_it_leaves_the_next_boot_unknown_and_ours_ends_that(
 
 
 # modprobe.d
+
+
+def test_a_module_that_is_loaded_in_place_of_another_has_its_own_options(facts_of: Callable[..., Facts]) -> None:
+    facts = facts_of({
+        "etc/modprobe.d/10.conf": "install nvidia modprobe nvidia-current $CMDLINE_OPTS\noptions nvidia-current a=1 b.c=2\n"
+        "options nvidia a=7 d.e=8\noptions kvm x.y=3\n",
+    })  # fmt: skip
+    file = "/etc/modprobe.d/10.conf"
+    assert modprobe_d.options(facts) == {
+        "nvidia_current.a": ("1", file), "nvidia_current.b.c": ("2", file), "nvidia.a": ("1", file), "nvidia.b.c": ("2", file),
+        "kvm.x.y": ("3", file),
+    }  # fmt: skip
 
 
 def test_of_several_options_the_last_counts(facts_of: Callable[..., Facts], tmp_path: Path) -> None:

@@ -212,7 +212,8 @@ def _written_rows() -> Iterator[tuple[str, str, str, Any, str, str]]:
 @pytest.mark.parametrize(("tunable", "name", "path", "want", "wrong", "right"), list(_written_rows()))
 def test_written_row(tunable: str, name: str, path: str, want: Any, wrong: str, right: str, tmp_path: Path) -> None:
     folders = ["etc/sysctl.d", "etc/tmpfiles.d"]
-    extra = {}
+    # A key of a module is there at boot only with the module.
+    extra = {"etc/modules-load.d/x.conf": "nf_conntrack\n"} if "nf_conntrack" in name else {}
     offered = kernel_files.ROWS[name].offered if tunable == "kernelFiles" else ""
     if offered:
         extra[offered] = f"{wrong} {right}\n"

@@ -15,10 +15,11 @@ from tuneagent.formats.lazy_regex import lazy_regex
 from tuneagent.formats.sysctl_d import number, taken
 from tuneagent.persist.boot_arguments import at_next_boot
 from tuneagent.persist.drop_in import Entries
+from tuneagent.persist.early_modules import is_early
 from tuneagent.persist.sysctl_d import BootSetting, SysctlD, at_boot, lines_of
 from tuneagent.tunables.base import Tunable
 from tuneagent.tunables.tables.sysctl import ROWS
-from tuneagent.tunables.tables.sysctl_keys import ELSEWHERE, FAMILIES, NAMES
+from tuneagent.tunables.tables.sysctl_keys import ELSEWHERE, FAMILIES, NAMES, OF_MODULES
 
 _FAMILIES = lazy_regex(FAMILIES)
 _OF_INTERFACE = About(
@@ -202,8 +203,9 @@ class Sysctl(Tunable[Spec, KeyValue]):
         key = subject.removeprefix("key:")
         live = observe_key(facts, key)
         persisted: Observation
-        owner, own, others = None, False, None
+        owner, own, others, doubt = None, False, None, ""
         try:
+            doubt = _late_module(facts, key) if isinstance(live, Value) else ""
             persisted, winner = _at_boot(facts, key, at_boot(facts, key), live)
             if winner is not None:
                 # Our file is read last of those shipped; only a name that sorts after it can override it.
@@ -224,6 +226,7 @@ class Sysctl(Tunable[Spec, KeyValue]):
             own=own,
             others=others,
             raw=_raw(facts, key, live),
+            doubt=doubt,
         )
 
     def desire(self, facts: Facts, spec: Spec, readings: Mapping[Subject, Reading]) -> Mapping[Subject, KeyValue]:
@@ -303,6 +306,14 @@ class Sysctl(Tunable[Spec, KeyValue]):
         if row is None:
             return _OF_INTERFACE if key.startswith("net.ipv4.conf.") else self.about
         return About(row.severity, row.why, (row.source,), dispute=row.dispute)
+
+
+def _late_module(facts: Facts, key: str) -> str:
+    """Why sysctl.d may come too early for a key. Raises ReadFailed."""
+    module = next((name for start, name in OF_MODULES.items() if key.startswith(start)), None)
+    if module is None or is_early(facts, module):
+        return ""
+    return f"{module} is loaded after sysctl.d is read, unless a file in /etc/modules-load.d names it"
 
 
 def _lower_limit(key: str, least: int) -> KeyValue:

@@ -26,6 +26,7 @@ NAMES = {
     "net.ipv4": ("ip_local_port_range", "udp_mem", "udp_rmem_min", "udp_wmem_min"),
     "net.ipv4.neigh.default": ("gc_thresh1", "gc_thresh2", "gc_thresh3"),
     "net.netfilter": ("nf_conntrack_max",),
+    "sunrpc": ("tcp_slot_table_entries", "tcp_max_slot_table_entries", "udp_slot_table_entries"),
 }  # fmt: skip
 FAMILIES = (
     r"fs\.inotify\.max_[a-z_]+|net\.ipv4\.tcp_[a-z0-9_]+"
@@ -33,6 +34,8 @@ FAMILIES = (
     # The dots of an interface's name are slashes here, as in sysctl.d(5).
     r"|net\.ipv4\.conf\.[A-Za-z0-9_/:@-]{1,15}\.(arp_ignore|arp_announce|arp_filter|rp_filter)"
 )
+# Keys that are there only once a module is.
+OF_MODULES = {"sunrpc.": "sunrpc", "net.netfilter.nf_conntrack_": "nf_conntrack"}
 ELSEWHERE = {
     "vm.dirty_ratio": "dirtyPages",
     "vm.dirty_bytes": "dirtyPages",
