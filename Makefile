@@ -44,7 +44,7 @@ bench: $(STAMP)
 
 # The random tests, run for longer.
 soak: $(STAMP)
-	TUNEAGENT_SOAK=1 $(BIN)/pytest -n auto -s tests/unit/test_properties.py tests/unit/test_rollout.py tests/unit/test_faults.py \
+	TUNEAGENT_SOAK=1 $(BIN)/pytest -n auto -s tests/unit/test_properties.py tests/unit/test_rollout.py tests/unit/test_faults.py tests/unit/test_hunt.py \
 	  tests/host/test_tuned_loader.py tests/host/test_modprobe_peer.py tests/host/test_tmpfiles_peer.py \
 	  tests/host/test_containerd_peer.py tests/host/test_udev_peer.py
 

@@ -579,6 +579,19 @@ def test_a_rule_of_ours_that_makes_no_sense_is_not_believed(facts_of: Callable[.
     assert isinstance(udev.reading(facts.again(), QUEUE, Value(7), ENTRY, int).persisted, Unreadable)
 
 
+def test_a_rule_for_another_drive_is_not_for_this_one(facts_of: Callable[..., Facts]) -> None:
+    files = {}
+    for drive in (0, 1):
+        device = f"sys/bus/pci/devices/0000:7{drive}:00.0"
+        files |= {f"{device}/class": "0x010802\n", f"{device}/nvme/nvme{drive}/nvme{drive}n1/size": "1\n"}
+    facts = facts_of(files, "etc/udev/rules.d")
+    entries = [udev.key("block", f"0000:7{drive}:00.0", "nvme*n1", "queue/scheduler") for drive in (0, 1)]
+    UdevRules().replace(facts, {entries[0]: "none", entries[1]: "kyber"})
+    facts = facts.again()
+    found = [udev.reading(facts, f"sys/block/nvme{n}n1/queue/scheduler", Value("x"), entries[n], str) for n in (0, 1)]
+    assert [(one.persisted, one.doubt) for one in found] == [(Value("none"), ""), (Value("kyber"), "")]
+
+
 def test_a_rule_that_may_set_it_leaves_the_next_boot_unknown_and_ours_ends_that(tmp_path: Path) -> None:
     gpu = "sys/bus/pci/devices/0000:1b:00.0"
     write_tree(tmp_path, {

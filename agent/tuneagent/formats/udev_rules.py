@@ -57,6 +57,8 @@ class Named(NamedTuple):
     subsystem: str | None
     driver: str | None
     attribute: Callable[[str], Observation]
+    # Where its name is not known: names that it does not have.
+    others: frozenset[str] = frozenset()
 
 
 class Device(NamedTuple):
@@ -257,7 +259,10 @@ def _named(pair: Pair, one: Named) -> bool | None:
         text = str(seen.value)
         return _text_matches(pair, text if pair.value[-1:].isspace() else text.rstrip())
     name = {"KERNEL": one.kernel, "SUBSYSTEM": one.subsystem, "DRIVER": one.driver}.get(key)
-    return None if name is None else _text_matches(pair, name)
+    if name is None:
+        is_other = key == "KERNEL" and pair.operator == "==" and set(pair.value.split("|")) <= one.others
+        return False if is_other else None
+    return _text_matches(pair, name)
 
 
 def _text_matches(pair: Pair, text: str) -> bool:

@@ -94,7 +94,9 @@ def _device(facts: Facts, device: str, address: str) -> Device:
     subsystem, _, name = device.partition("/")
     folder = f"sys/block/{name}" if subsystem == "block" else f"sys/class/net/{name}"
     pci = Named(address, "pci", None, _attributes(facts, f"sys/bus/pci/devices/{address}"))
-    bridge = Named(None, "pci", None, lambda _: Unreadable("the bridges above a device are not followed"))
+    unknown = Unreadable("the bridges above a device are not followed")
+    # A bridge is none of the devices that rules of ours name.
+    bridge = Named(None, "pci", None, lambda _: unknown, _endpoints(facts))
     chain = [pci, bridge]
     if subsystem != "pci":
         chain.insert(0, Named(name, subsystem, "", _attributes(facts, folder)))
@@ -104,6 +106,11 @@ def _device(facts: Facts, device: str, address: str) -> Device:
     # udev's own rules switch devices off that its table of hardware lists: no GPU, NIC or NVMe drive is among them.
     known = {"ACTION": "add", "SUBSYSTEM": subsystem, "ID_AUTOSUSPEND": "", "DEVTYPE": "disk" if controller else ""}
     return Device(chain, known)
+
+
+def _endpoints(facts: Facts) -> frozenset[str]:
+    picture = facts.topology
+    return frozenset(one.address for kind in (picture.pci_gpus, picture.nics, picture.nvme) for one in kind or ())
 
 
 def _attributes(facts: Facts, folder: str) -> Callable[[str], Observation]:
