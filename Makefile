@@ -46,7 +46,7 @@ bench: $(STAMP)
 soak: $(STAMP)
 	TUNEAGENT_SOAK=1 $(BIN)/pytest -n auto -s tests/unit/test_properties.py tests/unit/test_rollout.py tests/unit/test_faults.py tests/unit/test_hunt.py \
 	  tests/host/test_tuned_loader.py tests/host/test_modprobe_peer.py tests/host/test_tmpfiles_peer.py \
-	  tests/host/test_containerd_peer.py tests/host/test_udev_peer.py
+	  tests/host/test_containerd_peer.py tests/host/test_udev_peer.py tests/host/test_grub_peer.py tests/host/test_limits_peer.py
 
 # Apply and undo killed before and after every call that changes a file. `make faults PAIRS=--pairs` kills recovery too.
 faults: $(STAMP)

@@ -140,7 +140,6 @@ def _later_sysctl(root: Path, dice: random.Random) -> Harm:
         (
             "etc/sysctl.d/zzz-site.conf",
             "usr/lib/sysctl.d/zzzz.conf",
-            "run/sysctl.d/zzz.conf",
             "etc/sysctl.d/99-zzz.conf",
         )
     )
@@ -285,9 +284,7 @@ def _later_rule(root: Path, dice: random.Random) -> Harm:
     if "nothing" in match:
         return Harm("a rule that never holds", frozenset())
     text = f'{match}, ATTR{{queue/scheduler}}="mq-deadline"\n'
-    place = dice.choice(
-        ("etc/udev/rules.d/99-zzz.rules", "usr/lib/udev/rules.d/99-zzzz.rules", "run/udev/rules.d/zz.rules")
-    )
+    place = dice.choice(("etc/udev/rules.d/99-zzz.rules", "usr/lib/udev/rules.d/99-zzzz.rules"))
     write_tree(root, {place: text})
     return Harm(f"{place}: {text}", frozenset({f"nvme:{address}/ns1/scheduler"}))
 

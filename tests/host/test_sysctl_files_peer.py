@@ -30,7 +30,7 @@ SPELLED = (
 )  # fmt: skip
 VALUES = ("1", "22", "0x10", "010", '"17"', "10 # no comment", "250 32000\t32 128", "a=b", "", "-1", "; 5", "'3'")
 NAMES = ("10-a.conf", "20-b.conf", "30-c.conf", "no.txt")
-FOLDERS = ("etc/sysctl.d", "run/sysctl.d", "usr/local/lib/sysctl.d", "usr/lib/sysctl.d")
+FOLDERS = ("etc/sysctl.d", "usr/local/lib/sysctl.d", "usr/lib/sysctl.d")
 # Where systemd-sysctl looks, and the file that Debian links there; nothing leaves the namespace.
 SCRIPT = """
 for tree in "$@"; do

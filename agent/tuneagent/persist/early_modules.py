@@ -7,7 +7,7 @@ from tuneagent.facts.one_pass import Facts
 from tuneagent.persist.boot_arguments import at_next_boot
 from tuneagent.persist.folders import by_precedence
 
-_FOLDERS = tuple(f"{base}/modules-load.d" for base in ("etc", "run", "usr/local/lib", "usr/lib", "lib"))
+_FOLDERS = tuple(f"{base}/modules-load.d" for base in ("etc", "usr/local/lib", "usr/lib", "lib"))
 _LIST = "etc/modules"
 
 

@@ -10,7 +10,8 @@ from tuneagent.persist.folders import by_precedence
 from tuneagent.persist.own_files import OwnFiles
 
 OWN_NAME = "zz-tuneagent.conf"
-FOLDERS = ("etc/modprobe.d", "run/modprobe.d", "usr/local/lib/modprobe.d", "usr/lib/modprobe.d", "lib/modprobe.d")
+# Without those in /run, which a reboot empties.
+FOLDERS = ("etc/modprobe.d", "usr/local/lib/modprobe.d", "usr/lib/modprobe.d", "lib/modprobe.d")
 
 
 class ModprobeD(OwnFiles):

@@ -14,7 +14,8 @@ from tuneagent.persist.folders import by_precedence, folder_impossible
 from tuneagent.persist.own_files import HEADER, not_ours, own_text, put, take_away
 
 # Folders in order of precedence: a file name in an earlier one hides the same name in a later one.
-FOLDERS = ("etc/sysctl.d", "run/sysctl.d", "usr/local/lib/sysctl.d", "usr/lib/sysctl.d", "lib/sysctl.d")
+# Without those in /run, which a reboot empties.
+FOLDERS = ("etc/sysctl.d", "usr/local/lib/sysctl.d", "usr/lib/sysctl.d", "lib/sysctl.d")
 # After `99-sysctl.conf`, the link to /etc/sysctl.conf that Debian ships.
 OWN_NAME = "99-zz-tuneagent.conf"
 

@@ -12,7 +12,8 @@ from tuneagent.host.machine import Host
 from tuneagent.persist.folders import by_precedence, folder_impossible
 from tuneagent.persist.own_files import HEADER, not_ours, own_text, put, take_away
 
-FOLDERS = ("etc/tmpfiles.d", "run/tmpfiles.d", "usr/local/lib/tmpfiles.d", "usr/lib/tmpfiles.d")
+# Without those in /run, which a reboot empties.
+FOLDERS = ("etc/tmpfiles.d", "usr/local/lib/tmpfiles.d", "usr/lib/tmpfiles.d")
 # The first line for a path wins, in the order of file names: ours must sort before everything.
 OWN_NAME = "00-00-tuneagent.conf"
 

@@ -14,7 +14,8 @@ from tuneagent.persist.folders import by_precedence
 from tuneagent.persist.own_files import OwnFiles
 
 OWN_NAME = "99-zz-tuneagent.rules"
-FOLDERS = tuple(f"{base}/udev/rules.d" for base in ("etc", "run", "usr/local/lib", "usr/lib", "lib"))
+# Without those in /run, which a reboot empties.
+FOLDERS = tuple(f"{base}/udev/rules.d" for base in ("etc", "usr/local/lib", "usr/lib", "lib"))
 # Entry: subsystem, PCI address, kernel name as a pattern, attribute.
 _KEY = lazy_regex(r"(block|pci|net)\|([0-9a-f:.]+)\|([a-z0-9*-]*)\|([a-z0-9_/-]+)\Z")
 

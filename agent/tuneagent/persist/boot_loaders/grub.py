@@ -6,8 +6,9 @@ import re
 import shlex
 from collections.abc import Mapping
 
-from tuneagent.errors import PathMissing, ReadFailed
+from tuneagent.errors import PathMissing
 from tuneagent.facts.one_pass import Facts
+from tuneagent.formats.grub_cfg import environment, next_kernel_line
 from tuneagent.formats.lazy_regex import lazy_regex
 from tuneagent.persist.folders import folder_impossible
 from tuneagent.persist.own_files import HEADER, not_ours, own_text, put, take_away
@@ -20,20 +21,15 @@ _ENTRY = lazy_regex(r"^# tuneagent: (\S+) ?(.*)$", re.MULTILINE)
 
 
 def next_line(facts: Facts) -> str:
-    """Arguments of the first kernel entry that the next boot takes. Raises PathMissing or ReadFailed."""
-    text = None
+    """Arguments of the kernel entry that the next boot takes. Raises PathMissing or ReadFailed."""
     for path in GRUB_CONFIGS:
         try:
             text = facts.host.files.read(path)
-            break
         except PathMissing:
             continue
-    if text is None:
-        raise PathMissing("no GRUB configuration (boot/grub/grub.cfg, boot/grub2/grub.cfg)")
-    match = re.search(r"^\s*linux(?:16|efi)?\s+\S+\s*(.*)$", text, re.MULTILINE)
-    if not match:
-        raise ReadFailed("GRUB configuration: no `linux` line in it")
-    return match.group(1).strip()
+        folder = path.rpartition("/")[0]
+        return next_kernel_line(text, environment(facts.host.files.read_or(f"{folder}/grubenv", "")))
+    raise PathMissing("no GRUB configuration (boot/grub/grub.cfg, boot/grub2/grub.cfg)")
 
 
 class GrubDropIn:
@@ -50,7 +46,7 @@ class GrubDropIn:
         return True
 
     def next_line(self, facts: Facts) -> str:
-        """The first kernel entry's."""
+        """That of the entry that boots."""
         return next_line(facts)
 
     def unsafe(self, facts: Facts, name: str) -> str | None:

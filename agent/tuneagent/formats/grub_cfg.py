@@ -1,0 +1,276 @@
+"""grub.cfg: which menu entry boots, and the line that it gives the kernel. The host tier compares with grub-emu.
+
+GRUB's script language as far as grub-mkconfig writes it: variables, conditions on them, menus within menus.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple, Union
+
+from tuneagent.errors import ReadFailed
+from tuneagent.formats.lazy_regex import lazy_regex
+
+_TOKEN = lazy_regex(
+    r"(?P<skip>[ \t]+|\\\n|(?<![^\s;])#[^\n]*)|(?P<end>[\n;])|(?P<open>\{(?=[\s;]|\Z))|(?P<close>\}(?=[\s;]|\Z))"
+    r"|(?P<word>(?:\"(?:[^\"\\]|\\.)*\"|'[^']*'|\$\{[^}]*\}|\\.|[^\s;\"'])+)"
+)
+_PIECE = lazy_regex(
+    r"\"(?P<soft>(?:[^\"\\]|\\.)*)\"|'(?P<hard>[^']*)'|\\(?P<escaped>.)|(?P<plain>(?:\$\{[^}]*\}|[^\"'\\])+)"
+)
+_VARIABLE = lazy_regex(r"\$(?:\{([^}]*)\}|([A-Za-z_][A-Za-z0-9_]*|[0-9@?*#]))")
+# What every GRUB 2 sets before it reads the file.
+_FEATURES = dict.fromkeys(
+    ("feature_menuentry_id", "feature_menuentry_options", "feature_timeout_style", "feature_default_font_path",
+     "feature_all_video_module", "feature_platform_search_hint", "feature_nativedisk_cmd", "feature_200_final",
+     "feature_chainloader_bpb", "feature_ntldr"), "y",
+)  # fmt: skip
+_DEPTH_LIMIT = 32
+_KERNELS = ("linux", "linux16", "linuxefi")
+
+
+Command = list[Union[str, "Block"]]
+
+
+class Block(NamedTuple):
+    """What stands between braces."""
+
+    commands: list[Command]
+
+
+class Entry(NamedTuple):
+    """An entry of a menu: one that boots a kernel, or a menu of its own."""
+
+    title: str
+    id: str
+    commands: list[Command]
+    is_menu: bool
+
+
+def environment(grubenv: str) -> dict[str, str]:
+    """Variables of the block that GRUB keeps between boots."""
+    lines = [line for line in grubenv.splitlines() if not line.startswith("#")]
+    return {name: value for name, equals, value in (line.partition("=") for line in lines) if equals}
+
+
+def next_kernel_line(text: str, kept: Mapping[str, str]) -> str:
+    """The arguments of the kernel that boots next, as they are written. Raises ReadFailed where that is not certain.
+
+    `kept` are the variables of grubenv.
+    """
+    reader = _Reader(kept)
+    entries = reader.menu(_commands(text))
+    default = reader.variables.get("default", "")
+    for _ in range(_DEPTH_LIMIT):
+        if not entries:
+            break
+        entry, default = _chosen(entries, default)
+        if not entry.is_menu:
+            return _kernel_line(entry, reader.variables)
+        reader.enter()
+        entries = reader.menu(entry.commands)
+    raise ReadFailed("GRUB configuration: no entry with a `linux` line is booted by default")
+
+
+def _kernel_line(entry: Entry, variables: Mapping[str, str]) -> str:
+    lines = [command for command in entry.commands if command and command[0] in _KERNELS]
+    if not lines:
+        raise ReadFailed(f"GRUB configuration: the entry {entry.title!r} that boots has no `linux` line")
+    text = " ".join(word for word in lines[-1][2:] if isinstance(word, str))
+    return _VARIABLE.sub(lambda found: variables.get(found.group(1) or found.group(2), ""), text).strip()
+
+
+def _chosen(entries: list[Entry], default: str) -> tuple[Entry, str]:
+    """The entry that a `default` names at one level, and what it says of the next; the first where it names none."""
+    name, _, rest = default.partition(">")
+    number = re.match(r"\d+\Z", name)
+    if number is not None:
+        return entries[int(name) if int(name) < len(entries) else 0], rest
+    found = next((entry for entry in entries if name and name in (entry.title, entry.id)), None)
+    return found or entries[0], rest
+
+
+class _Reader:
+    """Runs the commands of a file, as far as they make menus."""
+
+    def __init__(self, kept: Mapping[str, str]) -> None:
+        self.kept = kept
+        self.variables: dict[str, str] = dict(_FEATURES)
+        self.exported: set[str] = set(_FEATURES)
+        self.unknown: set[str] = set()
+
+    def enter(self) -> None:
+        """Go into a menu, which has the exported variables alone."""
+        self.variables = {name: value for name, value in self.variables.items() if name in self.exported}
+
+    def menu(self, commands: list[Command]) -> list[Entry]:
+        """Entries that the commands make, in their order."""
+        found: list[Entry] = []
+        self._run(commands, found, 0)
+        return found
+
+    def _run(self, commands: list[Command], found: list[Entry], depth: int) -> None:
+        if depth > _DEPTH_LIMIT:
+            raise ReadFailed("GRUB configuration: conditions within conditions without end")
+        place = 0
+        while place < len(commands):
+            words = [word for word in commands[place] if isinstance(word, str)]
+            first = words[0] if words else ""
+            if first == "if":
+                place = self._if(commands, place, found, depth)
+                continue
+            self._one(first, commands[place], found)
+            place += 1
+
+    def _if(self, commands: list[Command], start: int, found: list[Entry], depth: int) -> int:
+        """Run the branch that holds; where that is not known none may matter. The place after `fi`."""
+        branches, end = _branches(commands, start)
+        for condition, body in branches:
+            holds = True if condition is None else self._holds(condition)
+            if holds is None:
+                self._must_not_matter([body for _, body in branches])
+                break
+            if holds:
+                self._run(body, found, depth + 1)
+                break
+        return end
+
+    def _must_not_matter(self, bodies: list[list[Command]]) -> None:
+        for body in bodies:
+            for command in body:
+                first = command[0] if command else ""
+                name = str(command[1]).partition("=")[0] if first == "set" and len(command) > 1 else ""
+                if first in ("menuentry", "submenu") or name == "default":
+                    raise ReadFailed("GRUB configuration: which entry boots depends on what only GRUB knows")
+                if name:
+                    self.unknown.add(name)
+
+    def _one(self, first: str, command: Command, found: list[Entry]) -> None:
+        words = [word for word in command if isinstance(word, str)]
+        if first == "load_env":
+            self.variables.update(self.kept)
+        elif first == "export":
+            self.exported.update(words[1:])
+        elif first in ("set", "") or "=" in first:
+            name, equals, value = (words[1] if first == "set" and len(words) > 1 else first).partition("=")
+            if equals:
+                self.variables[self._text(name)] = self._text(value)
+        elif first in ("menuentry", "submenu"):
+            block = next((word for word in command if isinstance(word, Block)), None)
+            if block is not None:
+                found.append(self._entry(first, words[1:], block))
+
+    def _entry(self, kind: str, words: list[str], block: Block) -> Entry:
+        texts = [text for word in words if (text := self._text(word)) or '"' in word or "'" in word]
+        title, name = "", ""
+        place = 0
+        while place < len(texts):
+            text = texts[place]
+            if text.startswith("--id="):
+                name = text.partition("=")[2]
+            elif text in ("--id", "--class", "--users", "--hotkey"):
+                place += 1
+                name = texts[place] if text == "--id" and place < len(texts) else name
+            elif not text.startswith("--") and not title:
+                title = text
+            place += 1
+        return Entry(title, name or title, block.commands, kind == "submenu")
+
+    def _text(self, word: str) -> str:
+        """A word with its quotes taken off and its variables filled in."""
+        parts = []
+        for piece in _PIECE.finditer(word):
+            hard, escaped, soft = piece.group("hard"), piece.group("escaped"), piece.group("soft")
+            if hard is not None or escaped is not None:
+                parts.append(hard or escaped or "")
+                continue
+            text = piece.group("plain") if soft is None else re.sub(r"\\(.)", r"\1", soft)
+            parts.append(_VARIABLE.sub(lambda found: self._value(found.group(1) or found.group(2)), text))
+        return "".join(parts)
+
+    def _value(self, name: str) -> str:
+        return self.variables.get(name, "")
+
+    def _holds(self, command: Command) -> bool | None:
+        """Whether `[ … ]` or `true` holds; None for what only GRUB knows."""
+        words = [word for word in command if isinstance(word, str)]
+        if any(name in self.unknown for word in words for pair in _VARIABLE.findall(word) for name in pair):
+            return None
+        if words in (["true"], ["false"]):
+            return words == ["true"]
+        if words[:1] not in (["["], ["test"]):
+            return None
+        inner = words[1:-1] if words[0] == "[" else words[1:]
+        texts = [self._text(word) for word in inner]
+        if inner[:1] == ["-s"] and inner[-1:] and str(inner[-1]).endswith("grubenv"):
+            return bool(self.kept)
+        if len(inner) == 1:
+            return bool(texts[0])
+        if len(inner) == 2 and inner[0] in ("-n", "-z"):
+            return bool(texts[1]) == (inner[0] == "-n")
+        if len(inner) == 3 and inner[1] in ("=", "==", "!=") and not re.search(r"grub_(platform|cpu)", "".join(inner)):
+            return (texts[0] == texts[2]) == (inner[1] != "!=")
+        return None
+
+
+def _branches(commands: list[Command], start: int) -> tuple[list[tuple[Command | None, list[Command]]], int]:
+    """Conditions with their bodies, None for `else`, and the place after `fi`."""
+    branches: list[tuple[Command | None, list[Command]]] = []
+    depth, place = 0, start
+    while place < len(commands):
+        command = commands[place]
+        first = command[0] if command else ""
+        if first == "if":
+            depth += 1
+        if first == "fi":
+            depth -= 1
+            if depth == 0:
+                return branches, place + 1
+        if depth == 1 and first in ("if", "elif"):
+            branches.append((command[1:], []))
+        elif depth == 1 and first == "else":
+            branches.append((None, []))
+        elif depth >= 1 and branches and not (depth == 1 and first == "then"):
+            branches[-1][1].append(command)
+        place += 1
+    raise ReadFailed("GRUB configuration: a condition without its end")
+
+
+def _commands(text: str) -> list[Command]:
+    return _block(_tokens(text), 0)
+
+
+def _block(tokens: Iterator[re.Match[str]], depth: int) -> list[Command]:
+    """Commands up to the brace that closes."""
+    if depth > _DEPTH_LIMIT:
+        raise ReadFailed("GRUB configuration: braces within braces without end")
+    found: list[Command] = []
+    command: Command = []
+    for token in tokens:
+        if token.lastgroup == "word":
+            command.append(token.group(0))
+            if command in (["then"], ["else"]):
+                found.append(command)
+                command = []
+        elif token.lastgroup == "open":
+            command.append(Block(_block(tokens, depth + 1)))
+        else:
+            found += [command] if command else []
+            command = []
+            if token.lastgroup == "close":
+                return found
+    if depth:
+        raise ReadFailed("GRUB configuration: a brace without its end")
+    return [*found, command] if command else found
+
+
+def _tokens(text: str) -> Iterator[re.Match[str]]:
+    position = 0
+    while position < len(text):
+        match = _TOKEN.match(text, position)
+        if match is None:
+            raise ReadFailed(f"GRUB configuration: not understood: {text[position : position + 40]!r}")
+        position = match.end()
+        if match.lastgroup != "skip":
+            yield match

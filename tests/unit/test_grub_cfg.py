@@ -1,0 +1,73 @@
+"""Which entry of grub.cfg boots, and what is not certain. GRUB's own answers: host tier."""
+
+from __future__ import annotations
+
+import pytest
+from tuneagent.errors import ReadFailed
+from tuneagent.formats.grub_cfg import environment, next_kernel_line
+
+MENUS = """
+menuentry 'Debian' $menuentry_id_option 'simple' { load_video
+  linux /vmlinuz-2 root=/dev/sda1 new=1
+}
+submenu 'Advanced' $menuentry_id_option 'advanced' {
+  menuentry 'Old' --id old {
+    linux /vmlinuz-1 root=/dev/sda1 old=1 quoted="a b"
+  }
+}
+menuentry 'Memory test' { linux16 /memtest }
+menuentry 'Firmware' { fwsetup }
+"""
+HEADER = 'if [ -s $prefix/grubenv ]; then\n  load_env\nfi\nset default="{}"\n'
+NEW, OLD = "root=/dev/sda1 new=1", 'root=/dev/sda1 old=1 quoted="a b"'
+
+
+@pytest.mark.parametrize(
+    ("default", "kept", "line"),
+    [
+        ("0", "", NEW), ("1", "", OLD), ("1>0", "", OLD), ("advanced>old", "", OLD), ("Advanced>Old", "", OLD), ("2", "", ""),
+        ("Debian", "", NEW), ("simple", "", NEW), ("9", "", NEW), ("missing", "", NEW), ("", "", NEW), ("missing>0", "", NEW),
+        ("${saved_entry}", "saved_entry=1>old\n", OLD), ("$saved_entry", "saved_entry=simple\n", NEW), ("${saved_entry}", "", NEW),
+        ("${saved_entry}", "# saved_entry=1\n", NEW),
+    ],
+)  # fmt: skip
+def test_the_entry_that_boots(default: str, kept: str, line: str) -> None:
+    text = 'menuentry_id_option="--id"\nexport menuentry_id_option\n' + HEADER.format(default) + MENUS
+    assert next_kernel_line(text, environment(kept)) == line
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("", "no entry with a `linux` line is booted"),
+        ("set default=3\n" + MENUS, "the entry 'Firmware' that boots has no `linux` line"),
+        ("submenu 'x' {\n}\n", "no entry with a `linux` line is booted"),
+        # What only GRUB knows, where it matters.
+        (f"if [ $grub_platform = efi ]; then\n  set default=1\nfi\n{MENUS}", "depends on what only GRUB knows"),
+        (f"if sleep --interruptible 0; then\n{MENUS}\nfi\n", "depends on what only GRUB knows"),
+        ("menuentry 'x' {\n linux /v\n", "a brace without its end"),
+        ("if true; then\n", "a condition without its end"),
+        ("menuentry 'x {\n", "not understood"),
+        ("if true; then " * 40 + "x" + "; fi" * 40, "without end"),
+        ("menuentry x { " * 40 + "}" * 40, "without"),
+    ],
+)
+def test_what_is_not_certain_is_not_said(text: str, says: str) -> None:
+    with pytest.raises(ReadFailed, match=says.replace("[", r"\[")):
+        next_kernel_line(text, {})
+
+
+def test_conditions_of_others_do_not_matter() -> None:
+    text = (
+        "if [ $grub_platform = efi ]; then\n  set gfx=keep\nelse\n  insmod vga\nfi\n"
+        'if [ "$gfx" = keep ]; then\n  insmod gfx\nfi\nif [ -n "$x" -o "$y" ]; then true; fi\n'
+        'if [ -z "${x}" ]; then\n  set default=1\nelif true; then\n  set default=0\nfi\n'
+    )
+    assert next_kernel_line(text + MENUS, {}) == OLD
+
+
+def test_variables_are_filled_in_and_a_menu_has_only_exported_ones() -> None:
+    text = "set a=1\nset b=2\nexport b\nmenuentry x {\n linux /v a=$a b=${b} c=$c\n}\n"
+    assert next_kernel_line(text, {}) == "a=1 b=2 c="
+    inner = text.replace("menuentry x {", "submenu y { menuentry x {") + "}\n"
+    assert next_kernel_line(inner, {}) == "a= b=2 c="
