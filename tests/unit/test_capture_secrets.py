@@ -157,6 +157,18 @@ SAME: dict[str, tuple[dict[str, str], dict[str, object]]] = {
         },
         {"kernelArguments": {"iommu": "pt"}},
     ),
+    "menus of GRUB": (
+        {
+            "boot/grub/grub.cfg": 'if [ -s $prefix/grubenv ]; then\n load_env\nfi\nset default="${saved_entry}"\n'
+            "menuentry 'hush one' --id one { linux /vmlinuz ro iommu=off }\n"
+            "submenu 'hush more' $menuentry_id_option 'more' {\n menuentry 'hush two' { linux /vmlinuz ro iommu=off }\n"
+            "  menuentry 'hush three' { echo hush; linux /vmlinuz ro iommu=pt }\n}\n",
+            "boot/grub/grubenv": "saved_entry=hush more>hush three\n",
+            "proc/cmdline": "ro iommu=pt\n",
+            "etc/default/grub": "",
+        },
+        {"kernelArguments": {"iommu": "pt"}},
+    ),
     "quotes in a comment": (
         {"etc/containerd/config.toml": 'version = 2\n# not """ here\n[runtimes.nvidia.options]\n  SystemdCgroup = true\n'},
         {"checks": {"runtimeSystemdCgroup": True}},

@@ -269,3 +269,18 @@ def test_a_child_finds_our_modules_where_we_found_them(tmp_path: Path, monkeypat
     monkeypatch.syspath_prepend(str(tmp_path / "ours"))
     done = run_module("said", ["a", "b"], 20, {})
     assert (done.code, done.stdout, done.stderr) == (0, "['a', 'b'] __main__\n", "")
+
+
+def test_one_state_folder_keeps_trees_apart(root: Path, tmp_path: Path) -> None:
+    file, state = profile(tmp_path, "{sysctl: {vm.swappiness: 10}}"), str(tmp_path / "state")
+    other = tmp_path / "other"
+    write_tree(other, {"proc/sys/vm/swappiness": "33\n"}, ["etc/sysctl.d"])
+    assert call("--root", str(root), "--state-dir", state, "apply", "-f", file, "--yes").exit_code == 0
+    assert call("--root", str(other), "--state-dir", state, "undo").exit_code == 0
+    # Neither the other tree nor the live host takes the first tree's journal for its own.
+    assert (other / "proc/sys/vm/swappiness").read_text() == "33\n"
+    assert (root / "proc/sys/vm/swappiness").read_text() == "10\n"
+    assert not (tmp_path / "state/journal.jsonl").exists()
+    assert len(list((tmp_path / "state/trees").iterdir())) == 1
+    assert call("--root", str(root), "--state-dir", state, "undo").exit_code == 0
+    assert (root / "proc/sys/vm/swappiness").read_text() == "60\n"

@@ -39,7 +39,7 @@ def test_the_entry_that_boots(default: str, kept: str, line: str) -> None:
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("", "no entry with a `linux` line is booted"),
+        ("", "the entry 'without a menu' that boots has no `linux` line"),
         ("set default=3\n" + MENUS, "the entry 'Firmware' that boots has no `linux` line"),
         ("submenu 'x' {\n}\n", "no entry with a `linux` line is booted"),
         # What only GRUB knows, where it matters.
@@ -55,6 +55,10 @@ def test_the_entry_that_boots(default: str, kept: str, line: str) -> None:
 def test_what_is_not_certain_is_not_said(text: str, says: str) -> None:
     with pytest.raises(ReadFailed, match=says.replace("[", r"\[")):
         next_kernel_line(text, {})
+
+
+def test_a_file_without_a_menu_boots_what_it_names() -> None:
+    assert next_kernel_line("search x\nlinux /v root=/dev/sda1 a=1\ninitrd /i\nboot\n", {}) == "root=/dev/sda1 a=1"
 
 
 def test_conditions_of_others_do_not_matter() -> None:

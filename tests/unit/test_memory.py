@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from support import session_of, tree, write_tree
 from tuneagent.contracts.report import Finding, Verdict
+from tuneagent.facts.one_pass import Facts
 from tuneagent.host.files import Files
 
 NODE = "sys/devices/system/node/node{}"
@@ -92,3 +93,31 @@ def test_the_size_of_a_base_page(tmp_path: Path, covered: str | None, default_ki
     found = finding(tmp_path, pageSize=65536)
     assert found.observed == size
     assert (found.verdict is Verdict.UNKNOWN) is (size is None)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "machine", "seen"),
+    [
+        # Memory that was added to a running virtual machine: its one node still tells what it was started with.
+        ((6_516_208,), 577_563_364, (577_563_364,)),
+        ((6_516_208, 6_516_208), 577_563_364, (None, None)),
+        # What the kernel keeps for itself is no difference.
+        ((66_000_000, 66_000_000), 131_000_000, (66_000_000, 66_000_000)),
+        ((60_000_000, 60_000_000), 131_000_000, (60_000_000, 60_000_000)),
+        ((66_000_000,), None, (66_000_000,)),
+        ((None,), 131_000_000, (None,)),
+    ],
+)
+def test_memory_of_nodes_beside_that_of_the_machine(
+    tmp_path: Path, sizes: tuple[int | None, ...], machine: int | None, seen: tuple[int | None, ...]
+) -> None:
+    files = {"sys/devices/system/cpu/online": f"0-{len(sizes) - 1}\n"}
+    if machine is not None:
+        files["proc/meminfo"] = f"MemTotal:       {machine} kB\n"
+    for number, kib in enumerate(sizes):
+        folder = f"sys/devices/system/node/node{number}"
+        files[f"{folder}/cpulist"] = f"{number}\n"
+        files[f"{folder}/meminfo"] = "" if kib is None else f"Node {number} MemTotal:       {kib} kB\n"
+    write_tree(tmp_path, files)
+    found = Facts(tree(Files(str(tmp_path)))).topology.nodes
+    assert tuple(node.memory_kib for node in found) == seen

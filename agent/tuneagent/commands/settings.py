@@ -80,11 +80,21 @@ class Settings(msgspec.Struct):
             profile = load_profile(file, name)
         state = StateFolder(host.files, STATE_FOLDER)
         if self.state_dir is not None:
-            state = StateFolder(Files("/"), paths.absolute(self.state_dir))
+            state = StateFolder(Files("/"), self._own_state_folder(self.state_dir))
         tuner = HostTuner(host, state, profile, is_strict=is_strict)
         if is_strict:
             _tell_of_reverted(tuner)
         return tuner
+
+    def _own_state_folder(self, folder: str) -> str:
+        """The folder for the live host; for a tree or a capture one of its own within, so that none takes another's."""
+        place = paths.absolute(folder)
+        of = self.root or self.capture
+        if of is None:
+            return place
+        import hashlib
+
+        return f"{place}/trees/{hashlib.sha256(paths.absolute(of).encode()).hexdigest()[:16]}"
 
     def invocation(self, file: str | None, name: str | None) -> Invocation:
         """How to call a command on the same host with the same profile."""

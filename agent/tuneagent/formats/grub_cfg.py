@@ -27,7 +27,7 @@ _FEATURES = dict.fromkeys(
      "feature_chainloader_bpb", "feature_ntldr"), "y",
 )  # fmt: skip
 _DEPTH_LIMIT = 32
-_KERNELS = ("linux", "linux16", "linuxefi")
+KERNELS = ("linux", "linux16", "linuxefi")
 
 
 Command = list[Union[str, "Block"]]
@@ -60,7 +60,11 @@ def next_kernel_line(text: str, kept: Mapping[str, str]) -> str:
     `kept` are the variables of grubenv.
     """
     reader = _Reader(kept)
-    entries = reader.menu(_commands(text))
+    commands = commands_of(text)
+    entries = reader.menu(commands)
+    if not entries:
+        # A file without a menu boots what it names itself.
+        return _kernel_line(Entry("without a menu", "", commands, False), reader.variables)
     default = reader.variables.get("default", "")
     for _ in range(_DEPTH_LIMIT):
         if not entries:
@@ -74,7 +78,7 @@ def next_kernel_line(text: str, kept: Mapping[str, str]) -> str:
 
 
 def _kernel_line(entry: Entry, variables: Mapping[str, str]) -> str:
-    lines = [command for command in entry.commands if command and command[0] in _KERNELS]
+    lines = [command for command in entry.commands if command and command[0] in KERNELS]
     if not lines:
         raise ReadFailed(f"GRUB configuration: the entry {entry.title!r} that boots has no `linux` line")
     text = " ".join(word for word in lines[-1][2:] if isinstance(word, str))
@@ -237,7 +241,8 @@ def _branches(commands: list[Command], start: int) -> tuple[list[tuple[Command |
     raise ReadFailed("GRUB configuration: a condition without its end")
 
 
-def _commands(text: str) -> list[Command]:
+def commands_of(text: str) -> list[Command]:
+    """The commands of a file; words are as they are written. Raises ReadFailed for what is not understood."""
     return _block(_tokens(text), 0)
 
 

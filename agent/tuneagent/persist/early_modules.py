@@ -22,6 +22,12 @@ def is_early(facts: Facts, module: str) -> bool:
     given = [name for value in at_next_boot(facts, "modules_load") for name in str(value).split(",")]
     if named & set(given):
         return True
+    return is_built_in(facts, module)
+
+
+def is_built_in(facts: Facts, module: str) -> bool:
+    """Whether the running kernel has the module without having loaded it: then no modprobe.d is read for it."""
+    files = facts.host.files
     try:
         loaded = {line.partition(" ")[0] for line in files.read("proc/modules").splitlines()}
     except (PathMissing, ReadFailed):

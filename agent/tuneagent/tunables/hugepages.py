@@ -126,7 +126,10 @@ class Hugepages(Tunable[Spec, int]):
             default = pool_at_boot(facts, *map(int, _node_and_kib(subject)))
         except ReadFailed as error:
             default = Unreadable(str(error))
-        return reading(facts, path, live, int, default=default)
+        found = reading(facts, path, live, int, default=default)
+        if found.persisted is default and isinstance(default, Absent):
+            return msgspec.structs.replace(found, doubt=default.why)
+        return found
 
     def desire(self, facts: Facts, spec: Spec, readings: Mapping[Subject, Reading]) -> Mapping[Subject, int]:
         """Pages of each pool."""

@@ -22,6 +22,7 @@ from tuneagent.facts.one_pass import Facts
 from tuneagent.formats.lazy_regex import lazy_regex
 from tuneagent.persist.boot_arguments import at_next_boot
 from tuneagent.persist.drop_in import Entries
+from tuneagent.persist.early_modules import is_built_in
 from tuneagent.persist.modprobe_d import OWN_NAME, ModprobeD, options
 from tuneagent.tunables.base import Tunable
 
@@ -86,10 +87,15 @@ class ModuleOptions(Tunable[Spec, str]):
         """Value in force, and what modprobe.d and the kernel's line give at the next load."""
         name = subject.removeprefix("option:")
         owner = None
+        module = name.partition(".")[0]
+        impossible = self.drop_in.impossible(facts)
         live, evidence = self._live(facts, name)
         persisted: Observation
         try:
             found = options(facts).get(name)
+            if is_built_in(facts, module):
+                found = None
+                impossible = f"{module} is built into this kernel, which takes {name}= from its own line alone"
             persisted = Value(found[0]) if found else Absent("no line in modprobe.d")
             if found and found[1].rpartition("/")[2] > OWN_NAME:
                 owner = found[1]
@@ -101,7 +107,7 @@ class ModuleOptions(Tunable[Spec, str]):
             persisted = Unreadable(str(error))
         return Reading(
             live, evidence=evidence, persisted=persisted, mechanism=self.drop_in.path,
-            impossible=self.drop_in.impossible(facts), owner=owner,
+            impossible=impossible, owner=owner,
         )  # fmt: skip
 
     @staticmethod

@@ -225,6 +225,10 @@ def boot_entries(text: str, allowed: Callable[[str], bool]) -> str:
         match = re.match(r"(\s*(?:options|kernelopts=))(\s*)(.*)\Z", line)
         if match is not None:
             return f"{match.group(1)}{match.group(2)}{kernel_line(match.group(3), allowed)}"
-        return line if re.match(r"(saved_entry=|version\s+|linux\s+)[\w./()@+-]{1,128}\Z", line) else None
+        return (
+            line
+            if re.match(r"((?:prev_)?saved_entry=|next_entry=|version\s+|linux\s+)[\w./()@+>-]{1,128}\Z", line)
+            else None
+        )
 
     return by_line(text, keep)

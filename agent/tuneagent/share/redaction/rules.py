@@ -10,6 +10,7 @@ from tuneagent.contracts.values import Setting
 from tuneagent.formats.lazy_regex import lazy_regex
 from tuneagent.formats.sysctl_d import covers
 from tuneagent.share.redaction import documents, grammars
+from tuneagent.share.redaction.grub_menus import grub_menus, kept_entries
 from tuneagent.share.redaction.mentions import mentions
 from tuneagent.share.redaction.pseudonyms import Pseudonyms, blank
 from tuneagent.share.redaction.runtime_tables import runtime_tables
@@ -170,13 +171,25 @@ class Redactor:
             return self._pseudonyms.text(text) if _is_address(text) else blank(text.strip()) + "\n"
         if module and not MODULES.match(module.group(1)):
             return _plain(text)
-        chosen = next((filter_ for form, filter_ in _RULES if form.match(path)), _nothing)
+        chosen = self._menus(path) or next((filter_ for form, filter_ in _RULES if form.match(path)), _nothing)
         try:
             kept = self._pseudonyms.text(chosen(text))
         except Exception:
             # What its filter cannot handle is removed; a row that cannot read it says the same of the copy.
             return f"\0{blank(text)}\n"
         return self._pseudonyms.host_name(kept) if _NAMED.match(path) else kept
+
+    def _menus(self, path: str) -> Filter | None:
+        """The filter of GRUB's two files, which name entries alike; None for other files."""
+
+        def named(text: str) -> str:
+            return self._pseudonyms.named("entry", text)
+
+        if re.match(r"boot/grub2?/grub\.cfg\Z", path):
+            return lambda text: grub_menus(text, _is_argument, named)
+        if re.match(r"boot/grub2?/grubenv\Z", path):
+            return lambda text: grammars.boot_entries(kept_entries(text, named), _is_argument)
+        return None
 
     def path(self, path: str) -> str:
         """A path, without names of this host or of anyone in it."""
