@@ -20,7 +20,7 @@ from tuneagent.contracts.values import About
 from tuneagent.report.fields import FieldRow, field_rows, takes_of
 from tuneagent.report.reference import reference_markdown, summary
 from tuneagent.share.comparison import Comparison
-from tuneagent.topology.picture import Topology
+from tuneagent.topology.paths import TopologyWithPaths
 from tuneagent.tunables.base import AnyTunable
 from tuneagent.tunables.registry import registry
 
@@ -33,7 +33,7 @@ DOCUMENTS: tuple[tuple[str, type[msgspec.Struct], str], ...] = (
     ("journal", JournalDocument, "tuneagent journal -o json"),
     ("status", HostStatus, "tuneagent status -o json"),
     ("diff", Comparison, "tuneagent diff -o json"),
-    ("topology", Topology, "tuneagent topology -o json"),
+    ("topology", TopologyWithPaths, "tuneagent topology -o json"),
 )
 MADE = "<!-- Made by `make generate`; do not edit. -->\n\n"
 PROFILE_HEAD = f"""{MADE}# Fields of a profile

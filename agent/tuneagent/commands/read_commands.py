@@ -223,11 +223,13 @@ def _explained(name: str, known: Registry) -> str:
 @click.pass_obj
 def topology(settings: Settings, output: str) -> None:
     """Show CPUs, NUMA nodes, GPUs, NICs and NVMe drives."""
+    from tuneagent.facts.gpu_paths import with_paths
+    from tuneagent.facts.one_pass import Facts
     from tuneagent.report.picture import topology_text
-    from tuneagent.topology.read import read_interrupts, read_topology
+    from tuneagent.topology.read import read_interrupts
 
     host = settings.host()
-    found = read_topology(host)
+    found = with_paths(Facts(host))
     if output == "json":
         emit(found)
     else:

@@ -89,6 +89,8 @@ def _device(handle: Handle, index: int) -> GpuDevice:
         pcie_replays=ask("pcie_replays", lambda: pynvml.nvmlDeviceGetPcieReplayCounter(handle)),
         compute_mode=ask("compute_mode", lambda: _COMPUTE_MODES.get(pynvml.nvmlDeviceGetComputeMode(handle), "other")),
         nvlinks=ask("nvlinks", lambda: _nvlinks(handle)),
+        nvlink_ends=ask("nvlink_ends", lambda: _nvlink_ends(handle)),
+        peers=ask("peers", lambda: _peers(handle, index)),
         mig=ask("mig", lambda: mig_of(handle)),
         pids=ask("pids", lambda: _pids(handle)),
         errors=errors,
@@ -119,6 +121,33 @@ def _nvlinks(handle: Handle) -> tuple[bool, ...]:
     if not found:
         raise pynvml.NVMLError(pynvml.NVML_ERROR_NOT_SUPPORTED)
     return tuple(found)
+
+
+def _nvlink_ends(handle: Handle) -> tuple[str | None, ...]:
+    """What is at the far end of each NVLink. Raises NotSupported for a board without any."""
+    return tuple(_nvlink_end(handle, link) if up else None for link, up in enumerate(_nvlinks(handle)))
+
+
+def _nvlink_end(handle: Handle, link: int) -> str | None:
+    try:
+        if pynvml.nvmlDeviceGetNvLinkRemoteDeviceType(handle, link) == pynvml.NVML_NVLINK_DEVICE_TYPE_SWITCH:
+            return "switch"
+        return normal_address(pynvml.nvmlDeviceGetNvLinkRemotePciInfo(handle, link).busId)
+    except pynvml.NVMLError:
+        return None
+
+
+def _peers(handle: Handle, index: int) -> dict[str, bool]:
+    """Whether this GPU may read the memory of each other one. Raises NotSupported where there is no other one."""
+    found = {}
+    for other in range(pynvml.nvmlDeviceGetCount()):
+        if other != index:
+            peer = pynvml.nvmlDeviceGetHandleByIndex(other)
+            status = pynvml.nvmlDeviceGetP2PStatus(handle, peer, pynvml.NVML_P2P_CAPS_INDEX_READ)
+            found[str(other)] = status == pynvml.NVML_P2P_STATUS_OK
+    if not found:
+        raise pynvml.NVMLError(pynvml.NVML_ERROR_NOT_SUPPORTED)
+    return found
 
 
 def _watts(milliwatts: int | None) -> float | None:

@@ -42,6 +42,10 @@ class GpuDevice(msgspec.Struct, frozen=True, kw_only=True):
     pcie_replays: int | None = None
     compute_mode: str | None = None
     nvlinks: tuple[bool, ...] | None = None
+    # For each NVLink the PCI address of the GPU at its far end, `switch`, or None where it is down or not told.
+    nvlink_ends: tuple[str | None, ...] | None = None
+    # For each GPU by its index: whether this one may read its memory directly.
+    peers: dict[str, bool] | None = None
     mig: Mig | None = None
     pids: tuple[int, ...] | None = None
     errors: dict[str, str] = {}
@@ -91,6 +95,24 @@ class GpuSnapshot(msgspec.Struct, frozen=True, kw_only=True):
         return (
             ", ".join(f"{device.index} {device.uuid} {device.pci or ''}".strip() for device in self.devices) or "none"
         )
+
+
+def nvlinks_between(snapshot: GpuSnapshot) -> dict[frozenset[str], int]:
+    """NVLinks between two GPUs by their PCI addresses: direct ones, or those that both have to switches.
+
+    A pair that is not known is left out.
+    """
+    found: dict[frozenset[str], int] = {}
+    for place, one in enumerate(snapshot.devices):
+        for other in snapshot.devices[place + 1 :]:
+            if any(device.nvlink_ends is None and any(device.nvlinks or ()) for device in (one, other)):
+                # As captures of earlier versions have it: links are up, and nobody asked what is at their far end.
+                continue
+            ends = [device.nvlink_ends or () for device in (one, other)]
+            direct = sum(end == other.pci for end in ends[0])
+            count = direct or min(sum(end == "switch" for end in side) for side in ends)
+            found[frozenset((one.pci or "", other.pci or ""))] = count
+    return found
 
 
 # What one pass knows of the GPUs: a snapshot, no driver, or a failure.

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from tuneagent.formats.cpulist import parse_cpulist
 from tuneagent.host.terminal import width
+from tuneagent.topology.paths import TopologyWithPaths
 from tuneagent.topology.picture import NumaNode, PciDevice, Topology
 
 # More cores than this are shown as a list, not drawn one by one.
@@ -29,13 +30,36 @@ def topology_text(topology: Topology, interrupts: Mapping[str, str] | None = Non
     ]
     blocks = ["\n".join(head)]
     for node in topology.nodes:
-        own = [pair for pair in devices if pair[1].numa_node == node.id]
+        own = [pair for pair in devices if topology.node_of(pair[1]) == node.id]
         blocks.append("\n".join([*_node(topology, node), *_devices(own, told)]))
     known = {node.id for node in topology.nodes}
-    rest = [pair for pair in devices if pair[1].numa_node not in known]
+    rest = [pair for pair in devices if topology.node_of(pair[1]) not in known]
     if rest:
         blocks.append("\n".join(["no node named by the firmware", *_devices(rest, told)]))
+    if isinstance(topology, TopologyWithPaths) and topology.paths:
+        blocks.append("\n".join(_ways(topology)))
     return "\n\n".join(blocks)
+
+
+_WAYS = (
+    "NV# NVLinks; PIX one PCI bridge or switch; PXB several; PHB the host bridge; NODE between host bridges of a node; "
+    "SYS between nodes; ? not known"
+)
+
+
+def _ways(topology: TopologyWithPaths) -> list[str]:
+    """A row for each other device, a column for each GPU: as narrow as there are GPUs."""
+    gpus = [device.address for device in topology.pci_gpus or ()]
+    told = {frozenset((path.one, path.other)): path.told for path in topology.paths}
+    others = [*(topology.nics or ()), *(topology.nvme or ())]
+    heads = {address: f"GPU{number} {address}" for number, address in enumerate(gpus)}
+    heads |= {device.address: " ".join((device.address, *device.names[:1])) for device in others}
+    room = max(map(len, heads.values()))
+    lines = [f"{'ways':{room}}  " + " ".join(f"{f'GPU{number}':>4}" for number in range(len(gpus)))]
+    for address in heads:
+        cells = ["X" if address == gpu else told.get(frozenset((gpu, address)), "?") for gpu in gpus]
+        lines.append(f"{heads[address]:{room}}  " + " ".join(f"{cell:>4}" for cell in cells))
+    return [*lines, *textwrap.wrap(_WAYS, width())]
 
 
 def _count(number: int | None, word: str) -> str:

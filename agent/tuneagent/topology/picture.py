@@ -37,6 +37,9 @@ class PciDevice(msgspec.Struct, frozen=True, rename={"kind": "class"}):
     ]
     local_cpus: Annotated[str | None, Meta(description="CPUs nearest to it, in kernel notation.")]
     names: Annotated[tuple[str, ...], Meta(description="Names of its interfaces or block devices.")] = ()
+    bridges: Annotated[
+        tuple[str, ...] | None, Meta(description="PCI bridges above it, the nearest first; null where not known.")
+    ] = None
 
 
 class Topology(msgspec.Struct, frozen=True):
@@ -76,6 +79,12 @@ class Topology(msgspec.Struct, frozen=True):
         wanted = normal_address(address)
         devices = (*(self.pci_gpus or ()), *(self.nics or ()), *(self.nvme or ()))
         return next((device for device in devices if device.address == wanted), None)
+
+    def node_of(self, device: PciDevice) -> int | None:
+        """NUMA node of a device: what the firmware says, or the only one; None where it says nothing."""
+        if device.numa_node is not None and device.numa_node >= 0:
+            return device.numa_node
+        return self.nodes[0].id if len(self.nodes) == 1 else None
 
     def local_cpus(self, device: PciDevice) -> frozenset[int] | None:
         """Online CPUs nearest to a device; None where the host does not say and has several nodes."""

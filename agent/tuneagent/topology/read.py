@@ -6,7 +6,7 @@ What cannot be known is None, so that nothing is guessed.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import msgspec
 
@@ -195,6 +195,7 @@ def _pci_devices(host: Host) -> dict[str, list[PciDevice]] | None:
     if not addresses:
         return None
     found: dict[str, list[PciDevice]] = {"gpus": [], "nics": [], "nvme": [], "nvswitches": []}
+    bridges = _bridges(host, addresses)
     for address in addresses:
         kind = (_read(host, f"{_PCI}/{address}/class") or "").removeprefix("0x")[:4]
         if kind[:2] in ("03", "12") or kind == "0b40":
@@ -218,9 +219,41 @@ def _pci_devices(host: Host) -> dict[str, list[PciDevice]] | None:
                 _integer(_read(host, f"{base}/numa_node")),
                 format_cpulist(local) if local is not None else None,
                 tuple(_names(host, f"{base}/net") or _names(host, f"{base}/nvme")),
+                _above(address, bridges),
             )
         )
     return found
+
+
+def _bridges(host: Host, addresses: list[str]) -> dict[str, str | None]:
+    """For each domain and bus the bridge that leads to it, by its own registers (byte 19h of its configuration).
+
+    Where a bridge cannot be read its domain has None: what is below it is not known.
+    """
+    found: dict[str, str | None] = {}
+    for address in addresses:
+        if (_read(host, f"{_PCI}/{address}/class") or "").removeprefix("0x")[:4] != "0604":
+            continue
+        domain = address.partition(":")[0]
+        bus = _integer(_read(host, f"{_PCI}/{address}/secondary_bus_number"))
+        if bus is None:
+            try:
+                bus = host.files.read_bytes(f"{_PCI}/{address}/config")[0x19]
+            except (PathMissing, ReadFailed, IndexError):
+                found[domain] = None
+                continue
+        found[f"{domain}:{bus:02x}"] = address
+    return found
+
+
+def _above(address: str, bridges: Mapping[str, str | None]) -> tuple[str, ...] | None:
+    """Bridges above a device, the nearest first; None where one of them is not known."""
+    found: list[str] = []
+    domain = address.partition(":")[0]
+    while (above := bridges.get(address.rpartition(":")[0])) is not None and above not in found:
+        found.append(above)
+        address = above
+    return None if domain in bridges else tuple(found)
 
 
 def _hex(text: str | None) -> str | None:

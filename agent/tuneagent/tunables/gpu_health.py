@@ -82,6 +82,13 @@ def _down_links(device: GpuDevice) -> Observation:
     return Value([number for number, up in enumerate(device.nvlinks) if not up])
 
 
+def _without_access(device: GpuDevice) -> Observation:
+    """Indexes of the GPUs whose memory this one may not read."""
+    if device.peers is None:
+        return device.observe("peers")
+    return Value([int(index) for index, may in device.peers.items() if not may])
+
+
 def _same(seen: Sequence[object], wanted: object) -> bool:
     del wanted
     return bool(seen[0] == seen[1])
@@ -117,6 +124,9 @@ ROWS: dict[str, GpuHealthRow] = {
         "enable above-4G decoding and resizable BAR in the firmware"), None, int | None),
     "nvlinksUp": GpuHealthRow(_down_links, equal, about(
         Severity.CRITICAL, "a link that is down takes its share of bandwidth from every collective", _NVML), []),
+    "peerAccess": GpuHealthRow(_without_access, equal, about(
+        Severity.HIGH, "GPUs that may not read each other's memory copy through the host's", _NVML,
+        "IOMMU or ACS on bare metal, or the topology that the virtual machine is given"), []),
     "powerLimitDefault": GpuHealthRow(_both("power_limit_w", "power_default_w"), lambda seen, wanted: bool(seen[0] >= seen[1]), about(
         Severity.MEDIUM, "a limit below the card's default costs clocks under load", _NVML,
         "the tunable `gpu` sets powerLimitW; first find out who lowered it")),
