@@ -6,12 +6,13 @@ import json
 from pathlib import Path
 
 import pytest
-from support import tree, write_tree
+from support import FIXTURES, tree, write_tree
 from tuneagent.facts.gpu_paths import with_paths
 from tuneagent.facts.one_pass import Facts
 from tuneagent.gpu.snapshot import GpuDevice, GpuSnapshot, nvlinks_between
 from tuneagent.host.files import Files
 from tuneagent.report.picture import topology_text
+from tuneagent.share.capture import unpack
 
 PCI = "sys/bus/pci/devices"
 
@@ -144,3 +145,16 @@ def test_a_device_without_a_node_belongs_to_the_only_one(tmp_path: Path) -> None
     assert [one.way for one in found.paths] == ["NODE"]
     text = topology_text(found)
     assert "no node named by the firmware" not in text and "|- GPU 0000:14:00.0" in text
+
+
+@pytest.mark.parametrize("place", sorted((FIXTURES / "topologies").iterdir()), ids=lambda place: place.name)
+def test_gpus_of_real_machines_are_as_far_from_each_other_as_nvidia_smi_says(place: Path, tmp_path: Path) -> None:
+    found = with_paths(Facts(unpack(str(place / "capture.tar.gz"), str(tmp_path))))
+    lines = (place / "nvidia-smi-topo.txt").read_text().splitlines()
+    rows = [line.split("\t") for line in lines if line.startswith("GPU")]
+    told = {frozenset((path.one, path.other)): path.told for path in found.paths}
+    addresses = [device.address for device in found.pci_gpus or ()]
+    assert len(rows) == len(addresses) > 1
+    for one, row in zip(addresses, rows, strict=True):
+        for other, cell in zip(addresses, row[1:], strict=False):
+            assert cell.strip() == ("X" if one == other else told[frozenset((one, other))])

@@ -13,6 +13,8 @@ from tuneagent.gpu.snapshot import GpuDevice, GpuSnapshot
 from tuneagent.topology.picture import normal_address
 
 T = TypeVar("T")
+# nvml.h; pynvml 13.615 has a tuple under that name, which it does not take itself.
+_P2P_READ = 0
 _COMPUTE_MODES = {0: "default", 1: "exclusive thread", 2: "prohibited", 3: "exclusive process"}
 
 
@@ -34,7 +36,7 @@ def snapshot() -> GpuSnapshot:
     )
 
 
-def _name(error: pynvml.NVMLError) -> str:
+def _name(error: Exception) -> str:
     return type(error).__name__.removeprefix("NVMLError_")
 
 
@@ -44,7 +46,7 @@ def _device(handle: Handle, index: int) -> GpuDevice:
     def ask(field: str, call: Callable[[], T]) -> T | None:
         try:
             return call()
-        except pynvml.NVMLError as error:
+        except Exception as error:  # one boundary around each field
             errors[field] = _name(error)
             return None
 
@@ -143,8 +145,7 @@ def _peers(handle: Handle, index: int) -> dict[str, bool]:
     for other in range(pynvml.nvmlDeviceGetCount()):
         if other != index:
             peer = pynvml.nvmlDeviceGetHandleByIndex(other)
-            status = pynvml.nvmlDeviceGetP2PStatus(handle, peer, pynvml.NVML_P2P_CAPS_INDEX_READ)
-            found[str(other)] = status == pynvml.NVML_P2P_STATUS_OK
+            found[str(other)] = pynvml.nvmlDeviceGetP2PStatus(handle, peer, _P2P_READ) == pynvml.NVML_P2P_STATUS_OK
     if not found:
         raise pynvml.NVMLError(pynvml.NVML_ERROR_NOT_SUPPORTED)
     return found
