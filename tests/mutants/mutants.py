@@ -43,6 +43,7 @@ LEFT_OUT = (
     "test_rollout.py",
     "test_machines.py",
     "test_hosts.py",
+    "test_hunt.py",
     "test_words.py",
     "test_pages.py",
     "test_screens.py::test_screens_of_real_machines",
