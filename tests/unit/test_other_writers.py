@@ -20,12 +20,12 @@ QUEUE = "/sys/block/nvme0n1/queue/scheduler"
 WANTS = "etc/systemd/system/multi-user.target.wants"
 
 
-def doubt_of(root: Path, files: dict[str, str], evidence: str, mode: int = 0o755) -> str:
+def doubt_of(root: Path, files: dict[str, str], evidence: str, mode: int = 0o755, *, own: bool = False) -> str:
     write_tree(root, files)
     for path in files:
         if "rc.local" in path:
             (root / path).chmod(mode)
-    return doubt(Facts(tree(Files(str(root)))), evidence)
+    return doubt(Facts(tree(Files(str(root)))), evidence, own=own)
 
 
 @pytest.mark.parametrize(
@@ -66,6 +66,20 @@ def doubt_of(root: Path, files: dict[str, str], evidence: str, mode: int = 0o755
 def test_a_text_that_names_a_setting(tmp_path: Path, files: dict[str, str], evidence: str, file: str) -> None:
     found = doubt_of(tmp_path, files, evidence)
     assert found == (f"{file} names it, and is not followed" if file else "")
+
+
+@pytest.mark.parametrize(
+    ("main", "sure"),
+    [("", True), ("reapply_sysctl = 1\n", True), ("reapply_sysctl = 0\n", False), ("reapply_sysctl=False\n", False)],
+)
+def test_tuned_writes_our_file_once_more_after_its_profile(tmp_path: Path, main: str, sure: bool) -> None:
+    files = {
+        "etc/tuned/active_profile": "mine\n", f"{WANTS}/tuned.service": "", "etc/tuned/tuned-main.conf": main,
+        "usr/lib/tuned/mine/tuned.conf": "[sysctl]\nvm.swappiness=1\n[vm]\ntransparent_hugepages=always\n",
+    }  # fmt: skip
+    assert (doubt_of(tmp_path, files, SWAPPINESS, own=True) == "") is sure
+    # What is set in another folder, or in sysfs, it leaves as its profile has it.
+    assert doubt_of(tmp_path, files, SWAPPINESS) and doubt_of(tmp_path, files, THP, own=True)
 
 
 def test_a_script_that_is_no_program_is_not_run(tmp_path: Path) -> None:

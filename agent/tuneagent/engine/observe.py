@@ -55,7 +55,7 @@ def _read(facts: Facts, tunable: AnyTunable, subject: Subject) -> Reading:
         reading = tunable.read(facts, subject)
         if tunable.drop_in is None or reading.doubt or not isinstance(reading.live, Value):
             return reading
-        return msgspec.structs.replace(reading, doubt=doubt(facts, reading.evidence))
+        return msgspec.structs.replace(reading, doubt=doubt(facts, reading.evidence, own=reading.own))
     except Exception as error:  # one subject's trouble is that subject's
         return _failed(tunable, error)
 

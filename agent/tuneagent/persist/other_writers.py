@@ -59,12 +59,17 @@ _LOADS = lazy_regex(r"\bsysctl\s+(?:-[a-zA-Z]*p|--load)[= ]?\s*(/[^\s;&|\"']+)")
 _COMMENT = lazy_regex(r"^\s*[#;].*$", re.MULTILINE)
 
 
-def doubt(facts: Facts, evidence: str) -> str:
-    """What may set the files that a setting was read from, and is not followed; empty where nothing does."""
+def doubt(facts: Facts, evidence: str, *, own: bool) -> str:
+    """What may set the files that a setting was read from, and is not followed; empty where nothing does.
+
+    With `own` a file of ours sets it at the next boot.
+    """
     paths = [path.strip().lstrip("/") for path in evidence.split(",") if re.match(r"\s*/(proc|sys)/", path)]
     for path in paths:
         named = _named(path)
         for file, text in facts.once("other writers", lambda: _texts(facts)):
+            if own and path.startswith("proc/sys/") and file.startswith(_TUNED) and _reapplies(facts):
+                continue
             if text is None:
                 return f"/{file} was not read"
             if named.search(text):
@@ -135,6 +140,12 @@ def _tuned(facts: Facts) -> list[str]:
             included = _INCLUDE.findall(files.read_or(path, ""))
             waiting += [one for line in included for one in re.split(r"[,;\s]+", line)]
     return found
+
+
+def _reapplies(facts: Facts) -> bool:
+    """Whether TuneD writes what /etc/sysctl.d says once more after its profile, as it does unless told not to."""
+    text = facts.host.files.read_or("etc/tuned/tuned-main.conf", "")
+    return not re.search(r"^\s*reapply_sysctl\s*=\s*(0|[Ff]alse|[Nn]o?)\s*$", text, re.MULTILINE)
 
 
 def _is_program(facts: Facts, path: str) -> bool:
