@@ -71,8 +71,9 @@ def classify(one: Observed, subject: Subject, reading: Reading) -> Assessment:
     is_right_now = tunable.matches(subject, live.value, wanted)
     base = msgspec.structs.replace(base, in_effect=is_right_now)
     boot = _next_boot(tunable, subject, reading, live, wanted)
-    if is_right_now and boot.is_right and not reading.doubt:
-        return only(Verdict.CONVERGED, "")
+    if is_right_now and boot.is_right:
+        is_sure = not reading.doubt
+        return only(Verdict.CONVERGED, "") if is_sure else only(Verdict.UNKNOWN, _not_known(reading))
     if reading.owner is not None:
         conflict = only(Verdict.CONFLICT, f"{reading.owner} sets this too and would win")
         return msgspec.structs.replace(conflict, refusal=f"owned by {reading.owner}")
@@ -89,7 +90,7 @@ def classify(one: Observed, subject: Subject, reading: Reading) -> Assessment:
         others=reading.others,
     )
     if is_right_now and reading.doubt:
-        return _said(found, Verdict.UNKNOWN, f"correct now; the next boot is not known: {reading.doubt}")
+        return _said(found, Verdict.UNKNOWN, _not_known(reading))
     if is_right_now:
         return _said(found, Verdict.NOT_PERSISTED, f"correct now, but lost at the next boot: {boot.told}")
     if boot.is_right and not tunable.live_writable:
@@ -108,9 +109,13 @@ def _not_comparable(one: Observed, subject: Subject, reading: Reading) -> tuple[
         return Verdict.UNSUPPORTED, reading.live.why
     if subject not in one.desired:
         return Verdict.UNKNOWN, "read, but the wanted value cannot be determined on this host"
-    if one.tunable.drop_in is not None and isinstance(reading.persisted, Unreadable):
+    if isinstance(reading.persisted, Unreadable):
         return Verdict.UNKNOWN, f"what the next boot sets was not read: {reading.persisted.error}"
     return None
+
+
+def _not_known(reading: Reading) -> str:
+    return f"correct now; the next boot is not known: {reading.doubt}"
 
 
 def value_of(observation: Observation | None) -> Setting:

@@ -17,11 +17,11 @@ _LIMIT_LINES = {
 
 
 def service_limit(facts: Facts, name: str) -> Observation:
-    """Limit that a service starts with: systemd's default, or that of pid 1 where systemd cannot be asked.
+    """Soft limit that a service starts with: systemd's default, or that of pid 1 where systemd cannot be asked.
 
     systemd raises its own limits above those that it passes on, so those of pid 1 are the second choice.
     """
-    key = f"DefaultLimit{name.upper()}"
+    key = f"DefaultLimit{name.upper()}Soft"
     try:
         done = facts.host.exec.run(["systemctl", "show", f"--property={key}"])
         match = re.search(rf"^{key}=(\S+)$", done.stdout, re.MULTILINE)

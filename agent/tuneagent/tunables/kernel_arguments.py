@@ -97,10 +97,11 @@ class KernelArguments(Tunable[Spec, SettingValue]):
         live: Observation = Value(_shown(str(seen.value), name)) if isinstance(seen, Value) else seen
         impossible = self.drop_in.impossible(facts)
         persisted: Observation | None
+        doubt = ""
         try:
             persisted = Value(_shown(self.drop_in.next_line(facts), name))
         except PathMissing as missing:
-            persisted = Absent(str(missing))
+            persisted, doubt = Absent(str(missing)), str(missing)
         except ReadFailed as error:
             persisted = Unreadable(str(error))
         return Reading(
@@ -109,6 +110,7 @@ class KernelArguments(Tunable[Spec, SettingValue]):
             persisted=persisted,
             mechanism=self.drop_in.chosen(facts).path,
             impossible=impossible,
+            doubt=doubt,
         )
 
     def desire(self, facts: Facts, spec: Spec, readings: Mapping[Subject, Reading]) -> Mapping[Subject, SettingValue]:

@@ -176,11 +176,14 @@ _SIZE = lazy_regex(r"(\d{1,18})(?:\.(\d{1,6}))?\s*([BKMGTPE]?)\Z")
 
 
 def _of_service(name: str, text: str, path: str) -> str:
-    """A limit as systemd reads it, the hard one: bytes with suffixes of 1024, or a count. Raises ReadFailed."""
-    hard = text.rpartition(":")[2].strip()
-    size = _SIZE.match(hard)
-    if hard == INFINITY:
-        return hard
+    """A limit as systemd reads it, the soft one, which programs start with: bytes with suffixes of 1024, or a count.
+
+    Raises ReadFailed.
+    """
+    soft = text.partition(":")[0].strip()
+    size = _SIZE.match(soft)
+    if soft == INFINITY:
+        return soft
     if size is None or (name not in IN_BYTES and (size.group(2) or size.group(3))):
         raise ReadFailed(f"{path}: DefaultLimit{name.upper()}={text} is not a limit that systemd understands")
     factor = 1024 ** "BKMGTPE".index(size.group(3) or "B")

@@ -105,15 +105,41 @@ class Swap(Tunable[Spec, Priority]):
         facts.order(argv, _TIMEOUT_S)
 
 
+_UNITS = "etc/systemd/system"
+_ZRAM = ("etc/systemd/zram-generator.conf", "usr/lib/systemd/zram-generator.conf")
+
+
 def _next_boot(facts: Facts) -> Observation:
-    """The highest priority that /etc/fstab gives to swap at the next boot: -1 where it leaves that to the kernel."""
+    """The highest priority that the next boot gives to swap: -1 where it leaves that to the kernel.
+
+    Swap comes from /etc/fstab, from units of systemd and from zram-generator. A masked unit starts nothing.
+    """
+    files = facts.host.files
     try:
-        lines = [line.split() for line in facts.host.files.read_or("etc/fstab", "").splitlines()]
+        lines = [line.split() for line in files.read_or("etc/fstab", "").splitlines()]
+        units = [name for name in files.names(f"{_UNITS}/swap.target.wants") if name.endswith(".swap")]
+        zram = next((text for path in _ZRAM if (text := files.read_or(path, ""))), "")
     except ReadFailed as error:
         return Unreadable(str(error))
     found = [line for line in lines if len(line) >= 3 and line[2] == "swap" and not line[0].startswith("#")]
-    given = [re.search(r"(?:^|,)pri=(\d{1,5})(?:,|$)", line[3] if len(line) > 3 else "") for line in found]
-    return Value(max(int(one.group(1)) if one else -1 for one in given)) if found else Absent("no swap in /etc/fstab")
+    options = [(line[3] if len(line) > 3 else "").split(",") for line in found if not _is_masked(facts, line[0])]
+    given = [_priority_of(words) for words in options if "noauto" not in words]
+    given += [-1 for name in units if not files.is_mask(f"{_UNITS}/{name}")]
+    # What zram-generator gives where its file says nothing.
+    given += [100] if re.search(r"^\[zram\d+\]", zram, re.MULTILINE) else []
+    return Value(max(given)) if given else Absent("nothing starts swap at boot")
+
+
+def _priority_of(options: Sequence[str]) -> int:
+    return next((int(one[4:]) for one in options if re.match(r"pri=\d{1,5}\Z", one)), -1)
+
+
+def _is_masked(facts: Facts, device: str) -> bool:
+    """Whether the unit that stands for a line of fstab is masked (systemd-escape --path)."""
+    escaped = re.sub(r"[^A-Za-z0-9:_./]", lambda match: f"\\x{ord(match.group(0)):02x}", device.strip("/")).replace(
+        "/", "-"
+    )
+    return facts.host.files.is_mask(f"{_UNITS}/{escaped}.swap")
 
 
 TUNABLE = Swap()
