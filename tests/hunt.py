@@ -253,6 +253,8 @@ def _script(root: Path, dice: random.Random) -> Harm:
         ("etc/systemd/system/site.service", f"[Service]\nExecStart=/bin/sh -c \"{command}\"\n[Install]\nWantedBy=multi-user.target\n"),
     ))  # fmt: skip
     write_tree(root, {place: text})
+    if place.endswith(".service"):
+        write_tree(root, {"etc/systemd/system/multi-user.target.wants/site.service": text})
     (root / place).chmod(0o755)
     return Harm(f"{place}: {command}", frozenset({f"key:{key}"}))
 

@@ -65,6 +65,40 @@ def test_grubby_is_not_asked_where_it_could_not_give_back(tmp_path: Path) -> Non
     assert not plan.changes and set(reasons) == {"arg:iommu", "arg:hugepages"}
 
 
+LOADER = "boot/loader/entries"
+NEW_ENTRY, OLD_ENTRY = f"{LOADER}/m-5.14.0-70.5.1.el9_0.x86_64.conf", f"{LOADER}/m-5.14.0-70.el9.x86_64.conf"
+
+
+@pytest.mark.parametrize(
+    ("grubenv", "config", "line"),
+    [
+        ("", "", "new"),  # 70.5.1 is newer than 70
+        ("saved_entry=m-5.14.0-70.el9.x86_64\n", "", "old"),
+        ("saved_entry=1\n", "", "old"),
+        ("saved_entry=7\n", "", "new"),
+        ("saved_entry=m-5.14.0-70.5.1.el9_0.x86_64\nnext_entry=m-5.14.0-70.el9.x86_64\n", "", "old"),
+        ("saved_entry=m-5.14.0-70.el9.x86_64\n", 'set default="0"\n', "new"),
+        (
+            "saved_entry=m-5.14.0-70.el9.x86_64\n",
+            'if x\n set default="${next_entry}"\nelse\n set default="${saved_entry}"\nfi\n',
+            "old",
+        ),
+    ],
+)
+def test_which_entry_of_the_specification_boots(tmp_path: Path, grubenv: str, config: str, line: str) -> None:
+    write_tree(tmp_path, {
+        "usr/sbin/grubby": "", NEW_ENTRY: "options new\n", OLD_ENTRY: "options old\n", f"{LOADER}/m-0-rescue.conf": "options rescue\n",
+        "boot/grub2/grubenv": grubenv, "boot/grub2/grub.cfg": config,
+    })  # fmt: skip
+    assert grubby.next_line(Facts(tree(Files(str(tmp_path))))) == line
+
+
+def test_variables_of_an_entry_are_those_of_grubenv(tmp_path: Path) -> None:
+    files = {"usr/sbin/grubby": "", NEW_ENTRY: "options ro $kernelopts ${tuned_params} $none\n"}
+    write_tree(tmp_path, {**files, "boot/grub2/grubenv": "kernelopts=a=1\ntuned_params=skew_tick=1 nohz_full=2-7\n"})
+    assert grubby.next_line(Facts(tree(Files(str(tmp_path))))) == "ro a=1 skew_tick=1 nohz_full=2-7"
+
+
 def test_an_argument_within_quotes_is_not_given_to_grubby(tmp_path: Path) -> None:
     files = {"usr/sbin/grubby": "", "boot/loader/entries/a-1.conf": 'linux /v\noptions root=/dev/sda1 "iommu=off"\n'}
     write_tree(tmp_path, {"proc/cmdline": "root=/dev/sda1\n", **files}, ["etc"])

@@ -18,6 +18,23 @@ submenu 'Advanced' $menuentry_id_option 'advanced' {
 menuentry 'Memory test' { linux16 /memtest }
 menuentry 'Firmware' { fwsetup }
 """
+FIRMWARE = """
+if [ "$grub_platform" = "efi" ]; then
+  fwsetup --is-supported
+  if [ "$?" = 0 ]; then
+    menuentry 'UEFI Firmware Settings' --id 'uefi-firmware' {
+      fwsetup
+    }
+  fi
+fi
+"""
+CUSTOM = """
+if [ -f  ${config_directory}/custom.cfg ]; then
+  source ${config_directory}/custom.cfg
+elif [ -z "${config_directory}" -a -f  $prefix/custom.cfg ]; then
+  source $prefix/custom.cfg
+fi
+"""
 HEADER = 'if [ -s $prefix/grubenv ]; then\n  load_env\nfi\nset default="{}"\n'
 NEW, OLD = "root=/dev/sda1 new=1", 'root=/dev/sda1 old=1 quoted="a b"'
 
@@ -44,7 +61,10 @@ def test_the_entry_that_boots(default: str, kept: str, line: str) -> None:
         ("submenu 'x' {\n}\n", "no entry with a `linux` line is booted"),
         # What only GRUB knows, where it matters.
         (f"if [ $grub_platform = efi ]; then\n  set default=1\nfi\n{MENUS}", "depends on what only GRUB knows"),
-        (f"if sleep --interruptible 0; then\n{MENUS}\nfi\n", "depends on what only GRUB knows"),
+        (f"if sleep --interruptible 0; then\n{MENUS}\nfi\n", "without a menu"),
+        (f"{FIRMWARE}{MENUS}", "depends on what only GRUB knows"),
+        (f"set default=4\n{MENUS}{FIRMWARE}", "depends on what only GRUB knows"),
+        (f"set default=uefi-firmware\n{MENUS}{FIRMWARE}", "depends on what only GRUB knows"),
         ("menuentry 'x' {\n linux /v\n", "a brace without its end"),
         ("if true; then\n", "a condition without its end"),
         ("menuentry 'x {\n", "not understood"),
@@ -68,6 +88,18 @@ def test_conditions_of_others_do_not_matter() -> None:
         'if [ -z "${x}" ]; then\n  set default=1\nelif true; then\n  set default=0\nfi\n'
     )
     assert next_kernel_line(text + MENUS, {}) == OLD
+
+
+@pytest.mark.parametrize(("default", "line"), [("0", NEW), ("1>0", OLD), ("Debian", NEW), ("missing", NEW), ("", NEW)])
+def test_entries_that_may_be_there_after_all_others_do_not_matter(default: str, line: str) -> None:
+    assert next_kernel_line(f'set default="{default}"\n{MENUS}{FIRMWARE}{CUSTOM}', {}) == line
+
+
+def test_the_file_of_ones_own_entries_is_read() -> None:
+    text = f"set default=0\n{MENUS}{CUSTOM}"
+    own = "set default=rescue\nmenuentry Rescue --id rescue {\n linux /v rescue=1\n}\n"
+    assert next_kernel_line(text, {}, own) == "rescue=1"
+    assert next_kernel_line(text, {}, None) == next_kernel_line(text, {}, "") == NEW
 
 
 def test_variables_are_filled_in_and_a_menu_has_only_exported_ones() -> None:

@@ -54,6 +54,36 @@ def test_the_policy_that_the_kubelet_would_take(tmp_path: Path, files: dict[str,
     assert kubelet_field("cpuManagerPolicy", "none")(facts) == Value(policy)
 
 
+@pytest.mark.parametrize(
+    ("files", "policy"),
+    [
+        ({"var/lib/kubelet/config.yaml": STATIC, "etc/default/kubelet": "KUBELET_EXTRA_ARGS=--cpu-manager-policy=none\n"}, "none"),
+        ({"var/lib/kubelet/config.yaml": NONE, "var/lib/kubelet/kubeadm-flags.env": 'X="--cpu-manager-policy static --v=2"\n'}, "static"),
+        ({"var/lib/kubelet/config.yaml": NONE, "etc/default/kubelet": "# --cpu-manager-policy=static\n"}, "none"),
+        ({"var/lib/rancher/k3s/agent/etc/kubelet.conf.d/00.conf": NONE,
+          "etc/rancher/k3s/config.yaml": "kubelet-arg:\n- cpu-manager-policy=static\n"}, "static"),
+        ({"var/lib/rancher/rke2/agent/etc/kubelet.conf.d/00.conf": NONE,
+          "etc/rancher/rke2/config.yaml.d/9.yaml": "kubelet-arg: --cpu-manager-policy=static\n"}, "static"),
+        ({"etc/kubernetes/kubelet.yaml": STATIC}, "static"),
+        ({"etc/kubernetes/kubelet/config": STATIC}, "static"),
+        ({"var/lib/k0s/kubelet-config.yaml": STATIC}, "static"),
+    ],
+)  # fmt: skip
+def test_switches_override_files(tmp_path: Path, files: dict[str, str], policy: str) -> None:
+    assert kubelet_field("cpuManagerPolicy", "none")(facts_of(tmp_path, files)) == Value(policy)
+
+
+def test_switches_with_pairs(tmp_path: Path) -> None:
+    words = "--eviction-hard=memory.available<2Gi,nodefs.available<5% --cpu-manager-policy-options=full-pcpus-only=true"
+    files = {
+        "var/lib/kubelet/config.yaml": "evictionHard: {memory.available: 1Gi}\n",
+        "etc/default/kubelet": f'A="{words}"\n',
+    }
+    facts = facts_of(tmp_path, files)
+    assert kubelet_field("evictionHard", {})(facts) == Value({"memory.available": "2Gi", "nodefs.available": "5%"})
+    assert kubelet_field("cpuManagerPolicyOptions.full-pcpus-only", "false")(facts) == Value("true")
+
+
 def test_a_drop_in_is_merged_into_mappings_and_replaces_the_rest(tmp_path: Path) -> None:
     files = {
         "etc/kubernetes/kubelet/config.json": '{"evictionHard": {"a": "1", "b": "2"}, "list": [1, 2], "cgroupDriver": "x"}',

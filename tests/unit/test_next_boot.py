@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support import PlayedPrograms, session_of, tree, write_tree
@@ -354,3 +355,61 @@ def test_files_that_the_kernel_line_sets(
     write_tree(tmp_path, {**grub(line), **cpus, path: f"{live}\n"}, ["etc/tmpfiles.d"])
     session = session_of(tree(Files(str(tmp_path))), {"kernelFiles": {name: wanted}})
     assert [one.verdict for one in session.observe().report.findings] == [verdict]
+
+
+@pytest.mark.parametrize(
+    ("tune", "files", "says"),
+    [
+        ({"sysctl": {"vm.swappiness": 10}}, {"proc/sys/vm/swappiness": "10\n", "etc/sysctl.d/1.conf": "vm.swappiness=10\n",
+          "etc/tmpfiles.d/z.conf": "w /proc/sys/vm/swappiness - - - - 60\n"}, "/etc/tmpfiles.d/z.conf writes it too"),
+        ({"cpuGovernor": {"governor": "performance"}},
+         {"sys/devices/system/cpu/online": "0\n", "sys/devices/system/cpu/cpu0/cpufreq/scaling_governor": "performance\n",
+          "sys/devices/system/cpu/cpufreq/policy0/x": "", "etc/tmpfiles.d/a.conf":
+          "w /sys/devices/system/cpu/cpu*/cpufreq/scaling_governor - - - - performance\n"
+          "w /sys/devices/system/cpu/cpufreq/policy*/scaling_governor - - - - powersave\n"}, "writes the file of the CPUs' policy"),
+        ({"hugepages": {"pages": [{"size": "2Mi", "perNumaNode": 64}]}}, {**pools((BIG, BIG), 64), "etc/sysctl.d/1.conf": "vm.nr_hugepages=128\n",
+          "etc/tmpfiles.d/a.conf": "w /sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages - - - - 9\n"}, "writes the pool of all nodes"),
+        ({"kernelArguments": {"iommu": "pt"}}, {"proc/cmdline": "iommu=pt\n", "etc/kernel/cmdline": "iommu=pt\n"}, "no GRUB configuration"),
+        ({"swap": {"enabled": False}}, {"proc/swaps": "Filename Type Size Used Priority\n", "etc/fstab": "# \udce4\n"}, "not read"),
+    ],
+)  # fmt: skip
+def test_what_two_mechanisms_set_or_none_is_known_to_set_is_unknown(
+    tmp_path: Path, tune: dict[str, Any], files: dict[str, str], says: str
+) -> None:
+    for path, text in files.items():
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_bytes(text.encode(errors="surrogateescape"))
+    findings = session_of(tree(Files(str(tmp_path))), tune).observe().report.findings
+    assert {one.verdict for one in findings} == {Verdict.UNKNOWN}
+    assert all(says in one.advice for one in findings), [one.advice for one in findings]
+
+
+@pytest.mark.parametrize(
+    ("files", "next_boot"),
+    [
+        ({"etc/fstab": "/swap.img none swap sw 0 0\n"}, -1),
+        ({"etc/fstab": "/swap.img none swap pri=7 0 0\n"}, 7),
+        ({"etc/fstab": "/swap.img none swap sw,noauto 0 0\n"}, None),
+        ({"etc/fstab": "# /swap.img none swap sw 0 0\n"}, None),
+        ({"etc/systemd/system/swap.target.wants/x.swap": ""}, -1),
+        ({"etc/systemd/zram-generator.conf": "[zram0]\nzram-size = 4096\n"}, 100),
+        ({"etc/systemd/zram-generator.conf": "# [zram0]\n"}, None),
+    ],
+)
+def test_what_starts_swap_at_boot(tmp_path: Path, files: dict[str, str], next_boot: int | None) -> None:
+    write_tree(tmp_path, {"proc/swaps": "Filename Type Size Used Priority\n", **files})
+    (finding,) = session_of(tree(Files(str(tmp_path))), {"swap": {"enabled": False}}).observe().report.findings
+    assert finding.next_boot == next_boot
+    assert finding.verdict is (Verdict.CONVERGED if next_boot is None else Verdict.NOT_PERSISTED)
+
+
+@pytest.mark.parametrize(("line", "unit"), [("/swap.img", "swap.img"), ("/var/swap-1", "var-swap\\x2d1")])
+def test_a_masked_swap_starts_nothing(tmp_path: Path, line: str, unit: str) -> None:
+    write_tree(
+        tmp_path,
+        {"proc/swaps": "Filename Type Size Used Priority\n", "etc/fstab": f"{line} none swap sw 0 0\n"},
+        ["etc/systemd/system"],
+    )
+    (tmp_path / f"etc/systemd/system/{unit}.swap").symlink_to("/dev/null")
+    (finding,) = session_of(tree(Files(str(tmp_path))), {"swap": {"enabled": False}}).observe().report.findings
+    assert finding.verdict is Verdict.CONVERGED

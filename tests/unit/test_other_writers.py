@@ -103,6 +103,54 @@ def test_a_tool_that_is_started(tmp_path: Path, files: dict[str, str], evidence:
     assert doubt_of(tmp_path, files, evidence) == told
 
 
+SCRIPT = "#!/bin/sh\necho never > /sys/kernel/mm/transparent_hugepage/enabled\nsysctl -w vm.swappiness=60\n"
+UNIT = "[Service]\nExecStart=/bin/sh -c 'sysctl -w vm.swappiness=60'\n[Install]\nWantedBy=multi-user.target\n"
+
+
+@pytest.mark.parametrize(
+    ("files", "file"),
+    [
+        # A unit or a script that calls a script, which is the usual way.
+        ({"etc/systemd/system/tune.service": "[Service]\nExecStart=/usr/local/sbin/tune.sh --now\n", "usr/local/sbin/tune.sh": SCRIPT},
+         "/usr/local/sbin/tune.sh"),
+        ({"etc/rc.local": "#!/bin/sh\n/root/tune.sh\n", "root/tune.sh": SCRIPT}, "/root/tune.sh"),
+        ({"etc/rc.local": "#!/bin/sh\n# /root/tune.sh\n", "root/tune.sh": SCRIPT}, ""),
+        ({"etc/systemd/system/containerd.service.d/10.conf": "[Service]\nExecStartPre=/bin/sh -c \\\n  'sysctl -w vm.swappiness=60'\n"},
+         "/etc/systemd/system/containerd.service.d/10.conf"),
+        # Units count as far as something starts them, and by what they run.
+        ({"usr/lib/systemd/system/v.service": UNIT, f"{WANTS}/v.service": ""}, "/usr/lib/systemd/system/v.service"),
+        ({"usr/lib/systemd/system/v.service": UNIT}, ""),
+        ({"etc/systemd/system/v.service": UNIT}, ""),
+        ({"etc/systemd/system/v.service": UNIT, f"{WANTS}/v.service": ""}, "/etc/systemd/system/v.service"),
+        ({"etc/systemd/system/v.service": "[Unit]\nDescription=sets vm.swappiness\n[Service]\nExecStart=/bin/true\n"}, ""),
+        ({"etc/systemd/system/v.service": "[Service]\nExecStart=/usr/bin/docker run --sysctl vm.swappiness=1 x\n"}, ""),
+        ({"etc/init.d/tune": SCRIPT, "etc/rc3.d/S99tune": ""}, "/etc/init.d/tune"),
+        ({"etc/init.d/tune": SCRIPT}, ""),
+        ({"etc/init.d/tune": SCRIPT, "etc/rc3.d/S99tune": "", "lib/systemd/system/tune.service": ""}, ""),
+        ({"etc/cron.hourly/tune": SCRIPT}, "/etc/cron.hourly/tune"),
+        ({"etc/cloud/cloud.cfg.d/9.cfg": "bootcmd:\n - sysctl -w vm.swappiness=60\n"}, "/etc/cloud/cloud.cfg.d/9.cfg"),
+        ({"var/lib/cloud/scripts/per-boot/t.sh": SCRIPT}, "/var/lib/cloud/scripts/per-boot/t.sh"),
+        ({"etc/ufw/ufw.conf": "ENABLED=yes\n", "etc/ufw/sysctl.conf": "vm/swappiness=1\n"}, "/etc/ufw/sysctl.conf"),
+        ({"etc/ufw/ufw.conf": "ENABLED=no\n", "etc/ufw/sysctl.conf": "vm/swappiness=1\n"}, ""),
+        ({"var/lib/ocp-tuned/profiles/node/tuned.conf": "[sysctl]\nvm.swappiness=60\n"}, "/var/lib/ocp-tuned/profiles/node/tuned.conf"),
+    ],
+)  # fmt: skip
+def test_what_a_boot_carries_out(tmp_path: Path, files: dict[str, str], file: str) -> None:
+    assert doubt_of(tmp_path, files, SWAPPINESS) == (f"{file} names it, and is not followed" if file else "")
+
+
+def test_a_program_that_is_called_is_no_script(tmp_path: Path) -> None:
+    write_tree(tmp_path, {"etc/systemd/system/t.service": "[Service]\nExecStart=/opt/tune\n"})
+    (tmp_path / "opt").mkdir()
+    (tmp_path / "opt/tune").write_bytes(b"\x7fELF\x02\x01\0\xff vm.swappiness")
+    assert doubt(Facts(tree(Files(str(tmp_path)))), SWAPPINESS, own=True) == ""
+
+
+def test_the_files_of_a_policy_are_those_of_its_cpus(tmp_path: Path) -> None:
+    loop = "for f in /sys/devices/system/cpu/cpufreq/policy*/scaling_governor; do echo powersave > $f; done\n"
+    assert doubt_of(tmp_path, {"etc/rc.local": loop}, GOVERNOR) == "/etc/rc.local names it, and is not followed"
+
+
 def test_what_a_script_names_is_never_converged_and_what_is_wrong_now_stays_wrong(tmp_path: Path) -> None:
     files = {
         "proc/sys/vm/swappiness": "10\n", "proc/sys/vm/stat_interval": "10\n", "etc/sysctl.d/1.conf": "vm.swappiness=10\nvm.stat_interval=10\n",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 
 from tuneagent.contracts.values import Absent, Observation, Setting, Unreadable, Value
@@ -12,7 +13,7 @@ from tuneagent.formats.nested_tables import merged
 
 KUBELET_CONFIG = "var/lib/kubelet/config.yaml"
 # Configuration and folder of drop-ins, where nothing on the host says otherwise: kubeadm; EKS (nodeadm, and before it);
-# OpenShift; AKS; GKE; k3s and RKE2, which have drop-ins alone.
+# OpenShift; AKS; GKE; Talos; Bottlerocket; k0s; k3s and RKE2, which have drop-ins alone.
 _KNOWN = (
     (KUBELET_CONFIG, ""),
     ("etc/kubernetes/kubelet/config.json", "etc/kubernetes/kubelet/config.json.d"),
@@ -20,12 +21,31 @@ _KNOWN = (
     ("etc/kubernetes/kubelet.conf", ""),
     ("etc/default/kubeletconfig.json", ""),
     ("home/kubernetes/kubelet-config.yaml", ""),
+    ("etc/kubernetes/kubelet.yaml", ""),
+    ("etc/kubernetes/kubelet/config", ""),
+    ("var/lib/k0s/kubelet-config.yaml", ""),
     ("", "var/lib/rancher/k3s/agent/etc/kubelet.conf.d"),
     ("", "var/lib/rancher/rke2/agent/etc/kubelet.conf.d"),
 )
 _UNITS = ("usr/lib/systemd/system", "lib/systemd/system", "etc/systemd/system", "run/systemd/system")
 # Files of arguments that units of kubeadm, Debian and Red Hat name.
 _ARGUMENTS = ("var/lib/kubelet/kubeadm-flags.env", "etc/default/kubelet", "etc/sysconfig/kubelet")
+# Switches of its command line that stand for a field; they override every file.
+_SWITCHES = {
+    "cpu-manager-policy": "cpuManagerPolicy",
+    "cpu-manager-policy-options": "cpuManagerPolicyOptions",
+    "topology-manager-policy": "topologyManagerPolicy",
+    "topology-manager-scope": "topologyManagerScope",
+    "topology-manager-policy-options": "topologyManagerPolicyOptions",
+    "memory-manager-policy": "memoryManagerPolicy",
+    "reserved-cpus": "reservedSystemCPUs",
+    "cgroup-driver": "cgroupDriver",
+    "container-runtime-endpoint": "containerRuntimeEndpoint",
+    "eviction-hard": "evictionHard",
+}
+# k3s and RKE2 hand these on as switches: a list under `kubelet-arg`.
+_RANCHER = ("etc/rancher/k3s", "etc/rancher/rke2")
+_SWITCH = lazy_regex(rf"(?<![\w-])--({'|'.join(_SWITCHES)})(?:=|\s+)[\"']?([^\s\"'$\\]+)")
 _CONFIG = lazy_regex(r"--config(?:=|\s+)[\"']?(/[^\s\"'$]+)")
 _CONFIG_DIR = lazy_regex(r"--config-dir(?:=|\s+)[\"']?(/[^\s\"'$]+)")
 
@@ -83,6 +103,7 @@ def _config(facts: Facts) -> dict[str, object] | Absent | Unreadable:
                 # The kubelet reads these alone, in the order of their names.
                 if name.endswith(".conf"):
                     found = merged(found, _document(facts, f"{folder}/{name}"))
+            found = merged(found, _by_switches(facts))
         except PathMissing:
             return facts.host.missing(config or folder)
         except (ReadFailed, ProfileInvalid) as error:
@@ -90,6 +111,29 @@ def _config(facts: Facts) -> dict[str, object] | Absent | Unreadable:
         return found
 
     return facts.once("kubelet config", read)
+
+
+def _by_switches(facts: Facts) -> dict[str, object]:
+    """Fields that the command line gives, the last of each. Raises ReadFailed, ProfileInvalid."""
+    lines = "\n".join(words_of_kubelet(facts)).splitlines()
+    text = "\n".join(line for line in lines if not line.lstrip().startswith("#"))
+    given: list[tuple[str, str]] = _SWITCH.findall(text)
+    for place in _RANCHER:
+        beside = [f"{place}/config.yaml.d/{name}" for name in facts.host.files.names(f"{place}/config.yaml.d")]
+        for path in (f"{place}/config.yaml", *beside):
+            listed = _document(facts, path).get("kubelet-arg", []) if facts.host.files.exists(path) else []
+            for word in [listed] if isinstance(listed, str) else listed if isinstance(listed, list) else []:
+                name, _, value = str(word).removeprefix("--").partition("=")
+                given += [(name, value)] if name in _SWITCHES else []
+    return {_SWITCHES[name]: _value_of(name, value) for name, value in given}
+
+
+def _value_of(name: str, value: str) -> object:
+    """A text, or for a switch that takes pairs a mapping."""
+    if not name.endswith(("-options", "-hard")):
+        return value
+    pairs = [re.split(r"[=<]", part, maxsplit=1) for part in value.split(",")]
+    return {pair[0]: pair[1] for pair in pairs if len(pair) == 2}
 
 
 def _document(facts: Facts, path: str) -> dict[str, object]:

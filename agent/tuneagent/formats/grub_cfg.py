@@ -54,12 +54,12 @@ def environment(grubenv: str) -> dict[str, str]:
     return {name: value for name, equals, value in (line.partition("=") for line in lines) if equals}
 
 
-def next_kernel_line(text: str, kept: Mapping[str, str]) -> str:
+def next_kernel_line(text: str, kept: Mapping[str, str], custom: str | None = None) -> str:
     """The arguments of the kernel that boots next, as they are written. Raises ReadFailed where that is not certain.
 
-    `kept` are the variables of grubenv.
+    `kept` are the variables of grubenv, `custom` is the file custom.cfg beside grub.cfg, which that reads.
     """
-    reader = _Reader(kept)
+    reader = _Reader(kept, custom)
     commands = commands_of(text)
     entries = reader.menu(commands)
     if not entries:
@@ -69,6 +69,7 @@ def next_kernel_line(text: str, kept: Mapping[str, str]) -> str:
     for _ in range(_DEPTH_LIMIT):
         if not entries:
             break
+        reader.check(entries, default.partition(">")[0])
         entry, default = _chosen(entries, default)
         if not entry.is_menu:
             return _kernel_line(entry, reader.variables)
@@ -98,14 +99,29 @@ def _chosen(entries: list[Entry], default: str) -> tuple[Entry, str]:
 class _Reader:
     """Runs the commands of a file, as far as they make menus."""
 
-    def __init__(self, kept: Mapping[str, str]) -> None:
+    def __init__(self, kept: Mapping[str, str], custom: str | None) -> None:
         self.kept = kept
+        self.custom = custom
+        # How many entries of the menu are certain, where a condition that only GRUB knows makes more; and their names.
+        self.certain: int | None = None
+        self.possible: set[str] = set()
         self.variables: dict[str, str] = dict(_FEATURES)
         self.exported: set[str] = set(_FEATURES)
         self.unknown: set[str] = set()
 
+    def check(self, entries: list[Entry], name: str) -> None:
+        """Raise ReadFailed where entries that may be there or not decide which one a default names."""
+        if self.certain is None:
+            return
+        before = {word for entry in entries[: self.certain] for word in (entry.title, entry.id)}
+        after = {word for entry in entries[self.certain :] for word in (entry.title, entry.id)} | self.possible
+        is_open = int(name) >= self.certain if re.match(r"\d+\Z", name) else name in after - before
+        if is_open or self.certain == 0:
+            raise ReadFailed("GRUB configuration: which entry boots depends on what only GRUB knows")
+
     def enter(self) -> None:
         """Go into a menu, which has the exported variables alone."""
+        self.certain, self.possible = None, set()
         self.variables = {name: value for name, value in self.variables.items() if name in self.exported}
 
     def menu(self, commands: list[Command]) -> list[Entry]:
@@ -133,27 +149,36 @@ class _Reader:
         for condition, body in branches:
             holds = True if condition is None else self._holds(condition)
             if holds is None:
-                self._must_not_matter([body for _, body in branches])
+                self._note_open([body for _, body in branches], found)
                 break
             if holds:
                 self._run(body, found, depth + 1)
                 break
         return end
 
-    def _must_not_matter(self, bodies: list[list[Command]]) -> None:
-        for body in bodies:
-            for command in body:
-                first = command[0] if command else ""
-                name = str(command[1]).partition("=")[0] if first == "set" and len(command) > 1 else ""
-                if first in ("menuentry", "submenu") or name == "default":
-                    raise ReadFailed("GRUB configuration: which entry boots depends on what only GRUB knows")
-                if name:
-                    self.unknown.add(name)
+    def _note_open(self, bodies: list[list[Command]], found: list[Entry]) -> None:
+        """Note what branches would change of which one is run, or none. Raises ReadFailed for the default entry."""
+        for command in (command for body in bodies for command in body):
+            words = [word for word in command if isinstance(word, str)]
+            first = words[0] if words else ""
+            name = (words[1] if first == "set" and len(words) > 1 else first).partition("=")[0]
+            if name == "default":
+                raise ReadFailed("GRUB configuration: which entry boots depends on what only GRUB knows")
+            if first in ("menuentry", "submenu"):
+                self.certain = len(found) if self.certain is None else self.certain
+                entry = self._entry(first, words[1:], Block([]))
+                self.possible |= {entry.title, entry.id}
+            elif first == "set" or "=" in first:
+                self.unknown.add(name)
 
     def _one(self, first: str, command: Command, found: list[Entry]) -> None:
         words = [word for word in command if isinstance(word, str)]
         if first == "load_env":
             self.variables.update(self.kept)
+        elif (
+            first in ("source", ".", "configfile") and len(words) > 1 and words[1].rstrip("\"'").endswith("/custom.cfg")
+        ):
+            self._run(commands_of(self.custom or ""), found, 1)
         elif first == "export":
             self.exported.update(words[1:])
         elif first in ("set", "") or "=" in first:
@@ -209,6 +234,8 @@ class _Reader:
         texts = [self._text(word) for word in inner]
         if inner[:1] == ["-s"] and inner[-1:] and str(inner[-1]).endswith("grubenv"):
             return bool(self.kept)
+        if inner[:1] == ["-f"] and inner[-1].rstrip("\"'").endswith("/custom.cfg"):
+            return self.custom is not None
         if len(inner) == 1:
             return bool(texts[0])
         if len(inner) == 2 and inner[0] in ("-n", "-z"):

@@ -27,6 +27,9 @@ _ORDER = (
     "KERNELS", "SUBSYSTEMS", "DRIVERS", "ATTRS", "TAGS",
 )  # fmt: skip
 _ALTERNATIVES_LIMIT = 64
+# Programs that set an attribute without naming it, and where scripts of the machine's owner lie.
+_PROGRAMS = {"read_ahead_kb": ("blockdev", "hdparm")}
+_LOCAL = lazy_regex(r"(^|\s|')/(usr/local|opt|root|home|srv|etc)/")
 
 
 class Pair(NamedTuple):
@@ -159,8 +162,10 @@ def of_attribute(found: Mapping[str, Written], attribute: str) -> Written:
     known = found.get(attribute, Written(None, "", ""))
     patterns = [one for name, one in found.items() if name and name != attribute and fnmatchcase(attribute, name)]
     programs = found.get("", Written("", "", ""))
-    # Programs run after all rules.
-    if attribute.rpartition("/")[2] in (programs.text or ""):
+    # Programs run after all rules. What a local script does is not known.
+    last = attribute.rpartition("/")[2]
+    said = programs.text or ""
+    if any(word in said for word in (last, *_PROGRAMS.get(last, ()))) or _LOCAL.search(said):
         return known._replace(doubt=programs.doubt)
     return known._replace(doubt=patterns[-1].doubt) if patterns else known
 

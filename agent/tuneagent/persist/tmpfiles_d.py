@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from tuneagent.contracts.values import Absent, Observation, Reading, Setting, Unreadable, Value
 from tuneagent.errors import PathMissing, ReadFailed
 from tuneagent.facts.one_pass import Facts
+from tuneagent.formats.lazy_regex import lazy_regex
 from tuneagent.formats.tmpfiles_d import Line, parse
 from tuneagent.host.machine import Host
 from tuneagent.persist.folders import by_precedence, folder_impossible
@@ -14,6 +15,8 @@ from tuneagent.persist.own_files import HEADER, not_ours, own_text, put, take_aw
 
 # Without those in /run, which a reboot empties.
 FOLDERS = ("etc/tmpfiles.d", "usr/local/lib/tmpfiles.d", "usr/lib/tmpfiles.d")
+_POLICIES = "sys/devices/system/cpu/cpufreq"
+_OF_CPU = lazy_regex(r"sys/devices/system/cpu/cpu(\d+)/cpufreq/(\w+)\Z")
 # The first line for a path wins, in the order of file names: ours must sort before everything.
 OWN_NAME = "00-00-tuneagent.conf"
 
@@ -41,6 +44,16 @@ def winner(facts: Facts, path: str) -> Line | None:
     """
     known = facts.once("tmpfiles.d", lambda: effective(lines(facts.host)))
     return next((line for line in reversed(known) if line.covers(path)), None)
+
+
+def policy_line(facts: Facts, path: str) -> Line | None:
+    """A line for files of CPU frequency policies: `cpuN/cpufreq` is a link to one of them. Raises ReadFailed."""
+    match = _OF_CPU.match(path)
+    if match is None:
+        return None
+    policies = facts.host.files.names(_POLICIES) or [f"policy{match.group(1)}"]
+    found = (winner(facts, f"{_POLICIES}/{name}/{match.group(2)}") for name in policies if name.startswith("policy"))
+    return next((line for line in found if line is not None), None)
 
 
 def effective(known: list[Line]) -> list[Line]:
@@ -101,9 +114,12 @@ def reading(
     comparable with the running value and raises ValueError for nonsense.
     """
     drop_in = TmpfilesD()
-    owner, own = None, False
+    owner, own, doubt = None, False, ""
     try:
         line = winner(facts, path)
+        policy = policy_line(facts, path)
+        if policy is not None:
+            doubt = f"{policy.file} writes the file of the CPUs' policy, which is this one too"
         if line is None:
             persisted: Observation = default or Absent("no tmpfiles.d line")
         else:
@@ -123,4 +139,5 @@ def reading(
         impossible=drop_in.impossible(facts),
         owner=owner,
         own=own,
+        doubt=doubt,
     )

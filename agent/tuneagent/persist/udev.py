@@ -12,6 +12,7 @@ from tuneagent.formats.lazy_regex import lazy_regex
 from tuneagent.formats.udev_rules import Device, Named, Rule, Written, of_attribute, parse, written
 from tuneagent.persist.folders import by_precedence
 from tuneagent.persist.own_files import OwnFiles
+from tuneagent.persist.tmpfiles_d import winner
 
 OWN_NAME = "99-zz-tuneagent.rules"
 # Without those in /run, which a reboot empties.
@@ -52,7 +53,8 @@ def reading(facts: Facts, path: str, live: Observation, entry: str, convert: typ
         found = at_boot(facts, path, entry)
         persisted: Observation = Absent("no rule sets it") if found.text is None else Value(convert(found.text))
         own = found.place.startswith(f"/{drop_in.path}:")
-        doubt = found.doubt
+        line = winner(facts, path)
+        doubt = f"{line.file} writes it too, before or after udev" if line is not None else found.doubt
         if not own and found.place.rpartition("/")[2] > OWN_NAME:
             owner = found.place
     except (ReadFailed, ValueError) as error:

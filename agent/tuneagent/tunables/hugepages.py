@@ -19,10 +19,11 @@ from tuneagent.facts.one_pass import Facts
 from tuneagent.formats.lazy_regex import lazy_regex
 from tuneagent.persist.drop_in import Entries
 from tuneagent.persist.huge_page_pools import pool_at_boot
-from tuneagent.persist.tmpfiles_d import TmpfilesD, reading
+from tuneagent.persist.tmpfiles_d import TmpfilesD, reading, winner
 from tuneagent.tunables.base import Tunable
 
 BASE = "sys/devices/system/node"
+_ALL_NODES = "sys/kernel/mm/hugepages/hugepages-{}kB/nr_hugepages"
 _SIZES = {"64Ki": 64, "2Mi": 2048, "16Mi": 16384, "32Mi": 32768, "512Mi": 524288, "1Gi": 1048576, "16Gi": 16777216}
 _SUBJECT = lazy_regex(r"node:(\d+)/hugepages-(\d+)kB\Z")
 
@@ -127,9 +128,11 @@ class Hugepages(Tunable[Spec, int]):
         except ReadFailed as error:
             default = Unreadable(str(error))
         found = reading(facts, path, live, int, default=default)
-        if found.persisted is default and isinstance(default, Absent):
-            return msgspec.structs.replace(found, doubt=default.why)
-        return found
+        doubt = default.why if found.persisted is default and isinstance(default, Absent) else ""
+        line = winner(facts, _ALL_NODES.format(_node_and_kib(subject)[1]))
+        if line is not None:
+            doubt = f"{line.file} writes the pool of all nodes"
+        return msgspec.structs.replace(found, doubt=doubt) if doubt else found
 
     def desire(self, facts: Facts, spec: Spec, readings: Mapping[Subject, Reading]) -> Mapping[Subject, int]:
         """Pages of each pool."""

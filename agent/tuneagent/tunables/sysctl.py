@@ -17,6 +17,7 @@ from tuneagent.persist.boot_arguments import at_next_boot
 from tuneagent.persist.drop_in import Entries
 from tuneagent.persist.early_modules import is_early
 from tuneagent.persist.sysctl_d import BootSetting, SysctlD, at_boot, lines_of
+from tuneagent.persist.tmpfiles_d import winner as winner_of_tmpfiles
 from tuneagent.tunables.base import Tunable
 from tuneagent.tunables.tables.sysctl import ROWS
 from tuneagent.tunables.tables.sysctl_keys import ELSEWHERE, FAMILIES, NAMES, OF_MODULES
@@ -206,6 +207,9 @@ class Sysctl(Tunable[Spec, KeyValue]):
         owner, own, others, doubt = None, False, None, ""
         try:
             doubt = _late_module(facts, key) if isinstance(live, Value) else ""
+            line = winner_of_tmpfiles(facts, _path(key))
+            if line is not None:
+                doubt = f"{line.file} writes it too, before or after sysctl.d"
             persisted, winner = _at_boot(facts, key, at_boot(facts, key), live)
             if winner is not None:
                 # Our file is read last of those shipped; only a name that sorts after it can override it.

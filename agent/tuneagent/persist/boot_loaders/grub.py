@@ -28,7 +28,9 @@ def next_line(facts: Facts) -> str:
         except PathMissing:
             continue
         folder = path.rpartition("/")[0]
-        return next_kernel_line(text, environment(facts.host.files.read_or(f"{folder}/grubenv", "")))
+        files = facts.host.files
+        custom = files.read(f"{folder}/custom.cfg") if files.exists(f"{folder}/custom.cfg") else None
+        return next_kernel_line(text, environment(files.read_or(f"{folder}/grubenv", "")), custom)
     raise PathMissing("no GRUB configuration (boot/grub/grub.cfg, boot/grub2/grub.cfg)")
 
 

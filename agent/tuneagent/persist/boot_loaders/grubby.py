@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from tuneagent.errors import PathMissing, ReadFailed
 from tuneagent.facts.one_pass import Facts
 from tuneagent.formats import kernel_line
+from tuneagent.formats.grub_cfg import environment
 from tuneagent.formats.kernel_line import split_line, values_of
 from tuneagent.formats.lazy_regex import lazy_regex
 from tuneagent.persist.folders import folder_impossible
@@ -31,23 +32,42 @@ def is_there(facts: Facts) -> bool:
 
 def next_line(facts: Facts) -> str:
     """Arguments of the entry that the next boot takes. Raises PathMissing or ReadFailed."""
-    environment: dict[str, str] = {}
+    kept: dict[str, str] = {}
     for path in _ENVIRONMENTS:
-        text = facts.host.files.read_or(path, "")
-        environment.update(re.findall(r"^(\w+)=(.*)$", text, re.MULTILINE))
+        kept |= environment(facts.host.files.read_or(path, ""))
     names = [name for name in facts.host.files.names(ENTRIES) if name.endswith(".conf") and "rescue" not in name]
     if not names:
         raise PathMissing(f"no boot entry in /{ENTRIES}")
-    saved = f"{environment.get('saved_entry', '')}.conf"
-    chosen = saved if saved in names else max(names, key=_version)
+    chosen = _chosen(sorted(names, key=_version, reverse=True), _default(facts, kept))
     match = re.search(r"^options\s+(.*)$", facts.host.files.read(f"{ENTRIES}/{chosen}"), re.MULTILINE)
     if match is None:
         raise ReadFailed(f"/{ENTRIES}/{chosen}: no line `options`")
-    return match.group(1).replace("$kernelopts", environment.get("kernelopts", "")).strip()
+    return re.sub(r"\$\{?(\w+)\}?", lambda found: kept.get(found.group(1), ""), match.group(1)).strip()
 
 
-def _version(name: str) -> list[int]:
-    return [int(part) for part in re.findall(r"\d+", name.partition("-")[2])]
+def _default(facts: Facts, kept: Mapping[str, str]) -> str:
+    """What names the entry: once the next one, else what grub.cfg says, which by itself is the saved one."""
+    if kept.get("next_entry"):
+        return kept["next_entry"]
+    for path in ("boot/grub2/grub.cfg", "boot/grub/grub.cfg"):
+        given = re.findall(r"^\s*set default=\"?([^\"\n]*?)\"?\s*$", facts.host.files.read_or(path, ""), re.MULTILINE)
+        if given and not any("saved_entry" in one for one in given):
+            return str(given[-1]) if "$" not in given[-1] else ""
+    return kept.get("saved_entry", "")
+
+
+def _chosen(names: list[str], default: str) -> str:
+    """An entry by its name or its place among all, the newest first; the newest where nothing names one."""
+    if f"{default}.conf" in names:
+        return f"{default}.conf"
+    return names[int(default)] if default.isdigit() and int(default) < len(names) else names[0]
+
+
+def _version(name: str) -> list[tuple[int, int, str]]:
+    """A key that sorts as rpm does: numbers above letters, `~` below the end, and the end below the rest."""
+    parts = re.findall(r"\d+|[a-zA-Z]+|~", name.removesuffix(".conf").partition("-")[2])
+    keys = [(3, int(part), "") if part.isdigit() else (0, 0, "") if part == "~" else (2, 0, part) for part in parts]
+    return [*keys, (1, 0, "")]
 
 
 class GrubbyRecord:
