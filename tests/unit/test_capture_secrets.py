@@ -57,8 +57,13 @@ FILES = {
         '  x = """\n  SystemdCgroup = HUSH\n  """\n  Authorization = ["Bearer HUSH"]\n[proxy]\n HTTPS_PROXY = "http://b:HUSH@p.example.org:1"\n'
     ),
     "etc/rc.local": "#!/bin/sh\n# HUSH\nexport TOKEN=HUSH; sysctl -w vm.swappiness=60 kernel.HUSH=1\ncurl -u hush:HUSH https://x\n",
+    "etc/cron.hourly/hush": "#!/bin/sh\n/opt/hush/hush.sh HUSH\n",
+    "opt/hush/hush.sh": "#!/bin/sh\nTOKEN=HUSH\nsysctl -w vm.swappiness=60\n",
+    "etc/init.d/hush": "#!/bin/sh\nHUSH vm.stat_interval\n",
+    "etc/rc3.d/S99hush": "",
+    "etc/cloud/cloud.cfg.d/hush.cfg": "password: HUSH\nbootcmd: [sysctl -w vm.swappiness=60]\n",
     "etc/cron.d/hush-job": "@reboot HUSH echo HUSH > /sys/kernel/mm/transparent_hugepage/enabled\n",
-    "etc/systemd/system/hush.service": "[Service]\nEnvironment=TOKEN=HUSH\nExecStart=/opt/HUSH --key HUSH vm.stat_interval\n",
+    "etc/systemd/system/hush.service": "[Service]\nEnvironment=TOKEN=HUSH\nExecStart=/opt/hush-x --key HUSH vm.stat_interval\n",
     "etc/udev/rules.d/60-hush.rules": (
         'KERNEL=="HUSH", GOTO="hush"\nENV{HUSH}=="HUSH", ATTR{power/control}="auto"\nPROGRAM="/opt/HUSH", ATTR{power/control}="HUSH"\n'
         'RUN+="/opt/HUSH control"\nLABEL="hush"\n'

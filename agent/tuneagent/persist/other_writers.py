@@ -42,8 +42,6 @@ _OPTIONS = {
     "boost": "boost",
     "platform_profile": "platform_profile",
 }
-# What a capture has in the place of the path of a script that it leaves out.
-LEFT_OUT = "redacted-script"
 
 
 def doubt(facts: Facts, evidence: str, *, own: bool) -> str:
@@ -51,7 +49,7 @@ def doubt(facts: Facts, evidence: str, *, own: bool) -> str:
 
     With `own` a file of ours sets it at the next boot.
     """
-    paths = [path.strip().lstrip("/") for path in evidence.split(",") if re.match(r"\s*/(proc|sys)/", path)]
+    paths = [path.strip().lstrip("/") for path in evidence.split(",") if re.match(r"\s*/(proc/(sys|irq)|sys)/", path)]
     for path in paths:
         named = _named(path)
         for file, text in boot_texts(facts):
@@ -61,8 +59,6 @@ def doubt(facts: Facts, evidence: str, *, own: bool) -> str:
                 return f"/{file} was not read"
             if named.search(text):
                 return f"/{file} names it, and is not followed"
-            if LEFT_OUT in text:
-                return f"/{file} calls a script that this capture leaves out"
         for tool, places, ends in _TOOLS:
             if any(path.endswith(end) for end in ends) and (config := _is_there(facts, tool, places)) is not None:
                 return f"{tool}{config} may set it, and is not followed"

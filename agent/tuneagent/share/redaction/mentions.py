@@ -18,13 +18,24 @@ _OPTION = lazy_regex(
 )
 _SWITCH = lazy_regex(r"(--config|--config-dir|--container-runtime-endpoint)(?:=|\s+)[\"']?((?:unix://)?/[^\s\"'$]+)")
 
+# A kubelet's switches with plain values.
+_POLICY = lazy_regex(
+    r"--(?:cpu-manager-policy|topology-manager-policy|topology-manager-scope|memory-manager-policy|reserved-cpus|cgroup-driver"
+    r"|cpu-manager-policy-options|topology-manager-policy-options|eviction-hard)(?:=|\s+)[\"']?[A-Za-z0-9.,=<%-]{1,120}"
+)
+_SCRIPT = lazy_regex(r"(?<![\w./-])/(?!proc/|sys/|dev/|run/)[\w.+@-]+(?:/[\w.+@-]+)+")
+Placed = Callable[[str], str]
 
-def mentions(text: str, is_sysctl: Callable[[str], bool]) -> str:
-    """Line by line: settings that are named, programs that set some, and where a kubelet's files are."""
-    return "".join(f"{_line(line, is_sysctl)}\n" for line in text.splitlines())
+
+def mentions(text: str, is_sysctl: Callable[[str], bool], placed: Placed) -> str:
+    """Line by line: settings that are named, programs that set some, scripts, and what a kubelet is told.
+
+    `placed` gives the path that a script has in the capture; empty where it has none.
+    """
+    return "".join(f"{_line(line, is_sysctl, placed)}\n" for line in text.splitlines())
 
 
-def _line(line: str, is_sysctl: Callable[[str], bool]) -> str:
+def _line(line: str, is_sysctl: Callable[[str], bool], placed: Placed) -> str:
     if line.lstrip().startswith(("#", ";")):
         return ""
     option = _OPTION.match(line)
@@ -32,7 +43,10 @@ def _line(line: str, is_sysctl: Callable[[str], bool]) -> str:
         return f"{option.group(1)} = redacted"
     keys = [re.split(r"[=:]", found)[0].rstrip(".") for found in _KEY.findall(line)]
     found = [*_PATH.findall(line), *(key for key in keys if _is_key(key, is_sysctl)), *_PROGRAM.findall(line)]
-    found += [f"{switch}={_place(path)}" for switch, path in _SWITCH.findall(line)]
+    switches = _SWITCH.findall(line)
+    found += [f"{switch}={_place(path)}" for switch, path in switches]
+    found += [" ".join(one.split()) for one in _POLICY.findall(line)]
+    found += [f"/{place}" for path in _SCRIPT.findall(line) if (place := placed(path.lstrip("/")))]
     return " ".join(["redacted", *found]) if found else ""
 
 

@@ -15,7 +15,7 @@ from tuneagent.share.redaction.mentions import mentions
 from tuneagent.share.redaction.pseudonyms import Pseudonyms, blank
 from tuneagent.share.redaction.runtime_tables import runtime_tables
 from tuneagent.share.redaction.udev_rules import udev_rules
-from tuneagent.share.redaction.vocabulary import MODULES, NETWORK
+from tuneagent.share.redaction.vocabulary import MODULES, NETWORK, is_file_name, known_part
 from tuneagent.tunables.kernel_arguments import ALLOWED as KERNEL_ARGUMENTS
 from tuneagent.tunables.sysctl import is_allowed
 from tuneagent.tunables.tables.sysctl import ROWS
@@ -100,17 +100,6 @@ _RULES: tuple[tuple[re.Pattern[str], Filter], ...] = (
     (lazy_regex(r"(etc|run|usr/local/lib|usr/lib)/tmpfiles\.d/"), grammars.tmpfiles),
     (lazy_regex(r"(etc|run|usr/local/lib|usr/lib|lib)/modprobe\.d/"), grammars.modprobe),
     (lazy_regex(r"(etc|run|usr/local/lib|usr/lib|lib)/udev/rules\.d/"), udev_rules),
-    (
-        lazy_regex(r"(etc|run|usr/local/lib|usr/lib|lib)/systemd/"),
-        lambda t: grammars.unit(t, lambda line: mentions(line, _is_sysctl).strip()),
-    ),
-    (
-        lazy_regex(
-            r"etc/(rc\.local|rc\.d/rc\.local|crontab|cron\.d/.*|sysfs\.conf|sysfs\.d/.*)\Z|var/spool/cron/"
-            r"|(etc|usr/lib)/tuned/.*tuned\.conf\Z|(etc/(default|sysconfig)|var/lib/kubelet)/kube[a-z-]*(\.env)?\Z"
-        ),
-        lambda t: mentions(t, _is_sysctl),
-    ),
     (lazy_regex(r"etc/security/limits(\.d/|\.conf\Z)"), grammars.limits),
     (lazy_regex(r"etc/default/grub(\.d/|\Z)"), lambda text: grammars.grub_defaults(text, _is_argument)),
     (lazy_regex(r"boot/|efi/|etc/kernel/"), lambda text: grammars.boot_entries(text, _is_argument)),
@@ -123,6 +112,13 @@ _RULES: tuple[tuple[re.Pattern[str], Filter], ...] = (
     (lazy_regex(r"var/lib/kubelet/\w+_state\Z"), documents.manager_state),
     (lazy_regex(r"tuneagent/gpus\.json\Z"), lambda text: text),
 )
+_UNITS = lazy_regex(r"(etc|run|usr/local/lib|usr/lib|lib)/systemd/(?!.*\.sh\Z)")
+# Scripts, jobs and command lines: what they mention.
+_SPOKEN = lazy_regex(
+    r"etc/(rc\.local|rc\.d/rc\.local|crontab|cron\.[a-z]{1,8}/.*|sysfs\.conf|sysfs\.d/.*|init\.d/.*|cloud/.*|ufw/.*)\Z"
+    r"|var/(spool/cron|lib/cloud|lib/ocp-tuned)/|(usr/local|opt|root|home|srv|usr/s?bin|s?bin)/|usr/lib/systemd/.*\.sh\Z"
+    r"|(etc|usr/lib)/tuned/.*tuned\.conf\Z|(etc/(default|sysconfig)|var/lib/kubelet)/kube[a-z-]*(\.env)?\Z|etc/rancher/"
+)
 _PROGRAMS: dict[str, Filter] = {
     "dmesg": documents.kernel_log,
     "systemctl": lambda text: grammars.unit(text, lambda _: ""),
@@ -130,13 +126,19 @@ _PROGRAMS: dict[str, Filter] = {
     "ethtool": documents.table_of_numbers,
 }
 # Files whose names their owner chose, and whose order decides which of them wins.
-_CONFIGURED = lazy_regex(r"(etc|run|usr|lib)/.*\.(conf|rules|cfg|toml|yaml|service)\Z|etc/cron\.d/[^/]+\Z")
+_CONFIGURED = lazy_regex(
+    r"(etc|run|usr|lib)/.*\.(conf|rules|cfg|toml|yaml|service|swap)\Z"
+    r"|(etc/cron\.[a-z]{1,8}|etc/init\.d|var/lib/cloud/scripts/per-boot)/[^/]+\Z|(usr/local/s?bin|opt|root|home|srv)/.*"
+)
+_STARTED = lazy_regex(r"(etc/rc[0-9S]\.d/[SK]\d\d)(.+)\Z")
 _DEVICES = lazy_regex(
     r"(nvidia[a-z0-9-]*|char|block|shm|pts|mapper|disk|infiniband|vfio|net|cpu|dri|input|snd|bus|fd|mqueue|hugepages|null|zero|full|random"
     r"|urandom|kmsg|kvm|mem|port|ptmx|console|tty[A-Za-z0-9]{0,5}|(sd|vd|xvd|hd)[a-z]{1,3}[0-9]{0,3}|nvme[0-9a-z]{1,12}|md[0-9]{0,3}|dm-[0-9]+"
     r"|loop[-a-z0-9]{1,8}|zram[0-9]+|ram[0-9]+|mlx[0-9a-z_]+|gdrdrv|fuse|rtc[0-9]?|hpet|watchdog[0-9]?|cpu_dma_latency|std(in|out|err)"
     r"|core|log|initctl|rfkill|uinput|uhid|vhost-[a-z]+|vcs[a-z0-9]*|sg[0-9]+|mcelog|ipmi[0-9]?|tpm[a-z0-9]*|userfaultfd|snapshot)\Z"
 )
+# Folders that are somebody's own.
+_OWN = lazy_regex(r"(usr/local|opt|root|home|srv)/")
 # Where a host's own name may stand: elsewhere it would be a word of the kernel's, as in /sys/devices/system/node.
 _NAMED = lazy_regex(r"(?!sys/|proc/(?!sys/kernel/hostname))")
 
@@ -171,7 +173,11 @@ class Redactor:
             return self._pseudonyms.text(text) if _is_address(text) else blank(text.strip()) + "\n"
         if module and not MODULES.match(module.group(1)):
             return _plain(text)
-        chosen = self._menus(path) or next((filter_ for form, filter_ in _RULES if form.match(path)), _nothing)
+        chosen = (
+            self._menus(path)
+            or self._spoken(path)
+            or next((filter_ for form, filter_ in _RULES if form.match(path)), _nothing)
+        )
         try:
             kept = self._pseudonyms.text(chosen(text))
         except Exception:
@@ -191,11 +197,32 @@ class Redactor:
             return lambda text: grammars.boot_entries(kept_entries(text, named), _is_argument)
         return None
 
+    def _spoken(self, path: str) -> Filter | None:
+        """The filter of units, scripts and jobs, which may call each other; None for other files."""
+
+        def placed(other: str) -> str:
+            return (
+                self.path(other)
+                if other.rpartition("/")[2] in self._files or is_file_name(other.rpartition("/")[2])
+                else ""
+            )
+
+        if _UNITS.match(path):
+            return lambda text: grammars.unit(text, lambda line: mentions(line, _is_sysctl, placed).strip())
+        return (lambda text: mentions(text, _is_sysctl, placed)) if _SPOKEN.match(path) else None
+
     def path(self, path: str) -> str:
         """A path, without names of this host or of anyone in it."""
         folder, slash, name = path.rpartition("/")
         if _CONFIGURED.match(path) and name in self._files:
+            if _OWN.match(path):
+                known, own = known_part(folder)
+                folder = f"{known}/{self._pseudonyms.named('folder', own)}" if own else known
             return self._pseudonyms.host_name(self._pseudonyms.text(folder)) + slash + self._files[name]
+        started = _STARTED.match(path)
+        if started is not None:
+            # A link to the script of that name.
+            return started.group(1) + self._files.get(started.group(2), started.group(2))
         top, _, rest = path.partition("/")
         device, slash, more = rest.partition("/")
         if top == "dev" and device and not _DEVICES.match(device):
