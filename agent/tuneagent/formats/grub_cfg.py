@@ -1,21 +1,18 @@
 """grub.cfg: which menu entry boots, and the line that it gives the kernel. The host tier compares with grub-emu.
 
-GRUB's script language as far as grub-mkconfig writes it: variables, conditions on them, menus within menus.
+Variables, conditions on them, and menus within menus, as far as grub-mkconfig writes them.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
-from typing import NamedTuple, Union
+from collections.abc import Mapping
+from typing import NamedTuple
 
 from tuneagent.errors import ReadFailed
+from tuneagent.formats.grub_script import DEPTH_LIMIT, Block, Command, branches_of, commands_of
 from tuneagent.formats.lazy_regex import lazy_regex
 
-_TOKEN = lazy_regex(
-    r"(?P<skip>[ \t]+|\\\n|(?<![^\s;])#[^\n]*)|(?P<end>[\n;])|(?P<open>\{(?=[\s;]|\Z))|(?P<close>\}(?=[\s;]|\Z))"
-    r"|(?P<word>(?:\"(?:[^\"\\]|\\.)*\"|'[^']*'|\$\{[^}]*\}|\\.|[^\s;\"'])+)"
-)
 _PIECE = lazy_regex(
     r"\"(?P<soft>(?:[^\"\\]|\\.)*)\"|'(?P<hard>[^']*)'|\\(?P<escaped>.)|(?P<plain>(?:\$\{[^}]*\}|[^\"'\\])+)"
 )
@@ -26,17 +23,7 @@ _FEATURES = dict.fromkeys(
      "feature_all_video_module", "feature_platform_search_hint", "feature_nativedisk_cmd", "feature_200_final",
      "feature_chainloader_bpb", "feature_ntldr"), "y",
 )  # fmt: skip
-_DEPTH_LIMIT = 32
 KERNELS = ("linux", "linux16", "linuxefi")
-
-
-Command = list[Union[str, "Block"]]
-
-
-class Block(NamedTuple):
-    """What stands between braces."""
-
-    commands: list[Command]
 
 
 class Entry(NamedTuple):
@@ -66,7 +53,7 @@ def next_kernel_line(text: str, kept: Mapping[str, str], custom: str | None = No
         # A file without a menu boots what it names itself.
         return _kernel_line(Entry("without a menu", "", commands, False), reader.variables)
     default = reader.variables.get("default", "")
-    for _ in range(_DEPTH_LIMIT):
+    for _ in range(DEPTH_LIMIT):
         if not entries:
             break
         reader.check(entries, default.partition(">")[0])
@@ -131,7 +118,7 @@ class _Reader:
         return found
 
     def _run(self, commands: list[Command], found: list[Entry], depth: int) -> None:
-        if depth > _DEPTH_LIMIT:
+        if depth > DEPTH_LIMIT:
             raise ReadFailed("GRUB configuration: conditions within conditions without end")
         place = 0
         while place < len(commands):
@@ -145,7 +132,7 @@ class _Reader:
 
     def _if(self, commands: list[Command], start: int, found: list[Entry], depth: int) -> int:
         """Run the branch that holds; where that is not known none may matter. The place after `fi`."""
-        branches, end = _branches(commands, start)
+        branches, end = branches_of(commands, start)
         for condition, body in branches:
             holds = True if condition is None else self._holds(condition)
             if holds is None:
@@ -243,66 +230,3 @@ class _Reader:
         if len(inner) == 3 and inner[1] in ("=", "==", "!=") and not re.search(r"grub_(platform|cpu)", "".join(inner)):
             return (texts[0] == texts[2]) == (inner[1] != "!=")
         return None
-
-
-def _branches(commands: list[Command], start: int) -> tuple[list[tuple[Command | None, list[Command]]], int]:
-    """Conditions with their bodies, None for `else`, and the place after `fi`."""
-    branches: list[tuple[Command | None, list[Command]]] = []
-    depth, place = 0, start
-    while place < len(commands):
-        command = commands[place]
-        first = command[0] if command else ""
-        if first == "if":
-            depth += 1
-        if first == "fi":
-            depth -= 1
-            if depth == 0:
-                return branches, place + 1
-        if depth == 1 and first in ("if", "elif"):
-            branches.append((command[1:], []))
-        elif depth == 1 and first == "else":
-            branches.append((None, []))
-        elif depth >= 1 and branches and not (depth == 1 and first == "then"):
-            branches[-1][1].append(command)
-        place += 1
-    raise ReadFailed("GRUB configuration: a condition without its end")
-
-
-def commands_of(text: str) -> list[Command]:
-    """The commands of a file; words are as they are written. Raises ReadFailed for what is not understood."""
-    return _block(_tokens(text), 0)
-
-
-def _block(tokens: Iterator[re.Match[str]], depth: int) -> list[Command]:
-    """Commands up to the brace that closes."""
-    if depth > _DEPTH_LIMIT:
-        raise ReadFailed("GRUB configuration: braces within braces without end")
-    found: list[Command] = []
-    command: Command = []
-    for token in tokens:
-        if token.lastgroup == "word":
-            command.append(token.group(0))
-            if command in (["then"], ["else"]):
-                found.append(command)
-                command = []
-        elif token.lastgroup == "open":
-            command.append(Block(_block(tokens, depth + 1)))
-        else:
-            found += [command] if command else []
-            command = []
-            if token.lastgroup == "close":
-                return found
-    if depth:
-        raise ReadFailed("GRUB configuration: a brace without its end")
-    return [*found, command] if command else found
-
-
-def _tokens(text: str) -> Iterator[re.Match[str]]:
-    position = 0
-    while position < len(text):
-        match = _TOKEN.match(text, position)
-        if match is None:
-            raise ReadFailed(f"GRUB configuration: not understood: {text[position : position + 40]!r}")
-        position = match.end()
-        if match.lastgroup != "skip":
-            yield match

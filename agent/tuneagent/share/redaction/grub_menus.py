@@ -9,7 +9,8 @@ import re
 from collections.abc import Callable, Iterator
 
 from tuneagent.errors import ReadFailed
-from tuneagent.formats.grub_cfg import KERNELS, Block, Command, commands_of
+from tuneagent.formats.grub_cfg import KERNELS
+from tuneagent.formats.grub_script import Block, Command, commands_of
 from tuneagent.formats.lazy_regex import lazy_regex
 from tuneagent.share.redaction.grammars import kernel_line
 from tuneagent.share.redaction.pseudonyms import blank
