@@ -24,6 +24,7 @@ _UNITS = ("etc/systemd/system", "usr/local/lib/systemd/system", "usr/lib/systemd
 _LEVELS = ("etc/rcS.d", "etc/rc2.d", "etc/rc3.d", "etc/rc4.d", "etc/rc5.d")
 TUNED = ("etc/tuned/profiles", "etc/tuned", "usr/lib/tuned/profiles", "usr/lib/tuned", "var/lib/ocp-tuned/profiles")
 _LIMIT = 32
+_SCRIPT_LIMIT_BYTES = 256 * 1024
 _INCLUDE = lazy_regex(r"^\s*include\s*=\s*(.+?)\s*$", re.MULTILINE)
 _COMMENT = lazy_regex(r"^\s*[#;].*$", re.MULTILINE)
 _EXEC = lazy_regex(r"^\s*Exec\w+\s*=(?:[^\\\n]|\\.|\\\n)*", re.MULTILINE)
@@ -101,8 +102,10 @@ def _with_called(facts: Facts, path: str, counts: Callable[[str], str], *, follo
 
 def _script(facts: Facts, path: str) -> str:
     """A script's text without its comments; empty for a program, or where there is none."""
+    name = path.lstrip("/")
     try:
-        text = facts.host.files.read(path.lstrip("/"))
+        # Programs are large, scripts are not: most are told apart without being read.
+        text = facts.host.files.read(name) if facts.host.files.status(name).st_size <= _SCRIPT_LIMIT_BYTES else ""
     except (PathMissing, ReadFailed):
         return ""
     return "" if text.startswith("\x7fELF") or "\0" in text else _COMMENT.sub("", text)
