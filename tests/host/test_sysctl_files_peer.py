@@ -55,7 +55,7 @@ def line(dice: random.Random) -> str:
 
 
 def random_tree(dice: random.Random, root: Path) -> None:
-    write_tree(root, {f"proc/sys/{path_of(key)}": "" for key in KEYS}, FOLDERS)
+    write_tree(root, {f"proc/sys/{path_of(key)}": "" for key in KEYS}, [*FOLDERS, "run/sysctl.d"])
     lines = [line(dice) for _ in range(dice.randint(0, 3))]
     write_tree(root, {"etc/sysctl.conf": "\n".join(lines) + "\n"})
     if dice.random() < 0.4:

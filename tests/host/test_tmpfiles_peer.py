@@ -35,7 +35,7 @@ def line(dice: random.Random) -> str:
 
 def random_tree(dice: random.Random, root: Path) -> None:
     write_tree(root, dict.fromkeys(TARGETS, ""))
-    for folder in ("etc", "run", "usr/lib"):
+    for folder in ("etc", "usr/local/lib", "usr/lib"):
         for name in dice.sample(NAMES, dice.randint(0, 3)):
             path = root / folder / "tmpfiles.d" / name
             path.parent.mkdir(parents=True, exist_ok=True)

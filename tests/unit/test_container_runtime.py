@@ -74,7 +74,7 @@ def test_who_manages_the_cgroups(tmp_path: Path, files: dict[str, str], seen: Ob
         assert found == seen
     else:
         assert isinstance(found, seen or Unreadable)
-        assert seen is not None or "releases of containerd read its files differently" in str(found)
+        assert seen is not None or "containerd releases read these files differently" in str(found)
 
 
 @pytest.mark.parametrize(

@@ -361,14 +361,14 @@ def test_files_that_the_kernel_line_sets(
     ("tune", "files", "says"),
     [
         ({"sysctl": {"vm.swappiness": 10}}, {"proc/sys/vm/swappiness": "10\n", "etc/sysctl.d/1.conf": "vm.swappiness=10\n",
-          "etc/tmpfiles.d/z.conf": "w /proc/sys/vm/swappiness - - - - 60\n"}, "/etc/tmpfiles.d/z.conf writes it too"),
+          "etc/tmpfiles.d/z.conf": "w /proc/sys/vm/swappiness - - - - 60\n"}, "/etc/tmpfiles.d/z.conf also writes it"),
         ({"cpuGovernor": {"governor": "performance"}},
          {"sys/devices/system/cpu/online": "0\n", "sys/devices/system/cpu/cpu0/cpufreq/scaling_governor": "performance\n",
           "sys/devices/system/cpu/cpufreq/policy0/x": "", "etc/tmpfiles.d/a.conf":
           "w /sys/devices/system/cpu/cpu*/cpufreq/scaling_governor - - - - performance\n"
-          "w /sys/devices/system/cpu/cpufreq/policy*/scaling_governor - - - - powersave\n"}, "writes the file of the CPUs' policy"),
+          "w /sys/devices/system/cpu/cpufreq/policy*/scaling_governor - - - - powersave\n"}, "writes the same file through its cpufreq policy"),
         ({"hugepages": {"pages": [{"size": "2Mi", "perNumaNode": 64}]}}, {**pools((BIG, BIG), 64), "etc/sysctl.d/1.conf": "vm.nr_hugepages=128\n",
-          "etc/tmpfiles.d/a.conf": "w /sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages - - - - 9\n"}, "writes the pool of all nodes"),
+          "etc/tmpfiles.d/a.conf": "w /sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages - - - - 9\n"}, "sets the total for all nodes"),
         ({"kernelArguments": {"iommu": "pt"}}, {"proc/cmdline": "iommu=pt\n", "etc/kernel/cmdline": "iommu=pt\n"}, "no GRUB configuration"),
         ({"swap": {"enabled": False}}, {"proc/swaps": "Filename Type Size Used Priority\n", "etc/fstab": "# \udce4\n"}, "not read"),
     ],

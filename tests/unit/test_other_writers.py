@@ -65,7 +65,7 @@ def doubt_of(root: Path, files: dict[str, str], evidence: str, mode: int = 0o755
 )  # fmt: skip
 def test_a_text_that_names_a_setting(tmp_path: Path, files: dict[str, str], evidence: str, file: str) -> None:
     found = doubt_of(tmp_path, files, evidence)
-    assert found == (f"{file} names it, and is not followed" if file else "")
+    assert found == (f"{file} mentions it and may change it" if file else "")
 
 
 @pytest.mark.parametrize(
@@ -90,13 +90,13 @@ def test_a_script_that_is_no_program_is_not_run(tmp_path: Path) -> None:
     ("files", "evidence", "told"),
     [
         ({"etc/default/cpupower": "", f"{WANTS}/cpupower.service": ""}, GOVERNOR,
-         "cpupower, configured in /etc/default/cpupower, may set it, and is not followed"),
+         "cpupower, configured in /etc/default/cpupower, may change it at boot"),
         ({"etc/default/cpupower": ""}, GOVERNOR, ""),
-        ({f"{WANTS}/cpupower.service": ""}, GOVERNOR, "cpupower may set it, and is not followed"),
+        ({f"{WANTS}/cpupower.service": ""}, GOVERNOR, "cpupower may change it at boot"),
         ({"etc/default/cpupower": "", f"{WANTS}/cpupower.service": ""}, THP, ""),
-        ({"etc/tlp.conf": "", f"{WANTS}/tlp.service": ""}, QUEUE, "tlp, configured in /etc/tlp.conf, may set it, and is not followed"),
+        ({"etc/tlp.conf": "", f"{WANTS}/tlp.service": ""}, QUEUE, "tlp, configured in /etc/tlp.conf, may change it at boot"),
         ({"etc/default/cpufrequtils": "", "etc/init.d/cpufrequtils": ""}, GOVERNOR,
-         "cpufrequtils, configured in /etc/default/cpufrequtils, may set it, and is not followed"),
+         "cpufrequtils, configured in /etc/default/cpufrequtils, may change it at boot"),
     ],
 )  # fmt: skip
 def test_a_tool_that_is_started(tmp_path: Path, files: dict[str, str], evidence: str, told: str) -> None:
@@ -136,7 +136,7 @@ UNIT = "[Service]\nExecStart=/bin/sh -c 'sysctl -w vm.swappiness=60'\n[Install]\
     ],
 )  # fmt: skip
 def test_what_a_boot_carries_out(tmp_path: Path, files: dict[str, str], file: str) -> None:
-    assert doubt_of(tmp_path, files, SWAPPINESS) == (f"{file} names it, and is not followed" if file else "")
+    assert doubt_of(tmp_path, files, SWAPPINESS) == (f"{file} mentions it and may change it" if file else "")
 
 
 def test_a_program_that_is_called_is_no_script(tmp_path: Path) -> None:
@@ -148,7 +148,7 @@ def test_a_program_that_is_called_is_no_script(tmp_path: Path) -> None:
 
 def test_the_files_of_a_policy_are_those_of_its_cpus(tmp_path: Path) -> None:
     loop = "for f in /sys/devices/system/cpu/cpufreq/policy*/scaling_governor; do echo powersave > $f; done\n"
-    assert doubt_of(tmp_path, {"etc/rc.local": loop}, GOVERNOR) == "/etc/rc.local names it, and is not followed"
+    assert doubt_of(tmp_path, {"etc/rc.local": loop}, GOVERNOR) == "/etc/rc.local mentions it and may change it"
 
 
 def test_what_a_script_names_is_never_converged_and_what_is_wrong_now_stays_wrong(tmp_path: Path) -> None:

@@ -129,7 +129,7 @@ def test_the_table_is_that_of_nvidia_smi(tmp_path: Path) -> None:
     found = with_paths(machine(tmp_path, files))
     assert [path.told for path in found.paths] == ["NV18", "NODE", "NODE"]
     assert topology_text(found).split("\n\n")[-1].splitlines()[:4] == [
-        "ways               GPU0 GPU1",
+        "paths              GPU0 GPU1",
         "GPU0 0000:06:00.0     X NV18",
         "GPU1 0000:07:00.0  NV18    X",
         "0000:03:00.0       NODE NODE",

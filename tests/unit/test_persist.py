@@ -451,7 +451,7 @@ GIB = 1 << 20
         ("hugepagesz=1G hugepages=2", "", (GIB, GIB), [0, 0]),
         ("hugepages=7", "", (GIB, GIB), ["7 pages do not spread evenly over 2 nodes at the next boot"] * 2),
         ("hugepages=0", "", (GIB, None), [0, 0]),
-        ("hugepages=8", "", (GIB, None), ["how the pages are spread at the next boot is not known"] * 2),
+        ("hugepages=8", "", (GIB, None), ["how the pages are spread over the nodes is decided at boot"] * 2),
         ("hugepages=8", "", (0, GIB), [0, 8]),
         # One page more than its share must fit into 90 % of a node: 11 pages of 2 MiB are 22528 KiB.
         ("hugepages=20", "", (25031, GIB), ["20 pages do not spread evenly over 2 nodes at the next boot"] * 2),
@@ -544,7 +544,7 @@ RULE = 'ATTR{queue/scheduler}="bfq"\n'
         ({"etc/udev/rules.d/6.rules": f'RUN+="/usr/local/bin/io.sh"\n{RULE}'}, "bfq", None,
          "/etc/udev/rules.d/6.rules:1 runs a program that may set it"),
         ({"etc/tmpfiles.d/1.conf": "w /sys/block/nvme*/queue/scheduler - - - - kyber\n"}, None, None,
-         "/etc/tmpfiles.d/1.conf writes it too, before or after udev"),
+         "/etc/tmpfiles.d/1.conf also writes it, and may do so before or after udev"),
         ({"etc/udev/rules.d/6.rules": f'RUN+="/bin/true"\n{RULE}'}, "bfq", None, ""),
         ({"etc/udev/rules.d/6.rules": 'ATTR{queue/scheduler}="$env{X}"\n'}, None, None, "/etc/udev/rules.d/6.rules:1 may set it"),
         ({"etc/udev/rules.d/6.rules": 'ATTR{queue/sched*}="bfq"\n'}, None, None, "/etc/udev/rules.d/6.rules:1 may set it"),
@@ -605,7 +605,7 @@ def test_a_rule_that_may_set_it_leaves_the_next_boot_unknown_and_ours_ends_that(
     session = session_of(tree(Files(str(tmp_path))), {"pciPower": {"devices": ["gpu"]}})
     (finding,) = session.observe().report.findings
     assert finding.verdict is Verdict.UNKNOWN
-    assert finding.advice == "correct now; the next boot is not known: /etc/udev/rules.d/60-a.rules:1 may set it"
+    assert finding.advice == "correct now; unknown after the next boot: /etc/udev/rules.d/60-a.rules:1 may set it"
     assert [outcome.result for outcome in session.apply().outcomes] == ["verified"]
     (finding,) = session.observe().report.findings
     assert finding.verdict is Verdict.CONVERGED

@@ -91,7 +91,8 @@ def test_states_of_unit_files(
 def test_a_mask_is_named(tmp_path: Path) -> None:
     (finding,) = service(tmp_path, Systemd("masked", "inactive"), "running").observe().report.findings
     assert (
-        "nvidia-persistenced.service is masked: `systemctl unmask nvidia-persistenced.service` first" in finding.advice
+        "nvidia-persistenced.service is masked: to allow it, run `systemctl unmask nvidia-persistenced.service`"
+        in finding.advice
     )
 
 

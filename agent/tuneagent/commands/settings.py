@@ -87,7 +87,7 @@ class Settings(msgspec.Struct):
         return tuner
 
     def _own_state_folder(self, folder: str) -> str:
-        """The folder for the live host; for a tree or a capture one of its own within, so that none takes another's."""
+        """The state folder: itself for the live host, a separate subfolder for each tree or capture."""
         place = paths.absolute(folder)
         of = self.root or self.capture
         if of is None:

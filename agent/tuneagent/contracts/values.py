@@ -94,7 +94,7 @@ class Reading(msgspec.Struct, frozen=True):
     raw: str | msgspec.UnsetType = msgspec.UNSET
     # What the next boot would set if our drop-in were not there; None where nothing does, or nobody asks.
     others: Setting = None
-    # What may set it at the next boot after all that was followed here, and is not followed itself.
+    # What else may change it at the next boot, with an effect that is not predicted; empty if nothing.
     doubt: str = ""
 
 

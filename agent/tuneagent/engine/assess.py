@@ -115,7 +115,7 @@ def _not_comparable(one: Observed, subject: Subject, reading: Reading) -> tuple[
 
 
 def _not_known(reading: Reading) -> str:
-    return f"correct now; the next boot is not known: {reading.doubt}"
+    return f"correct now; unknown after the next boot: {reading.doubt}"
 
 
 def value_of(observation: Observation | None) -> Setting:

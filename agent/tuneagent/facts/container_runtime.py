@@ -53,7 +53,7 @@ def gpu_ways(facts: Facts) -> Observation:
 
 def _told(value: bool | list[str] | None) -> Observation:
     if value is None:
-        return Unreadable("releases of containerd read its files differently, and nothing tells which one runs here")
+        return Unreadable("containerd releases read these files differently, and the installed release is not known")
     return Value(value)
 
 
@@ -100,7 +100,7 @@ def _containerd(facts: Facts) -> _Seen | Absent | Unreadable:
     documents = _documents(facts, path) if named or exists(path) else []
     found = containerd_toml.readings(documents, _generations(facts))
     if not found:
-        return Unreadable(f"/{path}: it and its imports are of several versions")
+        return Unreadable(f"/{path}: the version of this file or of an import is not supported")
     groups = {all(one.systemd_cgroup.values()) for one in found}
     ways = {_ways(one) for one in found}
     # Where every release finds some way, which one does not matter to the answer.

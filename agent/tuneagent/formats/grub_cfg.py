@@ -51,7 +51,7 @@ def next_kernel_line(text: str, kept: Mapping[str, str], custom: str | None = No
     entries = reader.menu(commands)
     if not entries:
         # A file without a menu boots what it names itself.
-        return _kernel_line(Entry("without a menu", "", commands, False), reader.variables)
+        return _kernel_line(Entry("(no menu)", "", commands, False), reader.variables)
     default = reader.variables.get("default", "")
     for _ in range(DEPTH_LIMIT):
         if not entries:
@@ -62,13 +62,13 @@ def next_kernel_line(text: str, kept: Mapping[str, str], custom: str | None = No
             return _kernel_line(entry, reader.variables)
         reader.enter()
         entries = reader.menu(entry.commands)
-    raise ReadFailed("GRUB configuration: no entry with a `linux` line is booted by default")
+    raise ReadFailed("GRUB configuration: the default leads to no entry with a `linux` line")
 
 
 def _kernel_line(entry: Entry, variables: Mapping[str, str]) -> str:
     lines = [command for command in entry.commands if command and command[0] in KERNELS]
     if not lines:
-        raise ReadFailed(f"GRUB configuration: the entry {entry.title!r} that boots has no `linux` line")
+        raise ReadFailed(f"GRUB configuration: the default entry {entry.title!r} has no `linux` line")
     text = " ".join(word for word in lines[-1][2:] if isinstance(word, str))
     return _VARIABLE.sub(lambda found: variables.get(found.group(1) or found.group(2), ""), text).strip()
 
@@ -104,7 +104,7 @@ class _Reader:
         after = {word for entry in entries[self.certain :] for word in (entry.title, entry.id)} | self.possible
         is_open = int(name) >= self.certain if re.match(r"\d+\Z", name) else name in after - before
         if is_open or self.certain == 0:
-            raise ReadFailed("GRUB configuration: which entry boots depends on what only GRUB knows")
+            raise ReadFailed("GRUB configuration: which entry boots is decided by GRUB at boot")
 
     def enter(self) -> None:
         """Go into a menu, which has the exported variables alone."""
@@ -119,7 +119,7 @@ class _Reader:
 
     def _run(self, commands: list[Command], found: list[Entry], depth: int) -> None:
         if depth > DEPTH_LIMIT:
-            raise ReadFailed("GRUB configuration: conditions within conditions without end")
+            raise ReadFailed("GRUB configuration: conditions are nested too deeply")
         place = 0
         while place < len(commands):
             words = [word for word in commands[place] if isinstance(word, str)]
@@ -150,7 +150,7 @@ class _Reader:
             first = words[0] if words else ""
             name = (words[1] if first == "set" and len(words) > 1 else first).partition("=")[0]
             if name == "default":
-                raise ReadFailed("GRUB configuration: which entry boots depends on what only GRUB knows")
+                raise ReadFailed("GRUB configuration: which entry boots is decided by GRUB at boot")
             if first in ("menuentry", "submenu"):
                 self.certain = len(found) if self.certain is None else self.certain
                 entry = self._entry(first, words[1:], Block([]))

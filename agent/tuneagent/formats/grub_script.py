@@ -43,7 +43,7 @@ def branches_of(commands: list[Command], start: int) -> tuple[list[tuple[Command
         elif depth >= 1 and branches and not (depth == 1 and first == "then"):
             branches[-1][1].append(command)
         place += 1
-    raise ReadFailed("GRUB configuration: a condition without its end")
+    raise ReadFailed("GRUB configuration: `if` without `fi`")
 
 
 def commands_of(text: str) -> list[Command]:
@@ -54,7 +54,7 @@ def commands_of(text: str) -> list[Command]:
 def _block(tokens: Iterator[re.Match[str]], depth: int) -> list[Command]:
     """Commands up to the brace that closes."""
     if depth > DEPTH_LIMIT:
-        raise ReadFailed("GRUB configuration: braces within braces without end")
+        raise ReadFailed("GRUB configuration: braces are nested too deeply")
     found: list[Command] = []
     command: Command = []
     for token in tokens:
@@ -71,7 +71,7 @@ def _block(tokens: Iterator[re.Match[str]], depth: int) -> list[Command]:
             if token.lastgroup == "close":
                 return found
     if depth:
-        raise ReadFailed("GRUB configuration: a brace without its end")
+        raise ReadFailed("GRUB configuration: an opening brace is never closed")
     return [*found, command] if command else found
 
 
@@ -80,7 +80,7 @@ def _tokens(text: str) -> Iterator[re.Match[str]]:
     while position < len(text):
         match = _TOKEN.match(text, position)
         if match is None:
-            raise ReadFailed(f"GRUB configuration: not understood: {text[position : position + 40]!r}")
+            raise ReadFailed(f"GRUB configuration: cannot parse {text[position : position + 40]!r}")
         position = match.end()
         if match.lastgroup != "skip":
             yield match

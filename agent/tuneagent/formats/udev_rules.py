@@ -74,7 +74,7 @@ class Device(NamedTuple):
 class Written(NamedTuple):
     """What rules make of an attribute: the text if one surely sets it last, and the place of one that may set it after.
 
-    `place` is where the text comes from; `doubt` and the reason of it come after that place.
+    `place` is the rule that sets the text; `doubt` says which later rule may change it, empty if none.
     """
 
     text: str | None

@@ -43,7 +43,7 @@ def _share(facts: Facts, node: int, kib: int, count: Count) -> Observation:
     nodes = [one for one in facts.topology.nodes if one.memory_kib != 0]
     memory = [one.memory_kib for one in nodes]
     if any(size is None for size in memory):
-        return Value(0) if count == 0 else Absent("how the pages are spread at the next boot is not known")
+        return Value(0) if count == 0 else Absent("how the pages are spread over the nodes is decided at boot")
     if node not in [one.id for one in nodes]:
         return Value(0)
     share, rest = divmod(count, len(nodes))

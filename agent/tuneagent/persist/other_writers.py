@@ -56,12 +56,12 @@ def doubt(facts: Facts, evidence: str, *, own: bool) -> str:
             if own and path.startswith("proc/sys/") and file.startswith(TUNED) and _reapplies(facts):
                 continue
             if text is None:
-                return f"/{file} was not read"
+                return f"/{file} cannot be read"
             if named.search(text):
-                return f"/{file} names it, and is not followed"
+                return f"/{file} mentions it and may change it"
         for tool, places, ends in _TOOLS:
             if any(path.endswith(end) for end in ends) and (config := _is_there(facts, tool, places)) is not None:
-                return f"{tool}{config} may set it, and is not followed"
+                return f"{tool}{config} may change it at boot"
     return ""
 
 

@@ -119,7 +119,7 @@ def reading(
         line = winner(facts, path)
         policy = policy_line(facts, path)
         if policy is not None:
-            doubt = f"{policy.file} writes the file of the CPUs' policy, which is this one too"
+            doubt = f"{policy.file} writes the same file through its cpufreq policy"
         if line is None:
             persisted: Observation = default or Absent("no tmpfiles.d line")
         else:

@@ -54,7 +54,7 @@ def reading(facts: Facts, path: str, live: Observation, entry: str, convert: typ
         persisted: Observation = Absent("no rule sets it") if found.text is None else Value(convert(found.text))
         own = found.place.startswith(f"/{drop_in.path}:")
         line = winner(facts, path)
-        doubt = f"{line.file} writes it too, before or after udev" if line is not None else found.doubt
+        doubt = f"{line.file} also writes it, and may do so before or after udev" if line is not None else found.doubt
         if not own and found.place.rpartition("/")[2] > OWN_NAME:
             owner = found.place
     except (ReadFailed, ValueError) as error:

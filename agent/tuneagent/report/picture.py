@@ -42,8 +42,8 @@ def topology_text(topology: Topology, interrupts: Mapping[str, str] | None = Non
 
 
 _WAYS = (
-    "NV# NVLinks; PIX one PCI bridge or switch; PXB several; PHB the host bridge; NODE between host bridges of a node; "
-    "SYS between nodes; ? not known"
+    "NV#: # NVLinks; PIX: at most one PCI bridge or switch; PXB: several; PHB: host bridge; NODE: across host bridges; "
+    "SYS: across NUMA nodes; ?: not known"
 )
 
 
@@ -55,7 +55,7 @@ def _ways(topology: TopologyWithPaths) -> list[str]:
     heads = {address: f"GPU{number} {address}" for number, address in enumerate(gpus)}
     heads |= {device.address: " ".join((device.address, *device.names[:1])) for device in others}
     room = max(map(len, heads.values()))
-    lines = [f"{'ways':{room}}  " + " ".join(f"{f'GPU{number}':>4}" for number in range(len(gpus)))]
+    lines = [f"{'paths':{room}}  " + " ".join(f"{f'GPU{number}':>4}" for number in range(len(gpus)))]
     for address in heads:
         cells = ["X" if address == gpu else told.get(frozenset((gpu, address)), "?") for gpu in gpus]
         lines.append(f"{heads[address]:{room}}  " + " ".join(f"{cell:>4}" for cell in cells))

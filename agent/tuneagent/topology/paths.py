@@ -23,7 +23,7 @@ class PciPath(msgspec.Struct, frozen=True):
         Way | None,
         Meta(
             description="PIX: at most one PCI bridge or switch; PXB: several; PHB: the host bridge; NODE: between host "
-            "bridges of a NUMA node; SYS: between NUMA nodes. Null where the host does not say."
+            "bridges of a NUMA node; SYS: between NUMA nodes. Null if not known."
         ),
     ]
     nvlinks: Annotated[int | None, Meta(description="NVLinks between two GPUs; null where they are not known.")] = None
@@ -35,10 +35,10 @@ class PciPath(msgspec.Struct, frozen=True):
 
 
 class TopologyWithPaths(Topology, frozen=True):
-    """The picture with the ways between its devices."""
+    """CPUs, NUMA nodes and devices, with the paths between devices."""
 
     paths: Annotated[
-        tuple[PciPath, ...], Meta(description="Ways from each GPU to the GPUs after it, the NICs and the NVMe drives.")
+        tuple[PciPath, ...], Meta(description="Paths from each GPU to later GPUs, NICs and NVMe drives.")
     ] = ()
 
 
@@ -60,7 +60,7 @@ def way_between(topology: Topology, one: PciDevice, other: PciDevice) -> Way | N
 
 
 def paths(topology: Topology, nvlinks: dict[frozenset[str], int] | None = None) -> tuple[PciPath, ...]:
-    """Ways from each GPU to the GPUs after it, the NICs and the NVMe drives."""
+    """Paths from each GPU to later GPUs, NICs and NVMe drives."""
     gpus = topology.pci_gpus or ()
     found = []
     for place, gpu in enumerate(gpus):

@@ -125,8 +125,8 @@ ROWS: dict[str, GpuHealthRow] = {
     "nvlinksUp": GpuHealthRow(_down_links, equal, about(
         Severity.CRITICAL, "a link that is down takes its share of bandwidth from every collective", _NVML), []),
     "peerAccess": GpuHealthRow(_without_access, equal, about(
-        Severity.HIGH, "GPUs that may not read each other's memory copy through the host's", _NVML,
-        "IOMMU or ACS on bare metal, or the topology that the virtual machine is given"), []),
+        Severity.HIGH, "GPUs that cannot read each other's memory copy through host memory", _NVML,
+        "check IOMMU and ACS on bare metal, or the topology given to a virtual machine"), []),
     "powerLimitDefault": GpuHealthRow(_both("power_limit_w", "power_default_w"), lambda seen, wanted: bool(seen[0] >= seen[1]), about(
         Severity.MEDIUM, "a limit below the card's default costs clocks under load", _NVML,
         "the tunable `gpu` sets powerLimitW; first find out who lowered it")),

@@ -131,7 +131,7 @@ class Hugepages(Tunable[Spec, int]):
         doubt = default.why if found.persisted is default and isinstance(default, Absent) else ""
         line = winner(facts, _ALL_NODES.format(_node_and_kib(subject)[1]))
         if line is not None:
-            doubt = f"{line.file} writes the pool of all nodes"
+            doubt = f"{line.file} sets the total for all nodes"
         return msgspec.structs.replace(found, doubt=doubt) if doubt else found
 
     def desire(self, facts: Facts, spec: Spec, readings: Mapping[Subject, Reading]) -> Mapping[Subject, int]:

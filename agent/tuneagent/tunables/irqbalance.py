@@ -139,7 +139,7 @@ class Irqbalance(Tunable[Spec, str]):
             facts.order(argv)
 
     def entries(self, subject: Subject, value: str) -> Entries:
-        """The variable; where nothing is to be banned it says so, since isolated CPUs would be."""
+        """The variable; `-` for no CPUs, because without it irqbalance bans the isolated ones."""
         return {VARIABLE: str(value) or "-"}
 
 

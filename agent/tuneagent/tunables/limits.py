@@ -142,7 +142,7 @@ class Limits(Tunable[Spec, str]):
     def _impossible(self, facts: Facts, name: str, others: str | None, live: Observation) -> str | None:
         impossible = self.drop_in.impossible(facts)
         if name == "nofile" and INFINITY in (others, live.value if isinstance(live, Value) else None):
-            return impossible or "files have no limit now, so any limit that we set would be lower"
+            return impossible or "open files are unlimited now, so any limit set here would be lower"
         return impossible
 
     def desire(self, facts: Facts, spec: Spec, readings: Mapping[Subject, Reading]) -> Mapping[Subject, str]:

@@ -95,7 +95,7 @@ class ModuleOptions(Tunable[Spec, str]):
             found = options(facts).get(name)
             if is_built_in(facts, module):
                 found = None
-                impossible = f"{module} is built into this kernel, which takes {name}= from its own line alone"
+                impossible = f"{module} is built into this kernel; set {name}= on the kernel command line"
             persisted = Value(found[0]) if found else Absent("no line in modprobe.d")
             if found and found[1].rpartition("/")[2] > OWN_NAME:
                 owner = found[1]

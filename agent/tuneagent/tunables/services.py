@@ -129,7 +129,7 @@ class Services(Tunable[Spec, SettingValue]):
         unit = subject.removeprefix("unit:")
         file_state = facts.host.unit(unit, "LoadState", "ActiveState", "UnitFileState").get("UnitFileState", "")
         if desired["active"] and file_state.startswith("masked"):
-            return f"{unit} is masked: `systemctl unmask {unit}` first, if it is to run"
+            return f"{unit} is masked: to allow it, run `systemctl unmask {unit}`"
         return None
 
     def value_for(self, subject: Subject, desired: SettingValue, found: Sequence[SettingValue | None]) -> SettingValue:
@@ -155,9 +155,9 @@ class Services(Tunable[Spec, SettingValue]):
 def _doubt(unit: str, file_state: str, active: bool) -> str:
     """Why a unit that is as wanted now may be otherwise after the next boot."""
     if file_state == "masked-runtime":
-        return f"{unit} is masked until the next boot only"
+        return f"{unit} is masked only until the next boot"
     if file_state in _STARTED_BY_OTHERS and file_state and not active:
-        return f"{unit} is {file_state}: what pulls it in starts it again"
+        return f"{unit} is {file_state}: another unit or udev may start it again"
     return ""
 
 

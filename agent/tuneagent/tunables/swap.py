@@ -127,7 +127,7 @@ def _next_boot(facts: Facts) -> Observation:
     given += [-1 for name in units if not files.is_mask(f"{_UNITS}/{name}")]
     # What zram-generator gives where its file says nothing.
     given += [100] if re.search(r"^\[zram\d+\]", zram, re.MULTILINE) else []
-    return Value(max(given)) if given else Absent("nothing starts swap at boot")
+    return Value(max(given)) if given else Absent("nothing enables swap at boot")
 
 
 def _priority_of(options: Sequence[str]) -> int:

@@ -209,7 +209,7 @@ class Sysctl(Tunable[Spec, KeyValue]):
             doubt = _late_module(facts, key) if isinstance(live, Value) else ""
             line = winner_of_tmpfiles(facts, _path(key))
             if line is not None:
-                doubt = f"{line.file} writes it too, before or after sysctl.d"
+                doubt = f"{line.file} also writes it, and may do so before or after sysctl.d"
             persisted, winner = _at_boot(facts, key, at_boot(facts, key), live)
             if winner is not None:
                 # Our file is read last of those shipped; only a name that sorts after it can override it.
@@ -317,7 +317,7 @@ def _late_module(facts: Facts, key: str) -> str:
     module = next((name for start, name in OF_MODULES.items() if key.startswith(start)), None)
     if module is None or is_early(facts, module):
         return ""
-    return f"{module} is loaded after sysctl.d is read, unless a file in /etc/modules-load.d names it"
+    return f"{module} may be loaded after sysctl.d is read; add it to a file in /etc/modules-load.d"
 
 
 def _lower_limit(key: str, least: int) -> KeyValue:

@@ -28,7 +28,7 @@ _LOADER_ENTRY = lazy_regex(r"[0-9a-f]{32}-")
 
 
 def grub_menus(text: str, allowed: Callable[[str], bool], named: Named) -> str:
-    """grub.cfg with a command on each line; what is not understood stays that."""
+    """grub.cfg with a command on each line; what cannot be parsed stays unparsable."""
     try:
         return "".join(f"{line}\n" for line in _lines(commands_of(text), allowed, named))
     except ReadFailed:

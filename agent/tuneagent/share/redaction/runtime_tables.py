@@ -34,7 +34,7 @@ _ELSEWHERE = '["/redacted"]'
 
 
 def runtime_tables(text: str) -> str:
-    """Known tables with known keys; what is not TOML stays that."""
+    """Known tables with known keys; invalid TOML stays invalid."""
     try:
         document = load_toml(text, "")
     except ReadFailed:
