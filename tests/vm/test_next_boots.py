@@ -12,7 +12,7 @@ import pytest
 import random_boot
 from guest import Vm
 
-BOOTS = 100 if os.environ.get("TUNEAGENT_SOAK") else 5
+BOOTS = int(os.environ.get("TUNEAGENT_BOOTS") or (100 if os.environ.get("TUNEAGENT_SOAK") else 5))
 PROFILE = "/root/boots.yaml"
 Findings = dict[tuple[str, str], dict[str, Any]]
 
