@@ -166,3 +166,23 @@ def test_our_file_of_variables_overrides_that_of_the_unit(tmp_path: Path) -> Non
     (folder / "zzz.conf").unlink()
     assert [one.result for one in session.undo()] == ["undone"]
     assert environment == {LIST: "6-7"} and not (folder / "zz-tuneagent.conf").exists()
+
+
+def test_undo_of_what_the_daemon_does_by_itself_leaves_no_file(tmp_path: Path) -> None:
+    environment: dict[str, str] = {}
+    _, session = balance(tmp_path, {"sys/devices/system/cpu/isolated": "0-1\n"}, environment)
+
+    class StartsAgain(Systemd):
+        def run(self, argv: Sequence[str], timeout_s: float = 20.0) -> Completed:
+            if argv[1] == "try-restart":
+                variables = unit_environment(Facts(tree(Files(str(tmp_path)))), argv[2])
+                environment.clear()
+                environment.update({name: value for name, (value, _) in variables.items()})
+            return super().run(argv, timeout_s)
+
+    host = msgspec.structs.replace(session.host, exec=StartsAgain("enabled"))
+    session = HostTuner(host, session.state, session.profile)
+    assert [one.result for one in session.apply(limit=Disruption.SERVICE).outcomes] == ["verified"]
+    assert environment == {LIST: "2-5"}
+    assert [one.result for one in session.undo()] == ["undone"]
+    assert environment == {}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from tuneagent.facts.one_pass import Facts
 from tuneagent.formats.systemd_unit import assigned, variables_of, variables_of_file
@@ -52,8 +52,10 @@ class IrqbalanceDropIn(OwnFiles):
         return path == self.variables
 
 
-def unit_environment(facts: Facts, unit: str) -> dict[str, tuple[str, str]]:
-    """Variables that a unit starts with at the next boot, each with the file that gives it. Raises ReadFailed.
+def unit_environment(facts: Facts, unit: str, without: Collection[str] = ()) -> dict[str, tuple[str, str]]:
+    """Variables that a unit starts with, each with the file that gives it, as if `without` were not there.
+
+    Raises ReadFailed.
 
     Files of variables override `Environment=`; of either the later counts (systemd.exec(5)).
     """
@@ -69,7 +71,7 @@ def unit_environment(facts: Facts, unit: str) -> dict[str, tuple[str, str]]:
             set_in_units = {**set_in_units, **found} if value else {}
         for value in assigned(text, "EnvironmentFile"):
             files = [*files, value.removeprefix("-").strip().lstrip("/")] if value else []
-    for path in files:
+    for path in (path for path in files if path not in without):
         text = facts.host.files.read_or(path, "")
         set_in_units |= {name: (one, f"/{path}") for name, one in variables_of_file(text).items()}
     return set_in_units

@@ -96,6 +96,14 @@ class Irqbalance(Tunable[Spec, str]):
             own=own,
         )
 
+    def _by_itself(self, facts: Facts) -> set[int] | None:
+        """CPUs that the daemon would avoid without our file; None where that is not known."""
+        try:
+            others = unit_environment(facts, UNIT, without=self.drop_in.files)
+            return _banned(facts, {name: text for name, (text, _) in others.items()})
+        except (ReadFailed, ValueError):
+            return None
+
     @staticmethod
     def _live(facts: Facts) -> Observation:
         try:
@@ -134,7 +142,9 @@ class Irqbalance(Tunable[Spec, str]):
         if reason is not None:
             # Checked again here, since undo also takes this path.
             raise WriteFailed(reason)
-        self.drop_in.replace(facts, {VARIABLE: str(value) or "-"})
+        # What the daemon avoids by itself needs no file: so undo leaves it as it was.
+        by_itself = self._by_itself(facts) == set(parse_cpulist(str(value)))
+        self.drop_in.replace(facts, {} if by_itself else {VARIABLE: str(value) or "-"})
         for argv in (["systemctl", "daemon-reload"], ["systemctl", "try-restart", UNIT]):
             facts.order(argv)
 
