@@ -12,6 +12,7 @@ import gzip
 import hashlib
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -61,6 +62,20 @@ def nfpm() -> Path:
     return program
 
 
+def _lock(version: str) -> Path:
+    """The lock for one Python. pip asks the Python that runs it, not this one, whether a marker holds."""
+    kept = []
+    for entry in re.split(r"\n(?=\S)", (ROOT / "requirements/agent.lock").read_text()):
+        marker = re.search(r" ; python_full_version < '3\.(\d+)'", entry)
+        if marker is None:
+            kept.append(entry)
+        elif int(version.partition(".")[2]) < int(marker.group(1)):
+            kept.append(entry.replace(marker.group(0), ""))
+    path = WORK / f"agent-{version}.lock"
+    path.write_text("\n".join(kept) + "\n")
+    return path
+
+
 def modules(architecture: str) -> None:
     """tuneagent and its libraries in one folder; extension modules of several Pythons have names of their own."""
     wheels = WORK / f"wheels-{architecture}"
@@ -69,7 +84,7 @@ def modules(architecture: str) -> None:
     for version in PYTHONS:
         where = [f"--platform={name}_{architecture}" for name in MANYLINUX]
         asked = ["--only-binary=:all:", f"--python-version={version}", "--implementation=cp", "--no-deps", *where]
-        lock = ["--require-hashes", "--requirement", ROOT / "requirements/agent.lock"]
+        lock = ["--require-hashes", "--requirement", _lock(version)]
         subprocess.run([*pip, "download", *asked, "--dest", wheels, *lock], check=True)
     own = ["wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", wheels, ROOT]
     subprocess.run([*pip, *own], check=True)
