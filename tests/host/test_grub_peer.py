@@ -8,6 +8,7 @@ import re
 import subprocess
 from pathlib import Path
 
+from debian_package import unpacked
 from tuneagent.formats.grub_cfg import environment, next_kernel_line
 
 COUNT = 20_000 if os.environ.get("TUNEAGENT_SOAK") else 500
@@ -95,12 +96,9 @@ def _config(dice: random.Random) -> tuple[str, str]:
 
 
 def _emulator(folder: Path) -> tuple[Path, dict[str, str]]:
-    for package in ("grub-emu", "libsdl1.2debian"):
-        subprocess.run(["apt-get", "download", "-qq", package], cwd=folder, check=True)
-    for archive in folder.glob("*.deb"):
-        subprocess.run(["dpkg", "-x", archive, folder / "package"], check=True)
-    libraries = next((folder / "package/usr/lib").glob("*/libSDL-1.2.so.0")).parent
-    return folder / "package/usr/bin/grub-emu", {"LD_LIBRARY_PATH": str(libraries), "TERM": "dumb"}
+    package = unpacked(folder, "grub-emu", "libsdl1.2debian")
+    libraries = next((package / "usr/lib").glob("*/libSDL-1.2.so.0")).parent
+    return package / "usr/bin/grub-emu", {"LD_LIBRARY_PATH": str(libraries), "TERM": "dumb"}
 
 
 def test_random_menus_boot_what_grub_boots(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import re
 import subprocess
 from pathlib import Path
 
+from debian_package import unpacked
 from tuneagent.contracts.values import Absent, Observation, Value
 from tuneagent.formats.udev_rules import Device, Named, of_attribute, parse, written
 
@@ -76,13 +77,6 @@ def _device() -> Device:
     return Device([Named("lo", "net", "", attribute)], {})
 
 
-def _udevadm(folder: Path) -> Path:
-    """The program of Debian's package: the machine that runs the tests needs no udev."""
-    subprocess.run(["apt-get", "download", "-qq", "udev"], cwd=folder, check=True)
-    subprocess.run(["dpkg", "-x", next(folder.glob("udev_*.deb")), folder / "package"], check=True)
-    return folder / "package/bin/udevadm"
-
-
 def test_random_rules_are_read_as_udev_reads_them(tmp_path: Path) -> None:
     seed = random.SystemRandom().randrange(1 << 32)
     sets: list[dict[str, str]] = []
@@ -96,7 +90,7 @@ def test_random_rules_are_read_as_udev_reads_them(tmp_path: Path) -> None:
         (tmp_path / folder).mkdir()
         for name, text in ATTRIBUTES.items():
             (tmp_path / folder / name).write_text(text)
-    program = _udevadm(tmp_path)
+    program = unpacked(tmp_path, "udev") / "bin/udevadm"
     subprocess.run(["unshare", "--mount", "bash", "-c", SCRIPT, "sh", program, tmp_path], check=True)
     different = []
     for number, files in enumerate(sets):

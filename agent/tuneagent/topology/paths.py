@@ -11,7 +11,6 @@ from tuneagent.topology.picture import PciDevice, Topology
 
 # At most one PCI bridge or switch; several; the host bridge; another host bridge of the node; another node.
 Way = Literal["PIX", "PXB", "PHB", "NODE", "SYS"]
-ORDER: tuple[Way, ...] = ("PIX", "PXB", "PHB", "NODE", "SYS")
 
 
 class PciPath(msgspec.Struct, frozen=True):
@@ -65,8 +64,8 @@ def paths(topology: Topology, nvlinks: dict[frozenset[str], int] | None = None) 
     found = []
     for place, gpu in enumerate(gpus):
         for other in (*gpus[place + 1 :], *(topology.nics or ()), *(topology.nvme or ())):
-            known = nvlinks is not None and other in gpus
-            links = (nvlinks or {}).get(frozenset((gpu.address, other.address))) if known else None
+            pair = frozenset((gpu.address, other.address))
+            links = nvlinks.get(pair) if nvlinks is not None and other in gpus else None
             found.append(PciPath(gpu.address, other.address, way_between(topology, gpu, other), links))
     return tuple(found)
 
