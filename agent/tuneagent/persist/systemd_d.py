@@ -11,8 +11,8 @@ from tuneagent.persist.own_files import OwnFiles
 
 OWN_NAME = "zz-tuneagent.conf"
 SLICES = ("system.slice", "user.slice", "machine.slice", "init.scope")
-_FOLDERS = ("etc/systemd/system.control", "run/systemd/system.control", "etc/systemd/system", "run/systemd/system",
-            "usr/lib/systemd/system", "lib/systemd/system")  # fmt: skip
+# Those that a boot keeps: what stands below /run is gone by then.
+_FOLDERS = ("etc/systemd/system.control", "etc/systemd/system", "usr/lib/systemd/system", "lib/systemd/system")
 
 
 class SliceDropIns(OwnFiles):
@@ -59,9 +59,8 @@ def unit_environment(facts: Facts, unit: str, without: Collection[str] = ()) -> 
 
     Files of variables override `Environment=`; of either the later counts (systemd.exec(5)).
     """
-    folders = [folder for folder in _FOLDERS if not folder.startswith("run/")]
-    fragment = next((path for folder in folders if facts.host.files.exists(path := f"{folder}/{unit}")), None)
-    drop_ins = by_precedence(facts.host, [f"{folder}/{unit}.d" for folder in folders])
+    fragment = next((path for folder in _FOLDERS if facts.host.files.exists(path := f"{folder}/{unit}")), None)
+    drop_ins = by_precedence(facts.host, [f"{folder}/{unit}.d" for folder in _FOLDERS])
     set_in_units: dict[str, tuple[str, str]] = {}
     files: list[str] = []
     for path in [*([fragment] if fragment else []), *drop_ins]:
@@ -82,10 +81,9 @@ def unit_cpus(facts: Facts, unit: str, name: str) -> tuple[str, str] | None:
 
     An empty assignment takes back what came before. None where no drop-in says anything.
     """
-    folders = [f"{folder}/{unit}.d" for folder in _FOLDERS if not folder.startswith("run/")]
     found: list[str] = []
     last = None
-    for path in by_precedence(facts.host, folders):
+    for path in by_precedence(facts.host, [f"{folder}/{unit}.d" for folder in _FOLDERS]):
         for value in assigned(_text(facts, path), name):
             found = [*found, value] if value else []
             last = f"/{path}"
