@@ -102,7 +102,8 @@ BOOT = {"etc/default/grub": "", "proc/cmdline": "root=/dev/sda1\n", "proc/meminf
 
 
 def grub(line: str) -> dict[str, str]:
-    return {**BOOT, "boot/grub/grub.cfg": f"menuentry x {{\n linux /v root=/dev/sda1 {line}\n}}\n"}
+    menu = f"menuentry x {{\n linux /v root=/dev/sda1 {line}\n}}\n"
+    return {**BOOT, "boot/grub/grub.cfg": menu, "proc/sys/kernel/osrelease": "6.12.0-generic\n"}
 
 
 @pytest.mark.parametrize(
@@ -355,6 +356,30 @@ def test_files_that_the_kernel_line_sets(
     write_tree(tmp_path, {**grub(line), **cpus, path: f"{live}\n"}, ["etc/tmpfiles.d"])
     session = session_of(tree(Files(str(tmp_path))), {"kernelFiles": {name: wanted}})
     assert [one.verdict for one in session.observe().report.findings] == [verdict]
+
+
+@pytest.mark.parametrize(
+    ("tune", "path", "live", "line", "since"),
+    [
+        ({"sysctl": {"vm.swappiness": 9}}, "proc/sys/vm/swappiness", "9", "sysctl.vm.swappiness=9", "5.8"),
+        ({"kernelFiles": {"workqueueCpus": "0-1"}}, "sys/devices/virtual/workqueue/cpumask", "3", "workqueue.unbound_cpus=0-1", "6.6"),
+        ({"transparentHugepages": {"sizes": {"64Ki": "madvise"}}}, "sys/kernel/mm/transparent_hugepage/hugepages-64kB/enabled", "[madvise] never",
+         "thp_anon=64K:madvise", "6.12"),
+    ],
+)  # fmt: skip
+def test_an_argument_that_this_kernel_may_not_read_sets_nothing(
+    tmp_path: Path, tune: dict[str, object], path: str, live: str, line: str, since: str
+) -> None:
+    major, minor = map(int, since.split("."))
+    older = f"{major}.{minor - 1}.13"
+    for release in (f"{since}.0-40-generic", older, "5.4.0", "", "six"):
+        write_tree(
+            tmp_path, {**grub(line), path: f"{live}\n", "proc/sys/kernel/osrelease": f"{release}\n"}, ["etc/tmpfiles.d"]
+        )
+        (finding,) = session_of(tree(Files(str(tmp_path))), tune).observe().report.findings
+        is_read = release.startswith(since)
+        assert finding.verdict is (Verdict.CONVERGED if is_read else Verdict.NOT_PERSISTED), release
+        assert (finding.next_boot == finding.desired) is is_read
 
 
 @pytest.mark.parametrize(

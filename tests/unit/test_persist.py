@@ -424,6 +424,7 @@ def pools_of(line: str, file: str, memory: Sequence[int | None], **more: str) ->
         "sys/devices/system/cpu/online": f"0-{len(memory) - 1}\n",
         "etc/sysctl.d/1.conf": file,
         "proc/meminfo": MEMINFO,
+        "proc/sys/kernel/osrelease": "6.8.0\n",
         **more,
     }
     for node, kib in enumerate(memory):
@@ -456,6 +457,11 @@ GIB = 1 << 20
         # One page more than its share must fit into 90 % of a node: 11 pages of 2 MiB are 22528 KiB.
         ("hugepages=20", "", (25031, GIB), ["20 pages do not spread evenly over 2 nodes at the next boot"] * 2),
         ("hugepages=20", "", (25032, GIB), [10, 10]),
+        # So must pages that a line asks of one node: those for which it has no room come from another one, or not at all.
+        ("hugepages=0:10,1:1", "", (25031, GIB), ["10 pages may not fit into node 0 at the next boot"] * 2),
+        ("hugepages=0:10,1:1", "", (25032, GIB), [10, 1]),
+        ("hugepages=0:10", "", (None, GIB), ["10 pages may not fit into node 0 at the next boot"] * 2),
+        ("hugepages=0:0,1:1", "", (None, GIB), [0, 1]),
     ],
 )  # fmt: skip
 def test_pages_of_each_node_at_the_next_boot(
@@ -464,6 +470,31 @@ def test_pages_of_each_node_at_the_next_boot(
     facts = facts_of(pools_of(line, file, memory), "etc/default")
     found = [pool_at_boot(facts, node, 2048) for node in range(len(memory))]
     assert found == [Value(one) if isinstance(one, int) else Absent(one) for one in seen]
+
+
+@pytest.mark.parametrize(
+    ("line", "gib", "seen"),
+    [
+        # Each page is a whole GiB at its own boundary: two GiB beside them may be cut by what else is there.
+        ("hugepages=0:1,1:1", 3, "1 pages may not fit into node 0 at the next boot"),
+        ("hugepages=0:1,1:1", 4, 1),
+        ("hugepages=2", 3, "2 pages do not spread evenly over 2 nodes at the next boot"),
+        ("hugepages=2", 4, 1),
+    ],
+)
+def test_pages_of_1g_need_whole_gib(facts_of: Callable[..., Facts], line: str, gib: int, seen: int | str) -> None:
+    facts = facts_of(pools_of(f"hugepagesz=1G {line}", "", (GIB * gib, GIB * gib)))
+    found = [pool_at_boot(facts, node, 1048576) for node in (0, 1)]
+    assert found == [Value(seen) if isinstance(seen, int) else Absent(seen)] * 2
+
+
+@pytest.mark.parametrize(("release", "seen"), [("5.16.0", Value(3)), ("5.15.0-91-generic", None), ("", None)])
+def test_kernels_that_may_not_read_pages_of_single_nodes(
+    facts_of: Callable[..., Facts], release: str, seen: Value | None
+) -> None:
+    facts = facts_of(pools_of("hugepages=0:3", "", (GIB, GIB), **{"proc/sys/kernel/osrelease": f"{release}\n"}))
+    unread = Absent("kernels before 5.16 do not read pages of single nodes on their line")
+    assert pool_at_boot(facts, 0, 2048) == (seen or unread)
 
 
 def test_pages_of_another_size_and_of_a_default_that_is_not_known(facts_of: Callable[..., Facts]) -> None:

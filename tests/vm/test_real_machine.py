@@ -343,14 +343,16 @@ def test_pages_of_1g_on_the_wrong_node_are_seen(vm: Vm, story: Story) -> None:
         for node in (0, 1)
     ]
     found = findings(vm, "/root/pages.yaml")
+    # Before anything is asserted: the next test starts from here too.
+    vm.tuneagent("undo")
     assert found[("kernelArguments", "arg:hugepages")]["verdict"] == "converged"
+    # Although each node was asked for one, this kernel puts both on one node, or gives one where no whole GiB is free.
+    assert sum(given) in (1, 2) and given != [1, 1], given
     for node, pages in enumerate(given):
         finding = found[("hugepages", f"node:{node}/hugepages-1048576kB")]
         assert finding["observed"] == pages
-        assert finding["verdict"] == ("drifted" if pages != 1 else "not-persisted")
-    # Although each node was asked for one, this kernel puts both on one node, or gives one where no whole GiB is free.
-    assert sum(given) in (1, 2) and given != [1, 1], given
-    vm.tuneagent("undo")
+        # A node of 3 GiB may have no whole one left at the next boot either, whatever this boot gave.
+        assert (finding["verdict"], finding["nextBoot"]) == ("drifted" if pages != 1 else "unknown", None)
 
 
 def test_unconfirmed_goes_back_over_a_reboot(vm: Vm, story: Story) -> None:

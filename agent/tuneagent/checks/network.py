@@ -9,6 +9,7 @@ from tuneagent.checks.rows import CheckRow, about, at_least, at_most, each, equa
 from tuneagent.contracts.values import Absent, Observation, Setting, Severity, Unreadable, Value
 from tuneagent.errors import CommandFailed
 from tuneagent.facts.conditions import has_nvidia_gpu, has_rdma
+from tuneagent.facts.host_name import running_release
 from tuneagent.facts.one_pass import Facts
 
 _NET = "sys/class/net"
@@ -106,9 +107,9 @@ def _gpudirect(facts: Facts) -> Observation:
         return Absent("no NVIDIA kernel module")
     if not str(version.value).startswith("NVRM"):
         return Unreadable("/proc/driver/nvidia/version: unexpected format")
-    release = re.match(r"(\d+)\.(\d+)", facts.host.files.read_or("proc/sys/kernel/osrelease", ""))
+    release = running_release(facts.host)
     is_open = "Open Kernel Module" in str(version.value)
-    if is_open and release and (int(release.group(1)), int(release.group(2))) >= (5, 12):
+    if is_open and release is not None and release >= (5, 12):
         ways.append("DMA-BUF")
     return Value(ways)
 

@@ -8,9 +8,12 @@ from tuneagent.contracts.report import GpuName, HostName
 from tuneagent.contracts.values import Absent, Unreadable, Value
 from tuneagent.errors import PathMissing, ReadFailed
 from tuneagent.facts.one_pass import Facts
+from tuneagent.formats.lazy_regex import lazy_regex
 from tuneagent.formats.meminfo import total_kib
 from tuneagent.host.machine import Host
 from tuneagent.host.processes import machine
+
+_RELEASE = lazy_regex(r"(\d{1,4})\.(\d{1,4})")
 
 
 def host_name(host: Host) -> HostName:
@@ -31,6 +34,12 @@ def host_name(host: Host) -> HostName:
         source=host.source,
         taken=host.taken,
     )
+
+
+def running_release(host: Host) -> tuple[int, int] | None:
+    """Version and patch level of the running kernel, such as 6 and 8; None where they are not known."""
+    match = _RELEASE.match(host.files.read_or("proc/sys/kernel/osrelease", ""))
+    return (int(match[1]), int(match[2])) if match else None
 
 
 def machine_of(facts: Facts) -> HostName:

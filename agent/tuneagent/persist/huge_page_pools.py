@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tuneagent.contracts.values import Absent, Observation, Value
+from tuneagent.facts.host_name import running_release
 from tuneagent.facts.one_pass import Facts
 from tuneagent.formats.hugetlb_line import Count, default_size, reserved
 from tuneagent.formats.kernel_line import by_name
@@ -11,6 +12,9 @@ from tuneagent.persist.boot_arguments import at_next_boot, known_next_line
 from tuneagent.persist.sysctl_d import at_boot
 
 KEY = "vm.nr_hugepages"
+# The first kernel that reads pages of single nodes on its line.
+_NODES_SINCE = (5, 16)
+_GIB = 1 << 20
 _POOLS = "sys/devices/system/node/node{}/hugepages"
 
 
@@ -38,18 +42,29 @@ def _kib_of(folder: str) -> str:
 
 
 def _share(facts: Facts, node: int, kib: int, count: Count) -> Observation:
+    memory = {one.id: one.memory_kib for one in facts.topology.nodes if one.memory_kib != 0}
     if isinstance(count, dict):
+        if (running_release(facts.host) or (0, 0)) < _NODES_SINCE:
+            return Absent("kernels before 5.16 do not read pages of single nodes on their line")
+        # Pages of 1 GiB for which their node has no room come from another one, without a word.
+        full = next((one for one, pages in count.items() if pages and not _has_room(memory.get(one), pages, kib)), None)
+        if full is not None:
+            return Absent(f"{count[full]} pages may not fit into node {full} at the next boot")
         return Value(count.get(node, 0))
-    nodes = [one for one in facts.topology.nodes if one.memory_kib != 0]
-    memory = [one.memory_kib for one in nodes]
-    if any(size is None for size in memory):
+    if None in memory.values():
         return Value(0) if count == 0 else Absent("how the pages are spread over the nodes is decided at boot")
-    if node not in [one.id for one in nodes]:
+    if node not in memory:
         return Value(0)
-    share, rest = divmod(count, len(nodes))
-    if rest or (share + 1) * kib > 0.9 * min(size for size in memory if size is not None):
-        return Absent(f"{count} pages do not spread evenly over {len(nodes)} nodes at the next boot")
+    share, rest = divmod(count, len(memory))
+    if rest or not all(_has_room(size, share, kib) for size in memory.values()):
+        return Absent(f"{count} pages do not spread evenly over {len(memory)} nodes at the next boot")
     return Value(share)
+
+
+def _has_room(memory_kib: int | None, pages: int, kib: int) -> bool:
+    """Whether the pages fit for certain. Those of 1 GiB need whole GiB, and what else is on a node cuts some up."""
+    spare = 2 if kib >= _GIB else 1
+    return memory_kib is not None and (pages + spare) * kib <= 0.9 * memory_kib
 
 
 def _default_kib(facts: Facts, line: str) -> int | None:
