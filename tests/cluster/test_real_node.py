@@ -12,6 +12,11 @@ import pytest
 from controlplane import NODE, ControlPlane, wait_for
 from image import Builder
 from node import RealNode
+from support import tree
+from tuneagent.contracts.values import Value
+from tuneagent.facts.kubelet import kubelet_field
+from tuneagent.facts.one_pass import Facts
+from tuneagent.host.files import Files
 
 PROJECT = Path(__file__).parents[2]
 SWAPPINESS = Path("/proc/sys/vm/swappiness")
@@ -125,6 +130,18 @@ def test_drift_by_hand_is_repaired_and_told(plane: ControlPlane, installed: Real
 def _events(plane: ControlPlane) -> list[str]:
     items = plane.get("events", "-n", "default")["items"]
     return [item["message"] for item in items if item["reason"] == "DriftRepaired" and "somaxconn" in item["message"]]
+
+
+def test_the_kubelets_configuration_is_what_it_serves(plane: ControlPlane, installed: RealNode, tmp_path: Path) -> None:
+    served = json.loads(plane.kubectl("get", "--raw", f"/api/v1/nodes/{NODE}/proxy/configz"))["kubeletconfig"]
+    (tmp_path / "var/lib/kubelet").mkdir(parents=True)
+    (tmp_path / "var/lib/kubelet/config.yaml").write_text((installed.folder / "kubelet.yaml").read_text())
+    facts = Facts(tree(Files(str(tmp_path))))
+    fields = ("cpuManagerPolicy", "topologyManagerPolicy", "memoryManagerPolicy", "cgroupDriver", "evictionHard")
+    default = {"cpuManagerPolicy": "none", "topologyManagerPolicy": "none", "memoryManagerPolicy": "None"}
+    assert {one: kubelet_field(one, default.get(one))(facts) for one in fields} == {
+        one: Value(served[one]) for one in fields
+    }
 
 
 def test_nothing_is_written_while_nothing_changes(plane: ControlPlane, installed: RealNode) -> None:

@@ -16,7 +16,9 @@ ETC = "etc/containerd/config.toml"
 SYSTEMD = "\nSystemdCgroup = true\n"
 
 
-def facts_of(root: Path, files: dict[str, str], folders: tuple[str, ...] = ("etc/containerd", "etc/crio")) -> Facts:
+def facts_of(
+    root: Path, files: dict[str, str], folders: tuple[str, ...] = ("etc/containerd", "etc/crio", "var/lib/kubelet")
+) -> Facts:
     write_tree(root, files, folders)
     return Facts(tree(Files(str(root))))
 
@@ -66,6 +68,14 @@ def runtime(table: str, name: str, options: str = SYSTEMD) -> str:
         ({ETC: "version = 3\n", "etc/crio/crio.conf": ""}, Value(False)),
         ({ETC: "version = 3\n", "etc/crio/crio.conf": "",
           "etc/default/kubelet": "KUBELET_EXTRA_ARGS=--container-runtime-endpoint=/run/crio/crio.sock\n"}, Value(True)),
+        # What a comment says, and a unit that another one overrides.
+        ({ETC: "version = 3\n", "etc/crio/crio.conf": "",
+          "etc/default/kubelet": "#KUBELET_EXTRA_ARGS=--container-runtime-endpoint=/run/crio/crio.sock\n"}, Value(False)),
+        ({ETC: "version = 3\n", "etc/crio/crio.conf": "", "etc/systemd/system/kubelet.service": "[Service]\nExecStart=kubelet\n",
+          "lib/systemd/system/kubelet.service": "[Service]\nExecStart=kubelet --container-runtime-endpoint=/run/crio/crio.sock\n"},
+         Value(False)),
+        # What the kubelet is told cannot be read.
+        ({ETC: "version = 3\n", "etc/crio/crio.conf": "", "var/lib/kubelet/config.yaml": "- a list\n"}, Unreadable),
     ],
 )  # fmt: skip
 def test_who_manages_the_cgroups(tmp_path: Path, files: dict[str, str], seen: Observation | type | None) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from support import tree, write_tree
+from tuneagent.checks.containers import ROWS
 from tuneagent.contracts.values import Absent, Observation, Unreadable, Value
 from tuneagent.facts.kubelet import has_kubelet, kubelet_field
 from tuneagent.facts.one_pass import Facts
@@ -46,6 +47,24 @@ def facts_of(root: Path, files: dict[str, str]) -> Facts:
         ({"var/lib/kubelet/config.yaml": NONE, "etc/k.d/90.conf": STATIC,
           "etc/default/kubelet": 'KUBELET_EXTRA_ARGS="--config-dir /etc/k.d"\n'}, "static"),
         ({"var/lib/kubelet/config.yaml": STATIC, f"{UNIT}/10.conf": "[Service]\nExecStart=kubelet --config=$FILE\n"}, "static"),
+        # Of two units of one name the stronger folder's counts, and its drop-ins go by their names whatever the folder.
+        ({"etc/systemd/system/kubelet.service": "[Service]\nExecStart=kubelet\n", "opt/k.yaml": NONE,
+          "usr/lib/systemd/system/kubelet.service": "[Service]\nExecStart=kubelet --config=/opt/k.yaml\n",
+          "var/lib/kubelet/config.yaml": STATIC}, "static"),
+        ({"usr/local/lib/systemd/system/kubelet.service": "[Service]\nExecStart=kubelet --config=/opt/k.yaml\n", "opt/k.yaml": STATIC,
+          "var/lib/kubelet/config.yaml": NONE}, "static"),
+        ({"usr/lib/systemd/system/kubelet.service.d/20.conf": "[Service]\nEnvironment=A=--config=/opt/k.yaml\n", "opt/k.yaml": STATIC,
+          f"{UNIT}/10.conf": "[Service]\nEnvironment=A=--config=/opt/other.yaml\n", "opt/other.yaml": NONE}, "static"),
+        # An empty command takes back the one before it, and what it says goes on over lines.
+        ({"usr/lib/systemd/system/kubelet.service": "[Service]\nExecStart=kubelet --config=/opt/k.yaml\n", "opt/k.yaml": NONE,
+          f"{UNIT}/10.conf": "[Service]\nExecStart=\nExecStart=kubelet --v=2\n", "var/lib/kubelet/config.yaml": STATIC}, "static"),
+        ({f"{UNIT}/10.conf": "[Service]\nExecStart=kubelet \\\n  --config \\\n  /opt/k.yaml\n", "opt/k.yaml": STATIC,
+          "var/lib/kubelet/config.yaml": NONE}, "static"),
+        ({f"{UNIT}/10.conf": "[Service]\n#ExecStart=kubelet --config=/opt/k.yaml\n", "opt/k.yaml": NONE,
+          "var/lib/kubelet/config.yaml": STATIC}, "static"),
+        # Folders within the folder of drop-ins are read too, each where its name stands.
+        ({"etc/kubernetes/kubelet/config.json": "{}", "etc/kubernetes/kubelet/config.json.d/b/10.conf": STATIC,
+          "etc/kubernetes/kubelet/config.json.d/a.conf": NONE, "etc/kubernetes/kubelet/config.json.d/c.conf/x": NONE}, "static"),
     ],
 )  # fmt: skip
 def test_the_policy_that_the_kubelet_would_take(tmp_path: Path, files: dict[str, str], policy: str) -> None:
@@ -64,6 +83,9 @@ def test_the_policy_that_the_kubelet_would_take(tmp_path: Path, files: dict[str,
           "etc/rancher/k3s/config.yaml": "kubelet-arg:\n- cpu-manager-policy=static\n"}, "static"),
         ({"var/lib/rancher/rke2/agent/etc/kubelet.conf.d/00.conf": NONE,
           "etc/rancher/rke2/config.yaml.d/9.yaml": "kubelet-arg: --cpu-manager-policy=static\n"}, "static"),
+        # Without a configuration at all.
+        ({f"{UNIT}/1.conf": "[Service]\nExecStart=kubelet --cpu-manager-policy=static\n"}, "static"),
+        ({f"{UNIT}/1.conf": "[Service]\nExecStart=kubelet --v=2\n"}, "none"),
         ({"etc/kubernetes/kubelet.yaml": STATIC}, "static"),
         ({"etc/kubernetes/kubelet/config": STATIC}, "static"),
         ({"var/lib/k0s/kubelet-config.yaml": STATIC}, "static"),
@@ -76,12 +98,33 @@ def test_switches_override_files(tmp_path: Path, files: dict[str, str], policy: 
 def test_switches_with_pairs(tmp_path: Path) -> None:
     words = "--eviction-hard=memory.available<2Gi,nodefs.available<5% --cpu-manager-policy-options=full-pcpus-only=true"
     files = {
-        "var/lib/kubelet/config.yaml": "evictionHard: {memory.available: 1Gi}\n",
+        # A switch replaces the whole of it.
+        "var/lib/kubelet/config.yaml": "evictionHard: {memory.available: 1Gi, imagefs.available: 3%}\n",
         "etc/default/kubelet": f'A="{words}"\n',
     }
     facts = facts_of(tmp_path, files)
     assert kubelet_field("evictionHard", {})(facts) == Value({"memory.available": "2Gi", "nodefs.available": "5%"})
     assert kubelet_field("cpuManagerPolicyOptions.full-pcpus-only", "false")(facts) == Value("true")
+
+
+@pytest.mark.parametrize(
+    ("config", "drop_in", "mib"),
+    [
+        ("{}", "{}", 100),
+        ('{"evictionHard": {"nodefs.available": "5%"}}', "{}", 0),
+        ('{"evictionHard": {"nodefs.available": "5%"}, "mergeDefaultEvictionSettings": true}', "{}", 100),
+        # A drop-in adds to what is there, the defaults among it; a null takes away.
+        ("{}", '{"evictionHard": {"nodefs.available": "5%"}}', 100),
+        ("{}", '{"evictionHard": null}', 0),
+        ('{"evictionHard": null}', "{}", 100),
+        ('{"evictionHard": {"memory.available": "2Gi"}}', '{"evictionHard": {"memory.available": null}}', 0),
+        ('{"evictionHard": {"memory.available": null}}', "{}", None),
+    ],
+)
+def test_free_memory_below_which_pods_are_ended(tmp_path: Path, config: str, drop_in: str, mib: int | None) -> None:
+    files = {"etc/kubernetes/kubelet/config.json": config, "etc/kubernetes/kubelet/config.json.d/1.conf": drop_in}
+    found = ROWS["kubeletEvictionMinMib"].read(facts_of(tmp_path, files))
+    assert found == Value(mib) if mib is not None else isinstance(found, Unreadable)
 
 
 def test_a_drop_in_is_merged_into_mappings_and_replaces_the_rest(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from tuneagent.contracts.report import Verdict
 from tuneagent.contracts.values import Absent, Unreadable, Value
 from tuneagent.errors import ReadFailed
 from tuneagent.facts.one_pass import Facts
+from tuneagent.facts.precedence import by_precedence
 from tuneagent.formats.sysctl_d import covers, normal_key, number, taken
 from tuneagent.formats.tmpfiles_d import Line, parse
 from tuneagent.host.files import Files
@@ -18,7 +19,7 @@ from tuneagent.persist import modprobe_d, sysctl_d, systemd_d, tmpfiles_d, udev
 from tuneagent.persist.boot_arguments import at_next_boot
 from tuneagent.persist.drop_in import DropIn
 from tuneagent.persist.early_modules import is_early
-from tuneagent.persist.folders import by_precedence, folder_impossible
+from tuneagent.persist.folders import folder_impossible
 from tuneagent.persist.huge_page_pools import pool_at_boot, running_default_kib
 from tuneagent.persist.limit_files import LimitFiles
 from tuneagent.persist.own_files import noted, read_notes

@@ -10,7 +10,7 @@ from tuneagent.contracts.values import Absent, Observation, Setting, Severity, U
 from tuneagent.errors import CommandFailed, NoSystemd
 from tuneagent.facts.conditions import several_nodes
 from tuneagent.facts.container_runtime import gpu_ways, systemd_cgroup
-from tuneagent.facts.kubelet import KUBELET_CONFIG, has_kubelet, kubelet_field
+from tuneagent.facts.kubelet import EVICTION_DEFAULTS, KUBELET_CONFIG, has_kubelet, kubelet_field
 from tuneagent.facts.one_pass import Facts
 
 _CONTAINERD = "etc/containerd/config.toml"
@@ -48,14 +48,15 @@ def _state_policy(facts: Facts) -> Observation:
 
 
 def _eviction_mib(facts: Facts) -> Observation:
+    """Free memory below which the kubelet ends pods; 0 where it watches other things alone."""
     seen = kubelet_field("evictionHard", {})(facts)
     if not isinstance(seen, Value) or not isinstance(seen.value, dict):
         return seen
-    match = re.match(r"(\d+)(Mi|Gi)\Z", str(seen.value.get("memory.available", "100Mi")))
+    is_merged = kubelet_field("mergeDefaultEvictionSettings", False)(facts) == Value(True)
+    text = seen.value.get("memory.available", EVICTION_DEFAULTS["memory.available"] if is_merged else "0Mi")
+    match = re.match(r"(\d+)(Mi|Gi)\Z", str(text))
     if match is None:
-        return Unreadable(
-            f"/{KUBELET_CONFIG}: memory.available {seen.value.get('memory.available')!r} is not in Mi or Gi"
-        )
+        return Unreadable(f"/{KUBELET_CONFIG}: memory.available {text!r} is not in Mi or Gi")
     return Value(int(match.group(1)) * (1024 if match.group(2) == "Gi" else 1))
 
 

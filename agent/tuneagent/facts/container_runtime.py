@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from tuneagent.contracts.values import Absent, Observation, Unreadable, Value
 from tuneagent.errors import PathMissing, ReadFailed
-from tuneagent.facts.kubelet import kubelet_field, words_of_kubelet, words_of_units
+from tuneagent.facts.kubelet import kubelet_field, words_of_unit
 from tuneagent.facts.one_pass import Facts
 from tuneagent.formats import containerd_toml
 from tuneagent.formats.globs import covers
@@ -26,7 +26,6 @@ _CONTAINERD = (
 _BINARIES = ("usr/bin", "usr/local/bin", "bin", "opt/containerd/bin")
 _PROGRAMS = tuple(f"{folder}/containerd" for folder in _BINARIES)
 _NAMED = lazy_regex(r"containerd[^\n]*\s(?:--config|-c)(?:=|\s+)[\"']?(/[^\s\"'$]+)")
-_ENDPOINT = lazy_regex(r"--container-runtime-endpoint(?:=|\s+)[\"']?([^\s\"'$]+)")
 _CRIO = ("etc/crio/crio.conf", "etc/crio/crio.conf.d")
 _FILES_LIMIT = 256
 _NVIDIA = "nvidia"
@@ -68,15 +67,16 @@ def _runtime(facts: Facts) -> _Seen | Absent | Unreadable:
 
 
 def _is_crio(facts: Facts) -> bool:
-    """The kubelet is told to use CRI-O, or there is nothing else."""
+    """The kubelet is told to use CRI-O, or there is nothing else. Raises ReadFailed."""
     endpoint = kubelet_field("containerRuntimeEndpoint", "")(facts)
-    named = [str(endpoint.value)] if isinstance(endpoint, Value) and endpoint.value else []
-    # An argument overrides the file.
-    named += _ENDPOINT.findall("\n".join(words_of_kubelet(facts)))
-    if named:
-        return "crio" in named[-1]
+    if isinstance(endpoint, Value) and endpoint.value:
+        return "crio" in str(endpoint.value)
     exists = facts.host.files.exists
-    return any(map(exists, _CRIO)) and not any(map(exists, (*_CONTAINERD, *_PROGRAMS)))
+    if not any(map(exists, _CRIO)) or not any(map(exists, (*_CONTAINERD, *_PROGRAMS))):
+        return any(map(exists, _CRIO))
+    if isinstance(endpoint, Unreadable):
+        raise ReadFailed(endpoint.error)
+    return False
 
 
 def _crio(facts: Facts) -> _Seen:
@@ -93,7 +93,7 @@ def _crio(facts: Facts) -> _Seen:
 def _containerd(facts: Facts) -> _Seen | Absent | Unreadable:
     """Raises ReadFailed."""
     exists = facts.host.files.exists
-    named = _NAMED.findall("\n".join(words_of_units(facts, "containerd.service")))
+    named = _NAMED.findall("\n".join(words_of_unit(facts, "containerd.service")))
     path = named[-1].strip("/") if named else next(filter(exists, _CONTAINERD), _CONTAINERD[0])
     if not named and not exists(path) and not any(map(exists, _PROGRAMS)):
         return facts.host.missing(path)

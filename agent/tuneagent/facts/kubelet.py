@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator
 
 from tuneagent.contracts.values import Absent, Observation, Setting, Unreadable, Value
 from tuneagent.errors import PathMissing, ProfileInvalid, ReadFailed
 from tuneagent.facts.one_pass import Facts
+from tuneagent.facts.precedence import unit_files, unit_text
 from tuneagent.formats.lazy_regex import lazy_regex
-from tuneagent.formats.nested_tables import merged
+from tuneagent.formats.nested_tables import merged, table
 
 KUBELET_CONFIG = "var/lib/kubelet/config.yaml"
 # Configuration and folder of drop-ins, where nothing on the host says otherwise: kubeadm; EKS (nodeadm, and before it);
 # OpenShift; AKS; GKE; Talos; Bottlerocket; k0s; k3s and RKE2, which have drop-ins alone.
-_KNOWN = (
+KNOWN = (
     (KUBELET_CONFIG, ""),
     ("etc/kubernetes/kubelet/config.json", "etc/kubernetes/kubelet/config.json.d"),
     ("etc/kubernetes/kubelet/kubelet-config.json", ""),
@@ -27,11 +27,15 @@ _KNOWN = (
     ("", "var/lib/rancher/k3s/agent/etc/kubelet.conf.d"),
     ("", "var/lib/rancher/rke2/agent/etc/kubelet.conf.d"),
 )
-_UNITS = ("usr/lib/systemd/system", "lib/systemd/system", "etc/systemd/system", "run/systemd/system")
 # Files of arguments that units of kubeadm, Debian and Red Hat name.
 _ARGUMENTS = ("var/lib/kubelet/kubeadm-flags.env", "etc/default/kubelet", "etc/sysconfig/kubelet")
+# pkg/kubelet/apis/config/v1beta1, SetDefaults_KubeletConfiguration
+EVICTION_DEFAULTS: dict[str, object] = {
+    "memory.available": "100Mi", "nodefs.available": "10%", "nodefs.inodesFree": "5%", "imagefs.available": "15%",
+    "imagefs.inodesFree": "5%",
+}  # fmt: skip
 # Switches of its command line that stand for a field; they override every file.
-_SWITCHES = {
+SWITCHES = {
     "cpu-manager-policy": "cpuManagerPolicy",
     "cpu-manager-policy-options": "cpuManagerPolicyOptions",
     "topology-manager-policy": "topologyManagerPolicy",
@@ -43,19 +47,33 @@ _SWITCHES = {
     "container-runtime-endpoint": "containerRuntimeEndpoint",
     "eviction-hard": "evictionHard",
 }
+# Those that take pairs: what stands between two of them, and within one.
+_PAIRS = {
+    "cpu-manager-policy-options": ("", "="),
+    "topology-manager-policy-options": ("", "="),
+    "eviction-hard": (",", "<"),
+}
 # k3s and RKE2 hand these on as switches: a list under `kubelet-arg`.
 _RANCHER = ("etc/rancher/k3s", "etc/rancher/rke2")
-_SWITCH = lazy_regex(rf"(?<![\w-])--({'|'.join(_SWITCHES)})(?:=|\s+)[\"']?([^\s\"'$\\]+)")
+_SWITCH = lazy_regex(rf"(?<![\w-])--({'|'.join(SWITCHES)})(?:=|\s+)[\"']?([^\s\"'$\\]+)")
+_COMMAND = lazy_regex(r"\s*ExecStart\s*=")
+_NO_COMMAND = lazy_regex(r"\s*ExecStart\s*=\s*\Z")
 _CONFIG = lazy_regex(r"--config(?:=|\s+)[\"']?(/[^\s\"'$]+)")
+_ANY_CONFIG = lazy_regex(r"--config(?![\w-])")
 _CONFIG_DIR = lazy_regex(r"--config-dir(?:=|\s+)[\"']?(/[^\s\"'$]+)")
 
 
 def has_kubelet(facts: Facts) -> str | None:
     """The host has a kubelet's configuration; a condition like those in facts/conditions.py."""
-    config, folder = _places(facts)
-    if facts.host.files.exists(config or folder):
+    if any(facts.host.files.exists(path) for path in _places(facts) if path) or _is_without_file(facts):
         return None
     return "no kubelet" if isinstance(facts.host.missing(KUBELET_CONFIG), Absent) else None
+
+
+def _is_without_file(facts: Facts) -> bool:
+    """Whether a unit starts the kubelet and names no configuration: then its defaults count, and its switches."""
+    unit = words_of_unit(facts, "kubelet.service")
+    return bool(unit) and not any(_ANY_CONFIG.search(line) for line in words_of_kubelet(facts))
 
 
 def _places(facts: Facts) -> tuple[str, str]:
@@ -64,32 +82,38 @@ def _places(facts: Facts) -> tuple[str, str]:
     def find() -> tuple[str, str]:
         text = "\n".join(words_of_kubelet(facts))
         named, folders = _CONFIG.findall(text), _CONFIG_DIR.findall(text)
-        known = next((pair for pair in _KNOWN if facts.host.files.exists(pair[0] or pair[1])), (KUBELET_CONFIG, ""))
+        known = next((pair for pair in KNOWN if facts.host.files.exists(pair[0] or pair[1])), (KUBELET_CONFIG, ""))
         config = named[-1].strip("/") if named else known[0]
-        beside = dict(_KNOWN).get(config, "") if named else known[1]
+        beside = dict(KNOWN).get(config, "") if named else known[1]
         folder = folders[-1].strip("/") if folders else beside
         return config, folder
 
     return facts.once("kubelet places", find)
 
 
-def words_of_kubelet(facts: Facts) -> Iterator[str]:
-    """What units and files of arguments say, the later overriding the earlier. Raises ReadFailed."""
-    yield from words_of_units(facts, "kubelet.service")
+def words_of_kubelet(facts: Facts) -> list[str]:
+    """Lines of its unit and of the files of arguments, the later overriding the earlier. Raises ReadFailed."""
+    found = words_of_unit(facts, "kubelet.service")
     for path in _ARGUMENTS:
-        yield facts.host.files.read_or(path, "")
+        found += _lines(facts.host.files.read_or(path, ""))
+    return found
 
 
-def words_of_units(facts: Facts, unit: str) -> Iterator[str]:
-    """A unit and its drop-ins, the later overriding the earlier. Raises ReadFailed."""
-    files = facts.host.files
-    for folder in _UNITS:
-        if not files.exists(folder):
-            continue
-        yield files.read_or(f"{folder}/{unit}", "")
-        for name in files.names(f"{folder}/{unit}.d"):
-            if name.endswith(".conf"):
-                yield files.read_or(f"{folder}/{unit}.d/{name}", "")
+def words_of_unit(facts: Facts, unit: str) -> list[str]:
+    """Lines of a unit and its drop-ins, the later overriding the earlier. Raises ReadFailed."""
+    found: list[str] = []
+    for path in unit_files(facts.host, unit):
+        for line in _lines(unit_text(facts.host, path)):
+            if _NO_COMMAND.match(line):
+                found = [one for one in found if not _COMMAND.match(one)]
+            found.append(line)
+    return found
+
+
+def _lines(text: str) -> list[str]:
+    """Lines that are no comments, each with those that go on with it."""
+    kept = "\n".join(line for line in text.splitlines() if not line.lstrip().startswith(("#", ";")))
+    return kept.replace("\\\n", " ").splitlines()
 
 
 def _config(facts: Facts) -> dict[str, object] | Absent | Unreadable:
@@ -97,13 +121,13 @@ def _config(facts: Facts) -> dict[str, object] | Absent | Unreadable:
         config, folder = _places(facts)
         found: dict[str, object] = {}
         try:
-            if config:
-                found = _document(facts, config)
-            for name in facts.host.files.names(folder) if folder else ():
-                # The kubelet reads these alone, in the order of their names.
-                if name.endswith(".conf"):
-                    found = merged(found, _document(facts, f"{folder}/{name}"))
-            found = merged(found, _by_switches(facts))
+            if config and (facts.host.files.exists(config) or not _is_without_file(facts)):
+                found = _without_nulls(_document(facts, config))
+            # Drop-ins and switches find its defaults there already.
+            found.setdefault("evictionHard", EVICTION_DEFAULTS)
+            for path in _drop_ins(facts, folder) if folder else ():
+                found = merged(found, _document(facts, path))
+            found = {"evictionHard": {}, **found, **_by_switches(facts)}
         except PathMissing:
             return facts.host.missing(config or folder)
         except (ReadFailed, ProfileInvalid) as error:
@@ -113,27 +137,45 @@ def _config(facts: Facts) -> dict[str, object] | Absent | Unreadable:
     return facts.once("kubelet config", read)
 
 
+def _without_nulls(document: dict[str, object]) -> dict[str, object]:
+    """The first document as Go reads it: a null leaves a field at its default, and is an empty text among pairs."""
+    return {
+        name: {key: "" if one is None else one for key, one in value.items()} if isinstance(value, dict) else value
+        for name, value in document.items()
+        if value is not None
+    }
+
+
+def _drop_ins(facts: Facts, folder: str) -> Iterator[str]:
+    """The files that the kubelet reads, in its order: it goes into folders where their names stand."""
+    for name in sorted(facts.host.files.names(folder)):
+        path = f"{folder}/{name}"
+        if facts.host.files.is_dir(path):
+            yield from _drop_ins(facts, path)
+        elif name.endswith(".conf"):
+            yield path
+
+
 def _by_switches(facts: Facts) -> dict[str, object]:
-    """Fields that the command line gives, the last of each. Raises ReadFailed, ProfileInvalid."""
-    lines = "\n".join(words_of_kubelet(facts)).splitlines()
-    text = "\n".join(line for line in lines if not line.lstrip().startswith("#"))
-    given: list[tuple[str, str]] = _SWITCH.findall(text)
+    """Fields that the command line gives: the last of each, or all its pairs. Raises ReadFailed, ProfileInvalid."""
+    given: list[tuple[str, str]] = _SWITCH.findall("\n".join(words_of_kubelet(facts)))
     for place in _RANCHER:
         beside = [f"{place}/config.yaml.d/{name}" for name in facts.host.files.names(f"{place}/config.yaml.d")]
         for path in (f"{place}/config.yaml", *beside):
             listed = _document(facts, path).get("kubelet-arg", []) if facts.host.files.exists(path) else []
             for word in [listed] if isinstance(listed, str) else listed if isinstance(listed, list) else []:
                 name, _, value = str(word).removeprefix("--").partition("=")
-                given += [(name, value)] if name in _SWITCHES else []
-    return {_SWITCHES[name]: _value_of(name, value) for name, value in given}
+                given += [(name, value)] if name in SWITCHES else []
+    found: dict[str, object] = {}
+    for name, value in given:
+        field, separators = SWITCHES[name], _PAIRS.get(name)
+        found[field] = merged(table(found, field), _pairs(value, *separators)) if separators else value
+    return found
 
 
-def _value_of(name: str, value: str) -> object:
-    """A text, or for a switch that takes pairs a mapping."""
-    if not name.endswith(("-options", "-hard")):
-        return value
-    pairs = [re.split(r"[=<]", part, maxsplit=1) for part in value.split(",")]
-    return {pair[0]: pair[1] for pair in pairs if len(pair) == 2}
+def _pairs(text: str, between: str, within: str) -> dict[str, object]:
+    pairs = [part.partition(within) for part in (text.split(between) if between else [text])]
+    return {name.strip(): value.strip() for name, separator, value in pairs if separator}
 
 
 def _document(facts: Facts, path: str) -> dict[str, object]:
@@ -148,13 +190,25 @@ def _document(facts: Facts, path: str) -> dict[str, object]:
     return document
 
 
+def _by_switches_alone(facts: Facts) -> dict[str, object]:
+    try:
+        return _by_switches(facts)
+    except (ReadFailed, ProfileInvalid):
+        return {}
+
+
 def kubelet_field(name: str, default: Setting) -> Callable[[Facts], Observation]:
     """One field, with dots for nested ones, or the kubelet's default."""
+    first = name.partition(".")[0]
 
     def read(facts: Facts) -> Observation:
         config = _config(facts)
         if not isinstance(config, dict):
-            return config
+            # A switch counts whatever the files say.
+            given = _by_switches_alone(facts)
+            if first not in given:
+                return config
+            config = given
         value: object = config
         for part in name.split("."):
             value = value.get(part) if isinstance(value, dict) else None

@@ -11,9 +11,12 @@ def table(document: object, *names: str) -> dict[str, object]:
 
 
 def merged(before: dict[str, object], after: dict[str, object]) -> dict[str, object]:
-    """One document over another: tables are merged, everything else is replaced."""
+    """One document over another: tables are merged, a null takes away, everything else is replaced (RFC 7396)."""
     found = dict(before)
     for key, value in after.items():
+        if value is None:
+            found.pop(key, None)
+            continue
         known = found.get(key)
-        found[key] = merged(known, value) if isinstance(known, dict) and isinstance(value, dict) else value
+        found[key] = merged(known if isinstance(known, dict) else {}, value) if isinstance(value, dict) else value
     return found

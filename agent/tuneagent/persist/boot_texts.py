@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from tuneagent.errors import PathMissing, ReadFailed
 from tuneagent.facts.one_pass import Facts
+from tuneagent.facts.precedence import KEPT_UNIT_FOLDERS, LOCAL_UNIT_FOLDERS
 from tuneagent.formats.lazy_regex import lazy_regex
 from tuneagent.persist.own_files import HEADER
 
@@ -20,7 +21,6 @@ _FOLDERS = (
     "etc/cron.d", "etc/cron.hourly", "etc/cron.daily", "etc/cron.weekly", "etc/cron.monthly", "etc/sysfs.d",
     "etc/cloud/cloud.cfg.d", "var/lib/cloud/scripts/per-boot",
 )  # fmt: skip
-_UNITS = ("etc/systemd/system", "usr/local/lib/systemd/system", "usr/lib/systemd/system", "lib/systemd/system")
 _LEVELS = ("etc/rcS.d", "etc/rc2.d", "etc/rc3.d", "etc/rc4.d", "etc/rc5.d")
 TUNED = ("etc/tuned/profiles", "etc/tuned", "usr/lib/tuned/profiles", "usr/lib/tuned", "var/lib/ocp-tuned/profiles")
 _LIMIT = 32
@@ -54,7 +54,10 @@ def starts(facts: Facts, unit: str) -> bool:
 def _wanted(facts: Facts) -> frozenset[str]:
     files = facts.host.files
     folders = [
-        f"{base}/{name}" for base in _UNITS[:2] for name in files.names(base) if name.endswith((".wants", ".requires"))
+        f"{base}/{name}"
+        for base in LOCAL_UNIT_FOLDERS
+        for name in files.names(base)
+        if name.endswith((".wants", ".requires"))
     ]
     return frozenset(name for folder in folders for name in files.names(folder))
 
@@ -114,12 +117,13 @@ def _script(facts: Facts, path: str) -> str:
 def _units(facts: Facts) -> Iterator[str]:
     """Services that a boot starts, with their drop-ins; one that only another unit could start counts too."""
     files = facts.host.files
-    for place, folder in enumerate(_UNITS):
+    for folder in KEPT_UNIT_FOLDERS:
+        is_local = folder in LOCAL_UNIT_FOLDERS
         for name in files.names(folder):
             path = f"{folder}/{name}"
             if name.endswith(".service.d"):
-                yield from (f"{path}/{one}" for one in files.names(path) if one.endswith(".conf") and place < 2)
-            elif name.endswith(".service") and _is_started(facts, path, name, is_local=place < 2):
+                yield from (f"{path}/{one}" for one in files.names(path) if one.endswith(".conf") and is_local)
+            elif name.endswith(".service") and _is_started(facts, path, name, is_local=is_local):
                 yield path
 
 
@@ -138,9 +142,8 @@ def _init_scripts(facts: Facts) -> Iterable[str]:
     names = {
         match.group(1) for level in _LEVELS for name in files.names(level) if (match := re.match(r"S\d\d(.+)", name))
     }
-    return sorted(
-        f"etc/init.d/{name}" for name in names if not any(files.exists(f"{folder}/{name}.service") for folder in _UNITS)
-    )
+    units = {name for name in names if any(files.exists(f"{one}/{name}.service") for one in KEPT_UNIT_FOLDERS)}
+    return [f"etc/init.d/{name}" for name in sorted(names - units)]
 
 
 def _tuned(facts: Facts) -> list[str]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from tuneagent.errors import PathMissing, ReadFailed
 from tuneagent.facts.one_pass import Facts
+from tuneagent.facts.precedence import by_precedence
 from tuneagent.persist.boot_arguments import at_next_boot
-from tuneagent.persist.folders import by_precedence
 
 _FOLDERS = tuple(f"{base}/modules-load.d" for base in ("etc", "usr/local/lib", "usr/lib", "lib"))
 _LIST = "etc/modules"

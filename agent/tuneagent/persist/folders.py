@@ -1,8 +1,6 @@
-"""Where drop-ins lie: which folders survive a reboot, which file of a name counts."""
+"""Where drop-ins lie: which folders survive a reboot."""
 
 from __future__ import annotations
-
-from collections.abc import Iterable
 
 from tuneagent.errors import PathMissing, ReadFailed
 from tuneagent.host.machine import Host
@@ -63,13 +61,3 @@ def _mount_of(host: Host, path: str) -> tuple[str, str, str] | None:
         if inside and (best is None or len(point) >= len(best[0])):
             best = (point, fields[2], fields[3])
     return best
-
-
-def by_precedence(host: Host, folders: Iterable[str], suffix: str = ".conf") -> list[str]:
-    """Drop-ins in the order of their names; of one name in several folders the first folder's. Raises ReadFailed."""
-    files: dict[str, str] = {}
-    for folder in folders:
-        for name in host.files.names(folder):
-            if name.endswith(suffix):
-                files.setdefault(name, f"{folder}/{name}")
-    return [files[name] for name in sorted(files)]

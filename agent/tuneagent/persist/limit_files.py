@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from tuneagent.facts.one_pass import Facts
+from tuneagent.facts.precedence import by_precedence
 from tuneagent.formats.limits_conf import IN_BYTES, INFINITY, Line, domains, limit_of, parse
-from tuneagent.persist.folders import by_precedence
 from tuneagent.persist.own_files import OwnFiles
 from tuneagent.persist.systemd_d import OWN_NAME
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from tuneagent.facts.one_pass import Facts
+from tuneagent.facts.precedence import by_precedence
 from tuneagent.formats.modprobe_d import config, values
-from tuneagent.persist.folders import by_precedence
 from tuneagent.persist.own_files import OwnFiles
 
 OWN_NAME = "zz-tuneagent.conf"

@@ -24,14 +24,14 @@ _TOOLS = (
     ("ksmtuned", (), ("mm/ksm/run", "mm/ksm/pages_to_scan", "mm/ksm/sleep_millisecs")),
 )  # fmt: skip
 # Programs of scripts that set a value without naming its file, and options of TuneD that do.
-_PROGRAMS = {
+PROGRAMS = {
     "scaling_governor": ("cpupower", "cpufreq-set", "tuned-adm"),
-    "read_ahead_kb": ("blockdev", "tuned-adm"),
+    "read_ahead_kb": ("blockdev", "hdparm", "tuned-adm"),
     "nr_hugepages": ("hugeadm", "vm.nr_hugepages", "nr_hugepages"),
     "smp_affinity": ("set_irq_affinity",),
     "smp_affinity_list": ("set_irq_affinity",),
 }
-_OPTIONS = {
+OPTIONS = {
     "scaling_governor": "governor",
     "read_ahead_kb": "readahead",
     "scheduler": "elevator",
@@ -81,8 +81,8 @@ def _named(path: str) -> re.Pattern[str]:
         middle = r"\S+" if "conf" in key[:-1] or "neigh" in key[:-1] else re.escape(key[-2])
         words += [rf"{re.escape(key[0])}[./](?:\S+[./])?{middle}[./]{re.escape(last)}" if len(key) > 2
                   else rf"{re.escape(key[0])}[./]{re.escape(last)}"]  # fmt: skip
-    words += [re.escape(program) for program in _PROGRAMS.get(last, ())]
-    words += [rf"^\s*{_OPTIONS[last]}(?=\s*=)"] if last in _OPTIONS else []
+    words += [re.escape(program) for program in PROGRAMS.get(last, ())]
+    words += [rf"^\s*{OPTIONS[last]}(?=\s*=)"] if last in OPTIONS else []
     return re.compile("|".join(rf"(?:{word})(?![\w-])" for word in words), re.MULTILINE)
 
 

@@ -8,9 +8,10 @@ import msgspec
 
 from tuneagent.errors import PathMissing, ReadFailed
 from tuneagent.facts.one_pass import Facts
+from tuneagent.facts.precedence import by_precedence
 from tuneagent.formats.sysctl_d import covers, is_glob, lines, parse
 from tuneagent.host.machine import Host
-from tuneagent.persist.folders import by_precedence, folder_impossible
+from tuneagent.persist.folders import folder_impossible
 from tuneagent.persist.own_files import HEADER, not_ours, own_text, put, take_away
 
 # Folders in order of precedence: a file name in an earlier one hides the same name in a later one.

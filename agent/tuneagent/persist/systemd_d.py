@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 
 from tuneagent.facts.one_pass import Facts
+from tuneagent.facts.precedence import KEPT_UNIT_FOLDERS, by_precedence, unit_files, unit_text
 from tuneagent.formats.systemd_unit import assigned, variables_of, variables_of_file
-from tuneagent.persist.folders import by_precedence
 from tuneagent.persist.own_files import OwnFiles
 
 OWN_NAME = "zz-tuneagent.conf"
 SLICES = ("system.slice", "user.slice", "machine.slice", "init.scope")
-# Those that a boot keeps: what stands below /run is gone by then.
-_FOLDERS = ("etc/systemd/system.control", "etc/systemd/system", "usr/lib/systemd/system", "lib/systemd/system")
 
 
 class SliceDropIns(OwnFiles):
@@ -59,12 +57,10 @@ def unit_environment(facts: Facts, unit: str, without: Collection[str] = ()) -> 
 
     Files of variables override `Environment=`; of either the later counts (systemd.exec(5)).
     """
-    fragment = next((path for folder in _FOLDERS if facts.host.files.exists(path := f"{folder}/{unit}")), None)
-    drop_ins = by_precedence(facts.host, [f"{folder}/{unit}.d" for folder in _FOLDERS])
     set_in_units: dict[str, tuple[str, str]] = {}
     files: list[str] = []
-    for path in [*([fragment] if fragment else []), *drop_ins]:
-        text = _text(facts, path)
+    for path in unit_files(facts.host, unit, KEPT_UNIT_FOLDERS):
+        text = unit_text(facts.host, path)
         for value in assigned(text, "Environment"):
             found = {name: (one, f"/{path}") for name, one in variables_of(value).items()}
             set_in_units = {**set_in_units, **found} if value else {}
@@ -83,8 +79,8 @@ def unit_cpus(facts: Facts, unit: str, name: str) -> tuple[str, str] | None:
     """
     found: list[str] = []
     last = None
-    for path in by_precedence(facts.host, [f"{folder}/{unit}.d" for folder in _FOLDERS]):
-        for value in assigned(_text(facts, path), name):
+    for path in by_precedence(facts.host, [f"{folder}/{unit}.d" for folder in KEPT_UNIT_FOLDERS]):
+        for value in assigned(unit_text(facts.host, path), name):
             found = [*found, value] if value else []
             last = f"/{path}"
     return (",".join(found), last) if last is not None else None
@@ -98,7 +94,7 @@ def manager_settings(facts: Facts, name: str) -> list[tuple[str, str]]:
     folders = [f"{base}/systemd/system.conf.d" for base in ("etc", "usr/local/lib", "usr/lib", "lib")]
     found: list[tuple[str, str]] = []
     for path in ["etc/systemd/system.conf", *by_precedence(facts.host, folders)]:
-        for value in assigned(_text(facts, path), name):
+        for value in assigned(unit_text(facts.host, path), name):
             found = [*found, (value, f"/{path}")] if value else []
     return found
 
@@ -112,8 +108,3 @@ def reload_refusal(facts: Facts) -> str | None:
     if files.exists("dev/nvidiactl") and not files.exists("dev/char/195:255"):
         return "a reload of systemd could take the GPUs from containers: make the links of the check deviceLinks"
     return None
-
-
-def _text(facts: Facts, path: str) -> str:
-    """Content of a drop-in; a masked one says nothing."""
-    return "" if facts.host.files.is_mask(path) else facts.host.files.read_or(path, "")

@@ -7,10 +7,11 @@ from collections.abc import Callable, Mapping
 from tuneagent.contracts.values import Absent, Observation, Reading, Setting, Unreadable, Value
 from tuneagent.errors import PathMissing, ReadFailed
 from tuneagent.facts.one_pass import Facts
+from tuneagent.facts.precedence import by_precedence
 from tuneagent.formats.lazy_regex import lazy_regex
 from tuneagent.formats.tmpfiles_d import Line, parse
 from tuneagent.host.machine import Host
-from tuneagent.persist.folders import by_precedence, folder_impossible
+from tuneagent.persist.folders import folder_impossible
 from tuneagent.persist.own_files import HEADER, not_ours, own_text, put, take_away
 
 # Without those in /run, which a reboot empties.

@@ -8,9 +8,9 @@ from collections.abc import Callable, Mapping
 from tuneagent.contracts.values import Absent, Observation, Reading, Setting, Unreadable, Value
 from tuneagent.errors import ReadFailed
 from tuneagent.facts.one_pass import Facts
+from tuneagent.facts.precedence import by_precedence
 from tuneagent.formats.lazy_regex import lazy_regex
 from tuneagent.formats.udev_rules import Device, Named, Rule, Written, of_attribute, parse, written
-from tuneagent.persist.folders import by_precedence
 from tuneagent.persist.own_files import OwnFiles
 from tuneagent.persist.tmpfiles_d import winner
 

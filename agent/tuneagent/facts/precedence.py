@@ -1,0 +1,39 @@
+"""Which file counts where several folders may hold one of that name: drop-ins, and units of systemd."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from tuneagent.host.machine import Host
+
+# Where systemd looks for units, the strongest first (systemd.unit(5), as systemd 252 is built for Debian).
+UNIT_FOLDERS = (
+    "etc/systemd/system.control", "etc/systemd/system", "run/systemd/system", "usr/local/lib/systemd/system",
+    "usr/lib/systemd/system", "lib/systemd/system",
+)  # fmt: skip
+# Those that a boot keeps: what stands below /run is gone by then.
+KEPT_UNIT_FOLDERS = tuple(folder for folder in UNIT_FOLDERS if not folder.startswith("run/"))
+# Those that this host's owner fills, not its packages.
+LOCAL_UNIT_FOLDERS = tuple(folder for folder in KEPT_UNIT_FOLDERS if folder.startswith(("etc/", "usr/local/")))
+
+
+def by_precedence(host: Host, folders: Iterable[str], suffix: str = ".conf") -> list[str]:
+    """Drop-ins in the order of their names; of one name in several folders the first folder's. Raises ReadFailed."""
+    files: dict[str, str] = {}
+    for folder in folders:
+        for name in host.files.names(folder):
+            if name.endswith(suffix):
+                files.setdefault(name, f"{folder}/{name}")
+    return [files[name] for name in sorted(files)]
+
+
+def unit_files(host: Host, unit: str, folders: Iterable[str] = UNIT_FOLDERS) -> list[str]:
+    """The file of a unit and its drop-ins, the later overriding the earlier. Raises ReadFailed."""
+    places = tuple(folders)
+    own = next((path for folder in places if host.files.exists(path := f"{folder}/{unit}")), None)
+    return [*([own] if own else []), *by_precedence(host, [f"{folder}/{unit}.d" for folder in places])]
+
+
+def unit_text(host: Host, path: str) -> str:
+    """Content of a unit's file or of a drop-in; a masked one says nothing. Raises ReadFailed."""
+    return "" if host.files.is_mask(path) else host.files.read_or(path, "")
