@@ -98,10 +98,10 @@ class FilesOnce(Files):
         self.forget(top)
         self._inner.remove_with_folder(path, top)
 
-    def create(self, path: str, data: bytes) -> None:
+    def create(self, path: str, data: bytes, mode: int = 0o644) -> None:
         """As Files."""
         self.forget(path)
-        self._inner.create(path, data)
+        self._inner.create(path, data, mode)
 
     def append(self, path: str, data: bytes, *, sync: bool) -> None:
         """As Files."""

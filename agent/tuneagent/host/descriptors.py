@@ -187,8 +187,8 @@ def make_with_folders(above: int, last: str, steps: list[str], data: bytes, mode
         close_all(opened)
 
 
-def create_at(folder: int, name: str, data: bytes) -> None:
-    descriptor = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | SAFE, 0o644, dir_fd=folder)
+def create_at(folder: int, name: str, data: bytes, mode: int) -> None:
+    descriptor = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | SAFE, mode, dir_fd=folder)
     try:
         _write_whole(descriptor, data)
     finally:

@@ -216,10 +216,10 @@ class Files:
         except OSError as error:
             raise _write_failed(path, error) from None
 
-    def create(self, path: str, data: bytes) -> None:
+    def create(self, path: str, data: bytes, mode: int = 0o644) -> None:
         """Write a new plain file that need not survive a crash."""
         try:
-            self._at(path, lambda folder, name: create_at(folder, name, data), follow_last=False)
+            self._at(path, lambda folder, name: create_at(folder, name, data, mode), follow_last=False)
         except OSError as error:
             raise _write_failed(path, error) from None
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import stat
 from collections.abc import Sequence
 
 from tuneagent.errors import CommandFailed, NoSystemd, PathMissing, ReadFailed
@@ -18,6 +20,15 @@ class RecordingFiles(Files):
         self.failed: dict[str, str] = {}
         self.absent: set[str] = set()
         self.folders: set[str] = set()
+        # Files that may be run: a script that may not is no part of a boot.
+        self.programs: set[str] = set()
+
+    def status(self, path: str) -> os.stat_result:
+        """Ask, and keep whether it may be run."""
+        found = super().status(path)
+        if stat.S_ISREG(found.st_mode) and found.st_mode & 0o111:
+            self.programs.add(path.strip("/"))
+        return found
 
     def read_bytes(self, path: str) -> bytes:
         """Read and keep."""

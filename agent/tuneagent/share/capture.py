@@ -87,16 +87,17 @@ def take(
         hide.path(path): hide.content(path, data) for path, data in files.content.items() if not _SKIPPED.match(path)
     }
     content[RECORDED_PATH] = hide.content(RECORDED_PATH, record(read_gpus(host)))
-    return _pack(manifest, content, {hide.path(folder) for folder in files.folders})
+    folders, runnable = ({hide.path(path) for path in found} for found in (files.folders, files.programs))
+    return _pack(manifest, content, folders, runnable)
 
 
-def _pack(manifest: Manifest, content: Mapping[str, bytes], folders: set[str]) -> bytes:
+def _pack(manifest: Manifest, content: Mapping[str, bytes], folders: set[str], runnable: set[str]) -> bytes:
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w:gz", format=tarfile.PAX_FORMAT) as archive:
 
         def put(name: str, data: bytes | None) -> None:
             member = tarfile.TarInfo(name)
-            member.mode = 0o755 if data is None else 0o644
+            member.mode = 0o755 if data is None or name.removeprefix("root/") in runnable else 0o644
             member.type = tarfile.DIRTYPE if data is None else tarfile.REGTYPE
             member.size = len(data or b"")
             archive.addfile(member, io.BytesIO(data) if data is not None else None)
@@ -124,7 +125,7 @@ def _put(target: Files, member: tarfile.TarInfo, content: IO[bytes] | None) -> N
         target.make_folder(member.name, 0o755)
     else:
         target.make_folder(member.name.rpartition("/")[0] or ".", 0o755)
-        target.create(member.name, content.read() if content else b"")
+        target.create(member.name, content.read() if content else b"", 0o755 if member.mode & 0o100 else 0o644)
 
 
 def unpack(path: str, folder: str) -> Host:

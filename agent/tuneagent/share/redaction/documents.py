@@ -10,7 +10,7 @@ from tuneagent.errors import TuneError
 from tuneagent.formats.lazy_regex import lazy_regex
 from tuneagent.share.redaction.grammars import REGISTRY, by_line, comment
 from tuneagent.share.redaction.pseudonyms import blank
-from tuneagent.share.redaction.vocabulary import DEVICE, SOURCES, is_plain, is_quantity, known_part
+from tuneagent.share.redaction.vocabulary import DEVICE, SOCKET, SOURCES, is_plain, is_quantity, known_part
 
 
 def _path(path: str) -> str:
@@ -151,11 +151,11 @@ _KUBELET = (
     "apiVersion", "kind", "cpuManagerPolicy", "cpuManagerPolicyOptions", "topologyManagerPolicy", "topologyManagerScope",
     "topologyManagerPolicyOptions", "memoryManagerPolicy", "reservedSystemCPUs", "reservedMemory", "evictionHard",
     "kubeReserved", "systemReserved", "cgroupDriver", "featureGates", "memorySwap", "failSwapOn", "maxPods", "podPidsLimit",
-    "containerRuntimeEndpoint",
+    "containerRuntimeEndpoint", "mergeDefaultEvictionSettings",
 )  # fmt: skip
 _KUBELET_WORDS = lazy_regex(
     r"none|static|best-effort|restricted|single-numa-node|[Ss]tatic|None|BestEffort|container|pod|systemd|cgroupfs|LimitedSwap|NoSwap"
-    r"|UnlimitedSwap|(unix://)?/(var/)?run/(crio/crio|(k3s/)?containerd/containerd)\.sock|kubelet\.config\.k8s\.io/v1(alpha1|beta1)?|KubeletConfiguration"
+    rf"|UnlimitedSwap|{SOCKET}|kubelet\.config\.k8s\.io/v1(alpha1|beta1)?|KubeletConfiguration"
 )
 _KUBELET_KEYS = lazy_regex(
     r"cpu|memory|ephemeral-storage|pid|hugepages-[0-9]{1,4}[KMG]i|(memory|nodefs|imagefs|pid|containerfs)\.(available|inodesFree)"

@@ -173,12 +173,15 @@ def unit(text: str, mentioned: Callable[[str], str]) -> str:
             return line
         if key.startswith("Exec") or key == "Environment":
             words = mentioned(value)
-            return f"{key}={words}" if words else None
+            # An empty one takes back what came before.
+            return f"{key}={words}" if words or not value else None
         if not _UNIT_KEYS.fullmatch(key):
             return None
         return line if _UNIT_VALUE.match(value) else f"{key}={blank(value)}"
 
-    return by_line(text, keep)
+    # What goes on over lines is one line to systemd, but for the comments between.
+    bare = re.sub(r"\\\n([ \t]*[#;].*\n)+", r"\\\n", text)
+    return by_line(bare.replace("\\\n", " "), keep)
 
 
 def limits(text: str) -> str:

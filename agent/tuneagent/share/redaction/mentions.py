@@ -5,24 +5,23 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
+from tuneagent.facts.kubelet import SWITCHES
 from tuneagent.formats.lazy_regex import lazy_regex
-from tuneagent.share.redaction.vocabulary import known_part
+from tuneagent.persist.other_writers import OPTIONS, PROGRAMS
+from tuneagent.share.redaction.vocabulary import SOCKET, known_part
 
 _PATH = lazy_regex(
     r"(?:/proc/sys|/sys)?/?(?:kernel|vm|net|fs|block|bus|class|devices|module|firmware)/[A-Za-z0-9_./*${}:-]{1,160}"
 )
 _KEY = lazy_regex(r"(?:vm|kernel|net|fs|sunrpc|user)\.[A-Za-z0-9_.*${}/-]{1,120}")
-_PROGRAM = lazy_regex(r"\b(?:cpupower|cpufreq-set|tuned-adm|blockdev|hugeadm|set_irq_affinity)\b")
-_OPTION = lazy_regex(
-    r"^\s*(governor|readahead|elevator|transparent_hugepages?|energy_performance_preference|energy_perf_bias|no_turbo|boost)\s*="
-)
-_SWITCH = lazy_regex(r"(--config|--config-dir|--container-runtime-endpoint)(?:=|\s+)[\"']?((?:unix://)?/[^\s\"'$]+)")
-
-# A kubelet's switches with plain values.
-_POLICY = lazy_regex(
-    r"--(?:cpu-manager-policy|topology-manager-policy|topology-manager-scope|memory-manager-policy|reserved-cpus|cgroup-driver"
-    r"|cpu-manager-policy-options|topology-manager-policy-options|eviction-hard)(?:=|\s+)[\"']?[A-Za-z0-9.,=<%-]{1,120}"
-)
+_NAMES = "|".join(map(re.escape, sorted({name for names in PROGRAMS.values() for name in names})))
+_PROGRAM = lazy_regex(rf"\b(?:{_NAMES})\b")
+_OPTION = lazy_regex(rf"^\s*({'|'.join(OPTIONS.values())})\s*=")
+# A kubelet's switches that name a place, and those with plain values.
+_PLACES = ("config", "config-dir", "container-runtime-endpoint")
+_SWITCH = lazy_regex(rf"(--(?:{'|'.join(_PLACES)}))(?:=|\s+)[\"']?((?:unix://)?/[^\s\"'$]+|\$)")
+_PLAIN = "|".join(name for name in SWITCHES if name not in _PLACES)
+_POLICY = lazy_regex(rf"--(?:{_PLAIN})(?:=|\s+)[\"']?[A-Za-z0-9.,=<%-]{{1,120}}")
 _SCRIPT = lazy_regex(r"(?<![\w./-])/(?!proc/|sys/|dev/|run/)[\w.+@-]+(?:/[\w.+@-]+)+")
 Placed = Callable[[str], str]
 
@@ -56,4 +55,6 @@ def _is_key(key: str, is_sysctl: Callable[[str], bool]) -> bool:
 
 
 def _place(path: str) -> str:
-    return path if not known_part(path.removeprefix("unix://"))[1] else "/redacted"
+    # The `$` of a variable says that the place is not known.
+    is_known = path == "$" or re.fullmatch(SOCKET, path) or not known_part(path)[1]
+    return path if is_known else "/redacted"

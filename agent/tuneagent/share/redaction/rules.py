@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 from tuneagent.checks.environment import NAMES as VARIABLES
 from tuneagent.contracts.values import Setting
+from tuneagent.facts.kubelet import KNOWN as KUBELETS
 from tuneagent.formats.lazy_regex import lazy_regex
 from tuneagent.formats.sysctl_d import covers
 from tuneagent.share.redaction import documents, grammars
@@ -79,6 +80,8 @@ def _variables(text: str) -> str:
     return documents.variables(text, VARIABLES)
 
 
+_KUBELET_FILES = "|".join(re.escape(file) for file, _ in KUBELETS if file)
+_KUBELET_FOLDERS = "|".join(["etc/kubernetes/kubelet", *(re.escape(folder) for _, folder in KUBELETS if folder)])
 _RULES: tuple[tuple[re.Pattern[str], Filter], ...] = (
     (lazy_regex(r"proc/cmdline\Z"), _kernel_line),
     (lazy_regex(r"proc/cpuinfo\Z"), documents.cpuinfo),
@@ -108,7 +111,7 @@ _RULES: tuple[tuple[re.Pattern[str], Filter], ...] = (
     (lazy_regex(r"etc/nccl\.conf\Z"), _variables),
     (lazy_regex(r"etc/os-release\Z|usr/lib/os-release\Z"), documents.os_release),
     (lazy_regex(r"etc/(containerd|crio|k0s)/|var/(lib/rancher|snap/microk8s)/.*containerd"), runtime_tables),
-    (lazy_regex(r"var/lib/kubelet/config\.yaml\Z|etc/kubernetes/kubelet/"), documents.kubelet),
+    (lazy_regex(rf"({_KUBELET_FILES})\Z|({_KUBELET_FOLDERS})/"), documents.kubelet),
     (lazy_regex(r"var/lib/kubelet/\w+_state\Z"), documents.manager_state),
     (lazy_regex(r"tuneagent/gpus\.json\Z"), lambda text: text),
 )
@@ -130,6 +133,15 @@ _CONFIGURED = lazy_regex(
     r"(etc|run|usr|lib)/.*\.(conf|rules|cfg|toml|yaml|service|swap)\Z"
     r"|(etc/cron\.[a-z]{1,8}|etc/init\.d|var/lib/cloud/scripts/per-boot)/[^/]+\Z|(usr/local/s?bin|opt|root|home|srv)/.*"
 )
+_UNIT_FOLDER = lazy_regex(
+    r"/([^/]+\.(?:service|slice|scope|target|mount|socket|timer|swap))\.(?:d|wants|requires)(?=/|\Z)"
+)
+# Profiles of TuneD by their folders; what else lies in /etc/tuned is the program's own.
+_TUNED_PROFILE = lazy_regex(
+    r"((?:etc|usr/lib)/tuned/(?:profiles/)?|var/lib/ocp-tuned/profiles/)"
+    r"(?!profiles(?:/|\Z)|recommend\.|active_profile\Z|profile_mode\Z|post_loaded_profile\Z|bootcmdline\Z|[a-z-]+\.conf\Z)([^/]+)(.*)\Z"
+)
+_INCLUDE = lazy_regex(r"(\s*include\s*=\s*)(.*)\Z")
 _STARTED = lazy_regex(r"(etc/rc[0-9S]\.d/[SK]\d\d)(.+)\Z")
 _DEVICES = lazy_regex(
     r"(nvidia[a-z0-9-]*|char|block|shm|pts|mapper|disk|infiniband|vfio|net|cpu|dri|input|snd|bus|fd|mqueue|hugepages|null|zero|full|random"
@@ -150,9 +162,12 @@ class Redactor:
         self._pseudonyms = pseudonyms
         self._files: dict[str, str] = {}
 
-    def learn(self, paths: Iterable[str]) -> None:
+    def learn(self, paths: Collection[str]) -> None:
         """Assign pseudonyms to the configuration files among these paths, before any of them is hidden."""
-        self._files = self._pseudonyms.file_names(path.rpartition("/")[2] for path in paths if _CONFIGURED.match(path))
+        names = [path.rpartition("/")[2] for path in paths if _CONFIGURED.match(path)]
+        # A unit may have drop-ins and no file here.
+        names += [unit for path in paths for unit in _UNIT_FOLDER.findall(path)]
+        self._files = self._pseudonyms.file_names(names)
 
     def content(self, path: str, data: bytes) -> bytes:
         """A file's content as it may leave the host."""
@@ -207,12 +222,34 @@ class Redactor:
                 else ""
             )
 
+        if path == "etc/tuned/active_profile":
+            return lambda text: " ".join(map(self._profile, text.split())) + "\n"
+        if _TUNED_PROFILE.match(path):
+            return lambda text: "".join(
+                f"{found.group(1)}{self._profiles(found.group(2))}\n"
+                if (found := _INCLUDE.match(line))
+                else mentions(line, _is_sysctl, placed)
+                for line in text.splitlines()
+            )
         if _UNITS.match(path):
             return lambda text: grammars.unit(text, lambda line: mentions(line, _is_sysctl, placed).strip())
         return (lambda text: mentions(text, _is_sysctl, placed)) if _SPOKEN.match(path) else None
 
+    def _profile(self, name: str) -> str:
+        """The name of a profile of TuneD: one that packages ship, or what stands for it."""
+        return name if is_file_name(name) else self._pseudonyms.named("profile", name)
+
+    def _profiles(self, names: str) -> str:
+        return re.sub(r"[^\s,;]+", lambda found: self._profile(found.group(0)), names)
+
     def path(self, path: str) -> str:
         """A path, without names of this host or of anyone in it."""
+        profile = _TUNED_PROFILE.match(path)
+        if profile is not None:
+            path = f"{profile.group(1)}{self._profile(profile.group(2))}{profile.group(3)}"
+        path = _UNIT_FOLDER.sub(
+            lambda found: found.group(0).replace(found.group(1), self._files.get(found.group(1), found.group(1))), path
+        )
         folder, slash, name = path.rpartition("/")
         if _CONFIGURED.match(path) and name in self._files:
             if _OWN.match(path):

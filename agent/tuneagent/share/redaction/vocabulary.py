@@ -88,6 +88,9 @@ _FILE_WORDS = _words(
     "blacklist nouveau modprobe options udev block scheduler io queue readahead storage disk persistent rules drivers kvm "
     "vfio iommu cpu cpus irq irqbalance governor numa thp zz zzz a b c d x y z config conf cfg toml yaml grub libvirt qemu "
     "service cron rc local performance latency hpc slurm lustre nfs dirty forward bridge nf ip elasticsearch postgres redis base cloudimg settings "
+    "throughput guest host balanced powersave accelerator compute desktop realtime partitioning spindown intel sst aws openshift "
+    "control plane node optimize serial atomic cpupartitioning "
+    "system user machine init slice scope target multi graphical basic sysinit rescue socket sockets timer timers mount "
     "ubuntu debian rhel rocky alma centos fedora suse amazon oracle flatcar allowed allow affinity accounting delegate"
 )
 _QUANTITY = lazy_regex(r"[0-9]{1,15}(\.[0-9]{1,6})?([KMGTPE]i?|m|k|%)?\Z")
@@ -119,6 +122,10 @@ def is_kernel_image(path: str) -> bool:
 def is_quantity(text: str) -> bool:
     """A quantity of Kubernetes, as `1Gi` or `500m`."""
     return bool(_QUANTITY.match(text))
+
+
+# Where container runtimes listen.
+SOCKET = r"(?:unix://)?/(?:var/)?run/(?:crio/crio|(?:k3s/)?containerd/containerd)\.sock"
 
 
 def known_part(path: str) -> tuple[str, str]:

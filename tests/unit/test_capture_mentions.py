@@ -1,0 +1,113 @@
+"""What a capture keeps of units, scripts and a kubelet's words: as much as its host's audit looks at."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from support import session_of, tree, write_tree
+from tuneagent.facts.kubelet import SWITCHES, kubelet_field
+from tuneagent.facts.one_pass import Facts
+from tuneagent.host.files import Files
+from tuneagent.persist.other_writers import OPTIONS, PROGRAMS, doubt
+from tuneagent.share.capture import take, unpack
+from tuneagent.tunables.registry import registry
+
+FOLDERS = {
+    "scaling_governor": "devices/system/cpu/cpufreq/policy0", "read_ahead_kb": "block/nvme0n1/queue", "scheduler": "block/nvme0n1/queue",
+    "nr_hugepages": "devices/system/node/node0/hugepages/hugepages-2048kB", "enabled": "kernel/mm/transparent_hugepage",
+    "energy_performance_preference": "devices/system/cpu/cpufreq/policy0", "energy_perf_bias": "devices/system/cpu/cpu0/power",
+    "no_turbo": "devices/system/cpu/intel_pstate", "boost": "devices/system/cpu/cpufreq", "platform_profile": "firmware/acpi",
+}  # fmt: skip
+
+
+def host_and_capture(folder: Path, files: dict[str, str]) -> tuple[Facts, Facts]:
+    files |= {"proc/sys/vm/swappiness": "10\n", "etc/sysctl.d/1.conf": "vm.swappiness=10\n"}
+    write_tree(folder / "host", files, ["etc/systemd/system", "var/lib/kubelet"])
+    if (script := folder / "host/etc/rc.local").exists():
+        script.chmod(0o755)
+    tune = {"checks": {"cpuManagerPolicy": "static"}, "sysctl": {"vm.swappiness": 10}}
+    session = session_of(tree(Files(str(folder / "host"))), tune)
+    (folder / "capture.tar.gz").write_bytes(take(session.host, [session.profile], registry(), identifiers=False))
+    return Facts(session.host), Facts(unpack(str(folder / "capture.tar.gz"), str(folder / "capture")))
+
+
+def evidence_of(setting: str) -> str:
+    return f"/proc/irq/9/{setting}" if setting.startswith("smp_") else f"/sys/{FOLDERS[setting]}/{setting}"
+
+
+@pytest.mark.parametrize(("setting", "program"), [(name, one) for name, found in PROGRAMS.items() for one in found])
+def test_a_program_that_sets_a_value_is_kept(tmp_path: Path, setting: str, program: str) -> None:
+    host, captured = host_and_capture(tmp_path, {"etc/rc.local": f"#!/bin/sh\n{program} --secret word\n"})
+    told = doubt(host, evidence_of(setting), own=False)
+    assert told == "/etc/rc.local mentions it and may change it"
+    assert doubt(captured, evidence_of(setting), own=False) == told
+
+
+@pytest.mark.parametrize(("setting", "option"), [(name, one.rstrip("?")) for name, one in OPTIONS.items()])
+def test_an_option_of_tuned_is_kept(tmp_path: Path, setting: str, option: str) -> None:
+    files = {
+        "etc/tuned/active_profile": "throughput-performance acme-prod\n",
+        "etc/tuned/acme-prod/tuned.conf": "[main]\ninclude=acme-base\n",
+        "usr/lib/tuned/profiles/acme-base/tuned.conf": f"[x]\n{option} = secret\n",
+        "usr/lib/tuned/throughput-performance/tuned.conf": "[main]\nsummary=x\n",
+        "etc/systemd/system/multi-user.target.wants/tuned.service": "",
+    }
+    host, captured = host_and_capture(tmp_path, files)
+    told = doubt(host, evidence_of(setting), own=False)
+    assert told == "/usr/lib/tuned/profiles/acme-base/tuned.conf mentions it and may change it"
+    # The profile's name is its owner's business.
+    assert re.sub(r"profile-\w+", "acme-base", doubt(captured, evidence_of(setting), own=False)) == told
+    assert not [path for path in (tmp_path / "capture").rglob("*") if "acme" in path.name]
+    assert "acme" not in "".join(path.read_text() for path in (tmp_path / "capture").rglob("*") if path.is_file())
+
+
+def test_a_drop_in_of_a_unit_whose_name_is_its_owners_is_kept_with_the_unit(tmp_path: Path) -> None:
+    folder = "etc/systemd/system"
+    files = {
+        f"{folder}/acme-boot.service": "[Service]\nExecStart=/usr/bin/true\n[Install]\nWantedBy=multi-user.target\n",
+        f"{folder}/multi-user.target.wants/acme-boot.service": "",
+        f"{folder}/acme-boot.service.d/10-acme.conf": "[Service]\nExecStart=/sbin/sysctl vm.dirty_ratio=3\n",
+    }
+    host, captured = host_and_capture(tmp_path, files)
+    told = doubt(host, "/proc/sys/vm/dirty_ratio", own=False)
+    assert told.startswith(f"/{folder}/acme-boot.service.d/10-acme.conf mentions it")
+    assert doubt(captured, "/proc/sys/vm/dirty_ratio", own=False).endswith("mentions it and may change it")
+    assert not [path for path in (tmp_path / "capture").rglob("*") if "acme" in path.name]
+    assert "acme" not in (tmp_path / "capture/manifest.json").read_text()
+
+
+VALUES = {
+    "reserved-cpus": "0-1", "eviction-hard": "memory.available<1Gi,nodefs.available<5%",
+    "cpu-manager-policy-options": "full-pcpus-only=true", "topology-manager-policy-options": "prefer-closest-numa-nodes=true",
+    "container-runtime-endpoint": "unix:///var/run/crio/crio.sock",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("switch", SWITCHES)
+@pytest.mark.parametrize(
+    "unit",
+    [
+        "ExecStart=/usr/bin/kubelet {}\n",
+        'Environment="KUBELET_EXTRA_ARGS={}"\n',
+        "ExecStart=/usr/bin/kubelet \\\n  --node-ip=10.1.2.3 \\\n# a comment\n  {} \\\n  --v=2\n",
+        "ExecStart=/usr/bin/kubelet --{name}=other\nExecStart=\nExecStart=/usr/bin/kubelet {}\n",
+    ],
+)
+def test_a_switch_of_the_kubelet_is_kept(tmp_path: Path, switch: str, unit: str) -> None:
+    words = f"--{switch}={VALUES.get(switch, 'static')}"
+    text = unit.format(words, name=switch)
+    host, captured = host_and_capture(tmp_path, {"etc/systemd/system/kubelet.service": f"[Service]\n{text}"})
+    field = kubelet_field(SWITCHES[switch], "not given")
+    assert field(host) == field(captured)
+    assert "not given" not in str(field(host)) and "other" not in str(field(host))
+
+
+def test_a_configuration_whose_name_is_a_variable_is_unknown_in_both(tmp_path: Path) -> None:
+    unit = "[Service]\nExecStart=/usr/bin/kubelet --config=$KUBELET_CONFIG\n"
+    found = [
+        kubelet_field("cpuManagerPolicy", "none")(one)
+        for one in host_and_capture(tmp_path, {"etc/systemd/system/kubelet.service": unit})
+    ]
+    assert found[0] == found[1] != "none"
