@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import machines
@@ -10,7 +14,7 @@ import pytest
 from support import tree, write_tree
 from tuneagent.gpu.snapshot import GpuDevice, GpuSnapshot
 from tuneagent.host.files import Files
-from tuneagent.jobs.launch import Rank, bind, choose_gpu, rank_of
+from tuneagent.jobs.launch import Rank, bind, choose_gpu, keep, launcher_variable, rank_of
 from tuneagent.topology.picture import NumaNode
 from tuneagent.topology.read import read_topology
 
@@ -90,3 +94,35 @@ def test_the_node_of_a_gpu_is_the_kernels_not_index_by_count(tmp_path: Path) -> 
     assert gpu is not None and gpu.pci is not None
     device = topology.pci(gpu.pci)
     assert device is not None and topology.local_cpus(device) == frozenset(range(4))
+
+
+@pytest.mark.parametrize(
+    ("environment", "variable"),
+    [
+        ({}, None),
+        ({"OMPI_COMM_WORLD_LOCAL_RANK": "0", "SLURM_LOCALID": "0"}, "OMPI_COMM_WORLD_LOCAL_RANK"),
+        ({"SLURM_LOCALID": "3"}, "SLURM_LOCALID"),
+        ({"LOCAL_RANK": ""}, None),
+    ],
+)
+def test_the_launcher_is_told_by_its_variable(environment: dict[str, str], variable: str | None) -> None:
+    assert launcher_variable(environment) == variable
+
+
+def test_what_a_launcher_has_bound_keeps_its_cpus_and_gets_their_memory(tmp_path: Path) -> None:
+    write_tree(tmp_path, machines.build({"nodes": 2, "cores": 4}))
+    picture = read_topology(tree(Files(str(tmp_path))))
+    binding = keep(picture, None, frozenset({5}))
+    assert (binding.cpus, binding.nodes, binding.gpu) == (frozenset({5}), frozenset({1}), None)
+
+
+@pytest.mark.parametrize(("variable", "is_started_by_this"), [("TUNEAGENT_TEST_RANK", True), ("NO_SUCH_RANK", False)])
+def test_cpus_of_the_process_that_started_a_rank(variable: str, is_started_by_this: bool) -> None:
+    """The shell between has the variable too; this process, which has more CPUs than it left them, has not."""
+    own = sorted(os.sched_getaffinity(0))
+    say = f"from tuneagent.host.processes import starter_cpus; print(sorted(starter_cpus({variable!r}) or ()))"
+    done = subprocess.run(
+        ["taskset", "-c", str(own[0]), "sh", "-c", f'"{sys.executable}" -c "$0"; exit', say],
+        capture_output=True, text=True, check=True, env={**os.environ, "TUNEAGENT_TEST_RANK": "0"},
+    )  # fmt: skip
+    assert json.loads(done.stdout) == (own if is_started_by_this else own[:1])

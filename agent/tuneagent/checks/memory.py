@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from tuneagent.checks.rows import CheckRow, about, at_least, at_most, each, equal, field, gathered
-from tuneagent.contracts.values import Absent, Observation, Severity, Unreadable, Value
+from tuneagent.contracts.values import Absent, Observation, Setting, Severity, Unreadable, Value
 from tuneagent.facts.conditions import arm64, has_nvidia_gpu, metal, several_nodes
+from tuneagent.facts.gpu_paths import with_paths
 from tuneagent.facts.one_pass import Facts
 
 _NUMA = "https://docs.kernel.org/admin-guide/mm/numaperf.html"
@@ -56,6 +58,29 @@ def _gpus_without_nic(facts: Facts) -> Observation:
         return Unreadable("the PCI devices of this host are not known")
     nodes = {nic.numa_node for nic in picture.nics}
     return Value(sorted(g.address for g in picture.pci_gpus if g.vendor == "10de" and g.numa_node not in nodes))
+
+
+def _nodes_by_gpu(facts: Facts) -> Observation:
+    """NUMA nodes of the GPUs in the order in which ranks take them."""
+    picture = with_paths(facts)
+    if picture.pci_gpus is None:
+        return Unreadable("the PCI devices of this host are not known")
+    gpus = [gpu for gpu in picture.pci_gpus if gpu.vendor == "10de"]
+    nodes = [picture.node_of(gpu) for gpu in gpus]
+    if len(gpus) < 2:
+        return Absent("fewer than two GPUs")
+    if any(node is None for node in nodes):
+        return Unreadable("the NUMA node of a GPU is not known")
+    linked = {frozenset((path.one, path.other)) for path in picture.paths if path.nvlinks}
+    if all(frozenset((one.address, other.address)) in linked for one, other in itertools.pairwise(gpus)):
+        return Absent("GPUs in a row have NVLinks, which do not cross the socket link")
+    return Value(nodes)
+
+
+def in_runs(seen: Sequence[int], wanted: Setting) -> bool:
+    """What is equal stands together."""
+    del wanted
+    return len(list(itertools.groupby(seen))) == len(set(seen))
 
 
 def _memory_only_nodes(facts: Facts) -> Observation:
@@ -170,6 +195,13 @@ ROWS: dict[str, CheckRow] = {
         evidence="/sys/bus/pci/devices/*/numa_node",
         about=about(Severity.MEDIUM, "a GPU without a NIC on its node sends all its traffic over the socket link",
                     "https://docs.nvidia.com/deeplearning/nccl/user-guide/docs/troubleshooting.html"),
+    ),
+    "numaGpuOrder": CheckRow(
+        group="numa", read=_nodes_by_gpu, right=in_runs, applies=(has_nvidia_gpu, several_nodes),
+        evidence="/sys/bus/pci/devices/*/numa_node",
+        about=about(Severity.LOW, "ranks take GPUs in this order, and a ring of them crosses the socket link more often than it must",
+                    "https://docs.nvidia.com/deeplearning/nccl/user-guide/docs/troubleshooting.html",
+                    "set CUDA_VISIBLE_DEVICES so that GPUs of one node stand together"),
     ),
     "noMemoryOnlyNodes": CheckRow(
         group="numa", read=_memory_only_nodes, right=equal, expect=[], applies=(arm64,),

@@ -21,9 +21,10 @@ from tuneagent.host.machine import live_host
 @click.pass_obj
 def run(settings: Settings, gpu: str, cpus: str, memory: str, command: tuple[str, ...]) -> None:
     """Run COMMAND on the CPUs and memory next to its GPU."""
+    from tuneagent.formats.cpulist import format_cpulist
     from tuneagent.gpu.ask import read_gpus
-    from tuneagent.host.processes import bind_self, environment, own_cpus, replace_self
-    from tuneagent.jobs.launch import VARIABLES, bind, choose_gpu, rank_of, share_of
+    from tuneagent.host.processes import bind_self, environment, own_cpus, replace_self, starter_cpus
+    from tuneagent.jobs.launch import VARIABLES, bind, choose_gpu, keep, launcher_variable, rank_of, share_of
     from tuneagent.topology.read import read_topology
 
     if settings.root or settings.capture:
@@ -36,8 +37,14 @@ def run(settings: Settings, gpu: str, cpus: str, memory: str, command: tuple[str
     chosen = choose_gpu(gpus, gpu, variables)
     if chosen is None:
         click.echo("tuneagent: no GPU is visible here; using the CPUs that are already allowed", err=True)
-    share = share_of(picture, gpus, chosen, rank_of(variables), variables)
-    binding = bind(picture, chosen, own_cpus(), cpus, share)
+    own, launcher = own_cpus(), launcher_variable(variables)
+    started_on = starter_cpus(launcher) if launcher is not None else None
+    if started_on is not None and own < started_on:
+        click.echo(f"tuneagent: the launcher has bound this rank to CPUs {format_cpulist(own)}", err=True)
+        binding = keep(picture, chosen, own) if cpus == "local" else bind(picture, chosen, own, cpus)
+    else:
+        share = share_of(picture, gpus, chosen, rank_of(variables), variables)
+        binding = bind(picture, chosen, own, cpus, share)
     unbound = bind_self(binding.cpus, memory, binding.nodes)
     if unbound is not None:
         click.echo(f"tuneagent: {unbound}", err=True)

@@ -212,6 +212,25 @@ def own_cpus() -> frozenset[int]:
     return frozenset(os.sched_getaffinity(0))
 
 
+def starter_cpus(variable: str) -> frozenset[int] | None:
+    """CPUs of the process that started this rank: the first ancestor without the variable that its ranks have.
+
+    None where it is not known, as of one outside this container.
+    """
+    # Loaded only in a job: everything else starts without it.
+    import psutil
+
+    try:
+        for ancestor in psutil.Process().parents():
+            with contextlib.suppress(psutil.AccessDenied):
+                if variable in ancestor.environ():
+                    continue
+            return frozenset(ancestor.cpu_affinity() or ())
+    except (psutil.Error, OSError):
+        return None
+    return None
+
+
 def bind_self(cpus: frozenset[int], memory: str, nodes: frozenset[int]) -> str | None:
     """Bind this process (and what it becomes by exec) to CPUs, and its memory to NUMA nodes.
 

@@ -48,6 +48,11 @@ class Rank(msgspec.Struct, frozen=True):
     count: int = 1
 
 
+def launcher_variable(environment: Mapping[str, str | None]) -> str | None:
+    """The variable by which a launcher has told this process its rank; None without a launcher."""
+    return next((name for name, _ in RANK_VARIABLES if environment.get(name)), None)
+
+
 def rank_of(environment: Mapping[str, str | None]) -> Rank:
     """Rank by the first launcher's variables that are set. Raises UsageError for nonsense."""
     for rank_name, count_names in RANK_VARIABLES:
@@ -182,6 +187,11 @@ def bind(
     if count > 1 or cpus != "local":
         local = frozenset().union(*own)
     return Binding(local, _memory_nodes(topology, local), gpu.uuid if gpu else None)
+
+
+def keep(topology: Topology, gpu: GpuDevice | None, allowed: frozenset[int]) -> Binding:
+    """The CPUs that a launcher has chosen for this rank alone, and the memory that is near them."""
+    return Binding(allowed, _memory_nodes(topology, allowed), gpu.uuid if gpu else None)
 
 
 def _memory_nodes(topology: Topology, cpus: frozenset[int]) -> frozenset[int]:
