@@ -372,12 +372,13 @@ def test_an_argument_that_this_kernel_may_not_read_sets_nothing(
 ) -> None:
     major, minor = map(int, since.split("."))
     older = f"{major}.{minor - 1}.13"
-    for release in (f"{since}.0-40-generic", older, "5.4.0", "", "six"):
+    for release in (f"{since}.0-40-generic", older, "5.4.0", ""):
         write_tree(
             tmp_path, {**grub(line), path: f"{live}\n", "proc/sys/kernel/osrelease": f"{release}\n"}, ["etc/tmpfiles.d"]
         )
         (finding,) = session_of(tree(Files(str(tmp_path))), tune).observe().report.findings
-        is_read = release.startswith(since)
+        # A tree that does not say which kernel it has: the line was written for one that reads it.
+        is_read = release.startswith(since) or not release
         assert finding.verdict is (Verdict.CONVERGED if is_read else Verdict.NOT_PERSISTED), release
         assert (finding.next_boot == finding.desired) is is_read
 

@@ -42,6 +42,12 @@ def running_release(host: Host) -> tuple[int, int] | None:
     return (int(match[1]), int(match[2])) if match else None
 
 
+def is_older(host: Host, release: tuple[int, int]) -> bool:
+    """Whether the running kernel is known to be older; a tree may not say which one it has."""
+    running = running_release(host)
+    return running is not None and running < release
+
+
 def machine_of(facts: Facts) -> HostName:
     """The host's identity, with its CPUs, memory, driver and GPUs. Asks NVML if a driver may be present."""
     memory = facts.host.observe("proc/meminfo")

@@ -8,7 +8,7 @@ import pkgutil
 from collections.abc import Mapping
 
 from tuneagent.errors import PathMissing, ReadFailed
-from tuneagent.facts.host_name import running_release
+from tuneagent.facts.host_name import is_older
 from tuneagent.facts.one_pass import Facts
 from tuneagent.formats.kernel_line import by_name
 from tuneagent.persist import boot_loaders
@@ -83,10 +83,10 @@ _SINCE = (
 def at_next_boot(facts: Facts, name: str) -> list[str | bool]:
     """Values of an argument on the line of the next boot.
 
-    None where that line is not known, and where this kernel is too old for the argument, or its release not known.
+    None where that line is not known, and where this kernel is too old for the argument.
     """
     since = next((release for start, release in _SINCE if name.startswith(start)), None)
-    if since is not None and (running_release(facts.host) or (0, 0)) < since:
+    if since is not None and is_older(facts.host, since):
         return []
     found = facts.once("arguments of the next boot", lambda: by_name(known_next_line(facts)))
     return found.get(name.replace("-", "_"), [])

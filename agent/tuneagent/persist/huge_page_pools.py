@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tuneagent.contracts.values import Absent, Observation, Value
-from tuneagent.facts.host_name import running_release
+from tuneagent.facts.host_name import is_older
 from tuneagent.facts.one_pass import Facts
 from tuneagent.formats.hugetlb_line import Count, default_size, reserved
 from tuneagent.formats.kernel_line import by_name
@@ -44,7 +44,7 @@ def _kib_of(folder: str) -> str:
 def _share(facts: Facts, node: int, kib: int, count: Count) -> Observation:
     memory = {one.id: one.memory_kib for one in facts.topology.nodes if one.memory_kib != 0}
     if isinstance(count, dict):
-        if (running_release(facts.host) or (0, 0)) < _NODES_SINCE:
+        if is_older(facts.host, _NODES_SINCE):
             return Absent("kernels before 5.16 do not read pages of single nodes on their line")
         # Pages of 1 GiB for which their node has no room come from another one, without a word.
         full = next((one for one, pages in count.items() if pages and not _has_room(memory.get(one), pages, kib)), None)
