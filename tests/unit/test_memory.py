@@ -31,6 +31,13 @@ def test_a_node_without_memory_differs_by_all_of_it(tmp_path: Path) -> None:
     assert (found.verdict, found.observed) == (Verdict.DRIFTED, 100.0)
 
 
+def test_a_node_without_memory_differs_by_all_of_it_however_much_the_others_have(tmp_path: Path) -> None:
+    nodes(tmp_path, "Node 0 MemTotal: 0 kB\n", "Node 1 MemTotal: 64 kB\n", "Node 2 nonsense\n")
+    write_tree(tmp_path, {"proc/meminfo": "MemTotal: 4096 kB\n"})
+    found = finding(tmp_path, numaMemorySpreadMax=5.0)
+    assert (found.verdict, found.observed) == (Verdict.DRIFTED, 100.0)
+
+
 @pytest.mark.parametrize("text", ["", "Node 0 nonsense\n"])
 def test_a_node_whose_memory_is_not_known_is_not_without(tmp_path: Path, text: str) -> None:
     nodes(tmp_path, text, "Node 1 MemTotal: 64 kB\n")
@@ -101,6 +108,8 @@ def test_the_size_of_a_base_page(tmp_path: Path, covered: str | None, default_ki
         # Memory that was added to a running virtual machine: its one node still tells what it was started with.
         ((6_516_208,), 577_563_364, (577_563_364,)),
         ((6_516_208, 6_516_208), 577_563_364, (None, None)),
+        # A node that says that it has none has none, whatever the others say.
+        ((0, 66_000_000, 66_000_000, 0), 260_000_000, (0, None, None, 0)),
         # What the kernel keeps for itself is no difference.
         ((66_000_000, 66_000_000), 131_000_000, (66_000_000, 66_000_000)),
         ((60_000_000, 60_000_000), 131_000_000, (60_000_000, 60_000_000)),

@@ -21,6 +21,8 @@ def _memory_spread(facts: Facts) -> Observation:
         return Unreadable("the NUMA nodes of this host are not known")
     sizes = [node.memory_kib for node in nodes if node.cpus]
     known = [size for size in sizes if size is not None]
+    if 0 in known and any(size != 0 for size in sizes):
+        return Value(100.0)
     if len(known) < len(sizes) or not any(known):
         return Unreadable("the memory of a node is not known")
     return Value(round(100 * (max(known) - min(known)) / max(known), 1))

@@ -181,13 +181,14 @@ def _with_all_memory(nodes: list[NumaNode], total: int | None) -> tuple[NumaNode
     """Nodes with the memory that the machine has.
 
     Where memory was added to a running virtual machine, its nodes may still tell what it was started with (6 GiB of
-    560 were seen). Then a single node has all of it, and of several nodes it is not known which has how much.
+    560 were seen). Then a single node has all of it, and of several nodes that have some it is not known which has how
+    much.
     """
     known = sum(node.memory_kib or 0 for node in nodes)
     if total is None or known == 0 or known >= 0.9 * total:
         return tuple(nodes)
     only = total if len(nodes) == 1 else None
-    return tuple(msgspec.structs.replace(node, memory_kib=only) for node in nodes)
+    return tuple(msgspec.structs.replace(node, memory_kib=only) if node.memory_kib else node for node in nodes)
 
 
 def _pci_devices(host: Host) -> dict[str, list[PciDevice]] | None:
