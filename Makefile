@@ -42,11 +42,13 @@ docs: $(STAMP)
 bench: $(STAMP)
 	$(BIN)/python tests/bench/bench.py
 
-# The random tests, run for longer.
+# The random tests, run for longer, next boots of a virtual machine, and an Arm machine with pages of 64 KiB.
+SOAKED := tests/unit/test_properties.py tests/unit/test_rollout.py tests/unit/test_faults.py tests/unit/test_hunt.py \
+  tests/host/test_tuned_loader.py $(wildcard tests/host/test_*_peer.py) tests/arm64 \
+  tests/cluster/test_containerd_files.py tests/cluster/test_kubelet_files.py
 soak: $(STAMP)
-	TUNEAGENT_SOAK=1 $(BIN)/pytest -n auto -s tests/unit/test_properties.py tests/unit/test_rollout.py tests/unit/test_faults.py tests/unit/test_hunt.py \
-	  tests/host/test_tuned_loader.py tests/host/test_modprobe_peer.py tests/host/test_tmpfiles_peer.py \
-	  tests/host/test_containerd_peer.py tests/host/test_udev_peer.py tests/host/test_grub_peer.py tests/host/test_limits_peer.py
+	TUNEAGENT_SOAK=1 $(BIN)/pytest -W default -n auto -s $(SOAKED)
+	TUNEAGENT_SOAK=1 $(BIN)/pytest -W default -s tests/vm/test_next_boots.py
 
 # Apply and undo killed before and after every call that changes a file. `make faults PAIRS=--pairs` kills recovery too.
 faults: $(STAMP)

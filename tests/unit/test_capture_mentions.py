@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 from support import session_of, tree, write_tree
-from tuneagent.facts.kubelet import SWITCHES, kubelet_field
+from tuneagent.contracts.values import Value
+from tuneagent.facts.kubelet import ARGUMENTS, KNOWN, SWITCHES, kubelet_field
 from tuneagent.facts.one_pass import Facts
 from tuneagent.host.files import Files
 from tuneagent.persist.other_writers import OPTIONS, PROGRAMS, doubt
@@ -102,6 +103,25 @@ def test_a_switch_of_the_kubelet_is_kept(tmp_path: Path, switch: str, unit: str)
     field = kubelet_field(SWITCHES[switch], "not given")
     assert field(host) == field(captured)
     assert "not given" not in str(field(host)) and "other" not in str(field(host))
+
+
+@pytest.mark.parametrize("file", ARGUMENTS)
+def test_a_file_of_arguments_is_kept(tmp_path: Path, file: str) -> None:
+    unit = "[Service]\nExecStart=/usr/bin/kubelet $KUBELET_EXTRA_ARGS\n"
+    files = {file: '--cpu-manager-policy="static"\n', "etc/systemd/system/kubelet.service": unit}
+    host, captured = host_and_capture(tmp_path, files)
+    field = kubelet_field("cpuManagerPolicy", "none")
+    assert field(host) == field(captured) == Value("static")
+
+
+@pytest.mark.parametrize(
+    "file", [file for file, _ in KNOWN if file] + [f"{folder}/1.conf" for _, folder in KNOWN if folder]
+)
+def test_a_configuration_is_kept(tmp_path: Path, file: str) -> None:
+    host, captured = host_and_capture(tmp_path, {file: '{"cpuManagerPolicy": "static", "nodeIP": "10.1.2.3"}\n'})
+    field = kubelet_field("cpuManagerPolicy", "none")
+    assert field(host) == field(captured)
+    assert "10.1.2.3" not in "".join(path.read_text() for path in (tmp_path / "capture").rglob("*") if path.is_file())
 
 
 def test_a_configuration_whose_name_is_a_variable_is_unknown_in_both(tmp_path: Path) -> None:

@@ -86,6 +86,7 @@ def test_the_policy_that_the_kubelet_would_take(tmp_path: Path, files: dict[str,
         # Without a configuration at all.
         ({f"{UNIT}/1.conf": "[Service]\nExecStart=kubelet --cpu-manager-policy=static\n"}, "static"),
         ({f"{UNIT}/1.conf": "[Service]\nExecStart=kubelet --v=2\n"}, "none"),
+        ({"var/snap/microk8s/current/args/kubelet": "--root-dir=${SNAP_COMMON}/var/lib/kubelet\n--cpu-manager-policy=static\n"}, "static"),
         ({"etc/kubernetes/kubelet.yaml": STATIC}, "static"),
         ({"etc/kubernetes/kubelet/config": STATIC}, "static"),
         ({"var/lib/k0s/kubelet-config.yaml": STATIC}, "static"),

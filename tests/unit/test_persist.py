@@ -54,6 +54,8 @@ def test_the_first_folder_of_a_name_counts_and_names_are_in_order(facts_of: Call
         ("", None),
         ("tmpfs /etc tmpfs rw 0 0\n", "/etc/sysctl.d is on a tmpfs mounted at /etc, lost at reboot"),
         ("none /etc/sysctl.d ramfs rw 0 0\n", "/etc/sysctl.d is on a ramfs mounted at /etc/sysctl.d, lost at reboot"),
+        ("none / rootfs rw,size=3g 0 0\n", "/etc/sysctl.d is on a rootfs mounted at /, lost at reboot"),
+        ("rootfs / rootfs rw 0 0\n/dev/sda1 / ext4 rw 0 0\n", None),
         ("/dev/sda1 / ext4 rw,noatime,ro 0 0\n", "/etc/sysctl.d is on a file system mounted read-only at /"),
         ("/dev/sda1 / ext4 rw,errors=remount-ro 0 0\n", None),
         # The mount that is nearest counts, and of two on one point the later one.
@@ -69,6 +71,11 @@ def test_the_first_folder_of_a_name_counts_and_names_are_in_order(facts_of: Call
         ),
         ("/dev/sda1 / ext4 rw 0 0\noverlay /etc overlay rw,lowerdir=/l,upperdir=/var/up,workdir=/var/w 0 0\n", None),
         ("tmpfs /run tmpfs rw 0 0\noverlay /etc overlay rw,lowerdir=/l:/run/up 0 0\n", None),
+        (
+            "/cow / overlay rw,lowerdir=/filesystem.squashfs,upperdir=/cow/upper,workdir=/cow/work 0 0\n",
+            "/etc/sysctl.d is on an overlay mounted at / whose upper folder cannot be seen, may be lost at reboot",
+        ),
+        ("/cow / overlay rw,lowerdir=/l,upperdir=/media/root-rw/up 0 0\n/dev/sda2 /media/root-rw ext4 rw 0 0\n", None),
         # An overlay without an upper folder is no place on / ; another kind of file system has none.
         ("tmpfs / tmpfs rw 0 0\noverlay /etc overlay rw,lowerdir=/l 0 0\n", None),
         ("tmpfs /run tmpfs rw 0 0\nfuse /etc fuse.x rw,upperdir=/run/up 0 0\n", None),

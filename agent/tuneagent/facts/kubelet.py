@@ -27,8 +27,10 @@ KNOWN = (
     ("", "var/lib/rancher/k3s/agent/etc/kubelet.conf.d"),
     ("", "var/lib/rancher/rke2/agent/etc/kubelet.conf.d"),
 )
+# Arguments of MicroK8s' kubelet, one on each line; it has no other configuration.
+_MICROK8S = "var/snap/microk8s/current/args/kubelet"
 # Files of arguments that units of kubeadm, Debian and Red Hat name.
-_ARGUMENTS = ("var/lib/kubelet/kubeadm-flags.env", "etc/default/kubelet", "etc/sysconfig/kubelet")
+ARGUMENTS = ("var/lib/kubelet/kubeadm-flags.env", "etc/default/kubelet", "etc/sysconfig/kubelet", _MICROK8S)
 # pkg/kubelet/apis/config/v1beta1, SetDefaults_KubeletConfiguration
 EVICTION_DEFAULTS: dict[str, object] = {
     "memory.available": "100Mi", "nodefs.available": "10%", "nodefs.inodesFree": "5%", "imagefs.available": "15%",
@@ -71,9 +73,9 @@ def has_kubelet(facts: Facts) -> str | None:
 
 
 def _is_without_file(facts: Facts) -> bool:
-    """Whether a unit starts the kubelet and names no configuration: then its defaults count, and its switches."""
-    unit = words_of_unit(facts, "kubelet.service")
-    return bool(unit) and not any(_ANY_CONFIG.search(line) for line in words_of_kubelet(facts))
+    """Whether something starts the kubelet and names no configuration: then its defaults count, and its switches."""
+    is_started = bool(words_of_unit(facts, "kubelet.service")) or facts.host.files.exists(_MICROK8S)
+    return is_started and not any(_ANY_CONFIG.search(line) for line in words_of_kubelet(facts))
 
 
 def _places(facts: Facts) -> tuple[str, str]:
@@ -94,7 +96,7 @@ def _places(facts: Facts) -> tuple[str, str]:
 def words_of_kubelet(facts: Facts) -> list[str]:
     """Lines of its unit and of the files of arguments, the later overriding the earlier. Raises ReadFailed."""
     found = words_of_unit(facts, "kubelet.service")
-    for path in _ARGUMENTS:
+    for path in ARGUMENTS:
         found += _lines(facts.host.files.read_or(path, ""))
     return found
 

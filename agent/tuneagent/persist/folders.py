@@ -5,7 +5,8 @@ from __future__ import annotations
 from tuneagent.errors import PathMissing, ReadFailed
 from tuneagent.host.machine import Host
 
-_VOLATILE = ("tmpfs", "ramfs", "devtmpfs")
+# A root of type rootfs is what the boot loader put into memory; a real one hides it.
+_VOLATILE = ("tmpfs", "ramfs", "rootfs", "devtmpfs")
 
 
 # Signs that a program is there which reads a folder: then it is made where it is missing.
@@ -36,6 +37,9 @@ def folder_impossible(host: Host, folder: str) -> str | None:
     below = _mount_of(host, upper) if kind == "overlay" and upper else None
     if below is not None and below[1] in _VOLATILE:
         return f"/{folder} is on an overlay mounted at {point} whose upper folder is on a {below[1]}, lost at reboot"
+    if below == mount:
+        # The image started with it and then hid it below itself, as live images and containers do.
+        return f"/{folder} is on an overlay mounted at {point} whose upper folder cannot be seen, may be lost at reboot"
     if "ro" in options.split(","):
         return f"/{folder} is on a file system mounted read-only at {point}"
     return None

@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Mapping
 
 from tuneagent.checks.environment import NAMES as VARIABLES
 from tuneagent.contracts.values import Setting
+from tuneagent.facts.kubelet import ARGUMENTS
 from tuneagent.facts.kubelet import KNOWN as KUBELETS
 from tuneagent.formats.lazy_regex import lazy_regex
 from tuneagent.formats.sysctl_d import covers
@@ -80,8 +81,10 @@ def _variables(text: str) -> str:
     return documents.variables(text, VARIABLES)
 
 
-_KUBELET_FILES = "|".join(re.escape(file) for file, _ in KUBELETS if file)
-_KUBELET_FOLDERS = "|".join(["etc/kubernetes/kubelet", *(re.escape(folder) for _, folder in KUBELETS if folder)])
+_KUBELET = lazy_regex(
+    rf"({'|'.join(re.escape(file) for file, _ in KUBELETS if file)})\Z"
+    rf"|(etc/kubernetes/kubelet|{'|'.join(re.escape(folder) for _, folder in KUBELETS if folder)})/"
+)
 _RULES: tuple[tuple[re.Pattern[str], Filter], ...] = (
     (lazy_regex(r"proc/cmdline\Z"), _kernel_line),
     (lazy_regex(r"proc/cpuinfo\Z"), documents.cpuinfo),
@@ -111,7 +114,7 @@ _RULES: tuple[tuple[re.Pattern[str], Filter], ...] = (
     (lazy_regex(r"etc/nccl\.conf\Z"), _variables),
     (lazy_regex(r"etc/os-release\Z|usr/lib/os-release\Z"), documents.os_release),
     (lazy_regex(r"etc/(containerd|crio|k0s)/|var/(lib/rancher|snap/microk8s)/.*containerd"), runtime_tables),
-    (lazy_regex(rf"({_KUBELET_FILES})\Z|({_KUBELET_FOLDERS})/"), documents.kubelet),
+    (_KUBELET, documents.kubelet),
     (lazy_regex(r"var/lib/kubelet/\w+_state\Z"), documents.manager_state),
     (lazy_regex(r"tuneagent/gpus\.json\Z"), lambda text: text),
 )
@@ -120,7 +123,7 @@ _UNITS = lazy_regex(r"(etc|run|usr/local/lib|usr/lib|lib)/systemd/(?!.*\.sh\Z)")
 _SPOKEN = lazy_regex(
     r"etc/(rc\.local|rc\.d/rc\.local|crontab|cron\.[a-z]{1,8}/.*|sysfs\.conf|sysfs\.d/.*|init\.d/.*|cloud/.*|ufw/.*)\Z"
     r"|var/(spool/cron|lib/cloud|lib/ocp-tuned)/|(usr/local|opt|root|home|srv|usr/s?bin|s?bin)/|usr/lib/systemd/.*\.sh\Z"
-    r"|(etc|usr/lib)/tuned/.*tuned\.conf\Z|(etc/(default|sysconfig)|var/lib/kubelet)/kube[a-z-]*(\.env)?\Z|etc/rancher/"
+    rf"|(etc|usr/lib)/tuned/.*tuned\.conf\Z|({'|'.join(map(re.escape, ARGUMENTS))})\Z|etc/rancher/"
 )
 _PROGRAMS: dict[str, Filter] = {
     "dmesg": documents.kernel_log,
@@ -233,7 +236,9 @@ class Redactor:
             )
         if _UNITS.match(path):
             return lambda text: grammars.unit(text, lambda line: mentions(line, _is_sysctl, placed).strip())
-        return (lambda text: mentions(text, _is_sysctl, placed)) if _SPOKEN.match(path) else None
+        if _KUBELET.match(path) or not _SPOKEN.match(path):
+            return None
+        return lambda text: mentions(text, _is_sysctl, placed)
 
     def _profile(self, name: str) -> str:
         """The name of a profile of TuneD: one that packages ship, or what stands for it."""
