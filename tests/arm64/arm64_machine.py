@@ -15,6 +15,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from debian_package import with_dependencies
+
 HERE = Path(__file__).parent
 PROJECT = HERE.parents[1]
 CACHE = Path(
@@ -47,23 +49,8 @@ def _run(*argv: str | Path) -> str:
     return done.stdout
 
 
-def _unpack(archives: Path, target: Path) -> Path:
-    for archive in sorted(archives.glob("*.deb")):
-        _run("dpkg", "-x", archive, target)
-    return target
-
-
-def _packages(folder: Path, names: tuple[str, ...], *options: str) -> Path:
-    """Packages and what they depend on, unpacked."""
-    archives = folder / "archives"
-    (archives / "partial").mkdir(parents=True)
-    apt = ("apt-get", "-y", "-qq", "--no-install-recommends", "-o", f"Dir::Cache::archives={archives}", *options)
-    _run(*apt, "--download-only", "install", *names)
-    return _unpack(archives, folder / "root")
-
-
 def _packages_for_arm64(folder: Path) -> Path:
-    """As above from Debian's index for arm64, which this machine's own apt never sees."""
+    """The guest's packages, from Debian's index for arm64, which this machine's own apt never sees."""
     (folder / "state/lists/partial").mkdir(parents=True)
     (folder / "status").touch()
     (folder / "sources.list").write_text(MIRROR)
@@ -71,9 +58,8 @@ def _packages_for_arm64(folder: Path) -> Path:
         "APT::Architecture=arm64", "APT::Architectures=arm64", f"Dir::State={folder}/state", f"Dir::State::status={folder}/status",
         f"Dir::Cache={folder}", f"Dir::Etc::sourcelist={folder}/sources.list", "Dir::Etc::sourceparts=-",
     ]  # fmt: skip
-    words = [word for option in options for word in ("-o", option)]
-    _run("apt-get", *words, "-qq", "update")
-    return _packages(folder, GUEST, *words)
+    _run("apt-get", *(word for option in options for word in ("-o", option)), "-qq", "update")
+    return with_dependencies(folder, *GUEST, options=options)
 
 
 def machine() -> Path:
@@ -85,7 +71,7 @@ def machine() -> Path:
         return folder
     part = folder.with_suffix(f".{os.getpid()}")
     part.mkdir(parents=True)
-    tools = _packages(part / "tools", TOOLS)
+    tools = with_dependencies(part / "tools", *TOOLS)
     _run("unshare", "-m", "sh", "-c", BUILD.format(tools=tools, folder=part, config=config))
     shutil.rmtree(part / "linux-source-6.1")
     _packages_for_arm64(part / "guest")

@@ -14,6 +14,8 @@ import sys
 import time
 from pathlib import Path
 
+from debian_package import with_dependencies
+
 PACKAGES = ("slurm-wlm", "munge", "openmpi-bin")
 GPUS = 2
 SLURM_CONF = """ClusterName=test
@@ -44,21 +46,7 @@ PartitionName=all Nodes=ALL Default=YES State=UP
 
 def packages(folder: Path) -> Path:
     """The packages and what they depend on, unpacked but not installed."""
-    archives = folder / "archives"
-    (archives / "partial").mkdir(parents=True)
-    argv = [
-        "apt-get",
-        "-y",
-        "-qq",
-        "--no-install-recommends",
-        "--download-only",
-        "-o",
-        f"Dir::Cache::archives={archives}",
-    ]
-    subprocess.run([*argv, "install", *PACKAGES], check=True, capture_output=True)
-    root = folder / "package"
-    for archive in archives.glob("*.deb"):
-        subprocess.run(["dpkg", "-x", archive, root], check=True)
+    root = with_dependencies(folder, *PACKAGES)
     # Debian's alternatives, which only an installation makes.
     for name in ("slurmctld", "slurmd", "slurmstepd"):
         (root / "usr/sbin" / name).symlink_to(f"{name}-wlm")

@@ -9,7 +9,6 @@ from tuneagent.checks.rows import CheckRow, Compare, Condition, about, among, at
 from tuneagent.contracts.values import Absent, Observation, Setting, Severity, Unreadable, Value
 from tuneagent.errors import CommandFailed, NoSystemd
 from tuneagent.facts.conditions import several_nodes
-from tuneagent.facts.container_runtime import gpu_ways, systemd_cgroup
 from tuneagent.facts.kubelet import EVICTION_DEFAULTS, KUBELET_CONFIG, has_kubelet, kubelet_field
 from tuneagent.facts.one_pass import Facts
 
@@ -58,6 +57,19 @@ def _eviction_mib(facts: Facts) -> Observation:
     if match is None:
         return Unreadable(f"/{KUBELET_CONFIG}: memory.available {text!r} is not in Mi or Gi")
     return Value(int(match.group(1)) * (1024 if match.group(2) == "Gi" else 1))
+
+
+def _gpu_ways(facts: Facts) -> Observation:
+    # A host without a runtime needs none of it.
+    from tuneagent.facts.container_runtime import gpu_ways
+
+    return gpu_ways(facts)
+
+
+def _systemd_cgroup(facts: Facts) -> Observation:
+    from tuneagent.facts.container_runtime import systemd_cgroup
+
+    return systemd_cgroup(facts)
 
 
 def _unit_limit(name: str) -> Callable[[Facts], Observation]:
@@ -182,13 +194,13 @@ ROWS: dict[str, CheckRow] = {
                     "https://github.com/containerd/containerd/pull/7566", "LimitNOFILE=1048576"),
     ),
     "runtimeGpu": CheckRow(
-        group="container runtime", read=gpu_ways, right=lambda seen, wanted: bool(seen),
+        group="container runtime", read=_gpu_ways, right=lambda seen, wanted: bool(seen),
         evidence=f"/{_CONTAINERD}",
         about=about(Severity.CRITICAL, "the runtime has no way to give a container a GPU", _TOOLKIT,
                     "run `nvidia-ctk runtime configure`, or set enable_cdi"),
     ),
     "runtimeSystemdCgroup": CheckRow(
-        group="container runtime", read=systemd_cgroup, right=equal, applies=(has_kubelet,),
+        group="container runtime", read=_systemd_cgroup, right=equal, applies=(has_kubelet,),
         evidence=f"/{_CONTAINERD}",
         about=about(Severity.HIGH, "runtime and kubelet must use the same cgroup driver",
                     "https://kubernetes.io/docs/setup/production-environment/container-runtimes/"),

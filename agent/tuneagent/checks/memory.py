@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from tuneagent.checks.rows import CheckRow, about, at_least, at_most, each, equal, field, gathered
 from tuneagent.contracts.values import Absent, Observation, Setting, Severity, Unreadable, Value
 from tuneagent.facts.conditions import arm64, has_nvidia_gpu, metal, several_nodes
-from tuneagent.facts.gpu_paths import with_paths
 from tuneagent.facts.one_pass import Facts
 
 _NUMA = "https://docs.kernel.org/admin-guide/mm/numaperf.html"
@@ -64,6 +63,9 @@ def _gpus_without_nic(facts: Facts) -> Observation:
 
 def _nodes_by_gpu(facts: Facts) -> Observation:
     """NUMA nodes of the GPUs in the order in which ranks take them."""
+    # A profile without this check needs none of it.
+    from tuneagent.facts.gpu_paths import with_paths
+
     picture = with_paths(facts)
     if picture.pci_gpus is None:
         return Unreadable("the PCI devices of this host are not known")

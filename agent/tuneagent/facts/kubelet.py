@@ -83,7 +83,7 @@ def _places(facts: Facts) -> tuple[str, str]:
 
     def find() -> tuple[str, str]:
         text = "\n".join(words_of_kubelet(facts))
-        named, folders = _CONFIG.findall(text), _CONFIG_DIR.findall(text)
+        named, folders = (_CONFIG.findall(text), _CONFIG_DIR.findall(text)) if "--config" in text else ([], [])
         known = next((pair for pair in KNOWN if facts.host.files.exists(pair[0] or pair[1])), (KUBELET_CONFIG, ""))
         config = named[-1].strip("/") if named else known[0]
         beside = dict(KNOWN).get(config, "") if named else known[1]
@@ -160,7 +160,8 @@ def _drop_ins(facts: Facts, folder: str) -> Iterator[str]:
 
 def _by_switches(facts: Facts) -> dict[str, object]:
     """Fields that the command line gives: the last of each, or all its pairs. Raises ReadFailed, ProfileInvalid."""
-    given: list[tuple[str, str]] = _SWITCH.findall("\n".join(words_of_kubelet(facts)))
+    words = words_of_kubelet(facts)
+    given: list[tuple[str, str]] = _SWITCH.findall("\n".join(words)) if words else []
     for place in _RANCHER:
         beside = [f"{place}/config.yaml.d/{name}" for name in facts.host.files.names(f"{place}/config.yaml.d")]
         for path in (f"{place}/config.yaml", *beside):

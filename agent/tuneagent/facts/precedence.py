@@ -17,6 +17,14 @@ KEPT_UNIT_FOLDERS = tuple(folder for folder in UNIT_FOLDERS if not folder.starts
 LOCAL_UNIT_FOLDERS = tuple(folder for folder in KEPT_UNIT_FOLDERS if folder.startswith(("etc/", "usr/local/")))
 
 
+def distinct(host: Host, folders: Iterable[str]) -> list[str]:
+    """Folders without those that are another one of them: on most hosts /lib is /usr/lib. Raises ReadFailed."""
+    found: dict[str, str] = {}
+    for folder in folders:
+        found.setdefault(host.files.resolved(folder) if host.files.is_dir(folder) else folder, folder)
+    return list(found.values())
+
+
 def by_precedence(host: Host, folders: Iterable[str], suffix: str = ".conf") -> list[str]:
     """Drop-ins in the order of their names; of one name in several folders the first folder's. Raises ReadFailed."""
     files: dict[str, str] = {}

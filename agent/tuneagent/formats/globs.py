@@ -5,13 +5,25 @@ from __future__ import annotations
 import re
 from fnmatch import fnmatchcase
 
+from tuneagent.formats.lazy_regex import lazy_regex
+
+_FIRST_SIGN = lazy_regex(r"[*?\[]")
+
+
+def matches(name: str, pattern: str) -> bool:
+    """fnmatchcase, without a regular expression for what a plain text or the beginning of the pattern decides."""
+    sign = _FIRST_SIGN.search(pattern)
+    if sign is None:
+        return name == pattern
+    return name.startswith(pattern[: sign.start()]) and fnmatchcase(name, pattern)
+
 
 def covers(glob: str, name: str, separator: str) -> bool:
     """Whether a name of parts matches."""
     asked = name.split(separator)
     for one in _braces(glob):
         parts = one.split(separator)
-        if len(parts) == len(asked) and all(map(fnmatchcase, asked, parts)):
+        if len(parts) == len(asked) and all(map(matches, asked, parts)):
             return True
     return False
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from fnmatch import fnmatchcase
 from typing import NamedTuple
 
 from tuneagent.contracts.values import Absent, Observation, Unreadable, Value
+from tuneagent.formats.globs import matches
 from tuneagent.formats.lazy_regex import lazy_regex
 
 _PAIR = lazy_regex(r"\s*([A-Za-z_]+)(?:\{([^}]*)\})?\s*(==|!=|\+=|-=|:=|=)\s*\"((?:[^\"\\]|\\.)*)\"\s*,?\s*")
@@ -160,7 +160,7 @@ def written(files: Iterable[Sequence[Rule]], device: Device) -> dict[str, Writte
 def of_attribute(found: Mapping[str, Written], attribute: str) -> Written:
     """What rules make of one attribute, programs that they run included."""
     known = found.get(attribute, Written(None, "", ""))
-    patterns = [one for name, one in found.items() if name and name != attribute and fnmatchcase(attribute, name)]
+    patterns = [one for name, one in found.items() if name and name != attribute and matches(attribute, name)]
     programs = found.get("", Written("", "", ""))
     # Programs run after all rules. What a local script does is not known.
     last = attribute.rpartition("/")[2]
@@ -272,5 +272,5 @@ def _named(pair: Pair, one: Named) -> bool | None:
 
 def _text_matches(pair: Pair, text: str) -> bool:
     alternatives = pair.value.split("|")[:_ALTERNATIVES_LIMIT]
-    found = any(fnmatchcase(text, one.replace("[^", "[!")) for one in alternatives)
+    found = any(matches(text, one.replace("[^", "[!")) for one in alternatives)
     return found == (pair.operator == "==")

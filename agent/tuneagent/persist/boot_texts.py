@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from tuneagent.errors import PathMissing, ReadFailed
 from tuneagent.facts.one_pass import Facts
-from tuneagent.facts.precedence import KEPT_UNIT_FOLDERS, LOCAL_UNIT_FOLDERS
+from tuneagent.facts.precedence import KEPT_UNIT_FOLDERS, LOCAL_UNIT_FOLDERS, distinct
 from tuneagent.formats.lazy_regex import lazy_regex
 from tuneagent.persist.own_files import HEADER
 
@@ -117,7 +117,7 @@ def _script(facts: Facts, path: str) -> str:
 def _units(facts: Facts) -> Iterator[str]:
     """Services that a boot starts, with their drop-ins; one that only another unit could start counts too."""
     files = facts.host.files
-    for folder in KEPT_UNIT_FOLDERS:
+    for folder in distinct(facts.host, KEPT_UNIT_FOLDERS):
         is_local = folder in LOCAL_UNIT_FOLDERS
         for name in files.names(folder):
             path = f"{folder}/{name}"

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 
 from tuneagent.facts.one_pass import Facts
+from tuneagent.formats.lazy_regex import lazy_regex
 from tuneagent.persist.boot_texts import TUNED, boot_texts, starts
 
 # Tools with rules of their own: their unit or init script, where they keep them, and what they set (the ends of paths).
@@ -23,6 +24,8 @@ _TOOLS = (
     ("ksm", (), ("mm/ksm/run",)),
     ("ksmtuned", (), ("mm/ksm/run", "mm/ksm/pages_to_scan", "mm/ksm/sleep_millisecs")),
 )  # fmt: skip
+# Names with numbers that a script may have in a variable.
+_NUMBERED = lazy_regex(r"((?:cpu|node|nvme|policy)[^\d]*)\d.*")
 # Programs of scripts that set a value without naming its file, and options of TuneD that do.
 PROGRAMS = {
     "scaling_governor": ("cpupower", "cpufreq-set", "tuned-adm"),
@@ -51,13 +54,14 @@ def doubt(facts: Facts, evidence: str, *, own: bool) -> str:
     """
     paths = [path.strip().lstrip("/") for path in evidence.split(",") if re.match(r"\s*/(proc/(sys|irq)|sys)/", path)]
     for path in paths:
-        named = _named(path)
+        # Compiled for the few texts that have one of its words at all.
+        words, named = _words_for(path), lazy_regex(_named(path), re.MULTILINE)
         for file, text in boot_texts(facts):
             if own and path.startswith("proc/sys/") and file.startswith(TUNED) and _reapplies(facts):
                 continue
             if text is None:
                 return f"/{file} cannot be read"
-            if named.search(text):
+            if any(word in text for word in words) and named.search(text):
                 return f"/{file} mentions it and may change it"
         for tool, places, ends in _TOOLS:
             if any(path.endswith(end) for end in ends) and (config := _is_there(facts, tool, places)) is not None:
@@ -65,10 +69,17 @@ def doubt(facts: Facts, evidence: str, *, own: bool) -> str:
     return ""
 
 
-def _named(path: str) -> re.Pattern[str]:
+def _words_for(path: str) -> list[str]:
+    """Texts of which one is in everything that `_named` finds. A number may be a variable there."""
+    above, last = path.split("/")[-2:]
+    words = [_NUMBERED.sub(r"\1", last), *PROGRAMS.get(last, ())]
+    words += [_NUMBERED.sub(r"\1", above)] if path.startswith("sys/") else []
+    return words + ([OPTIONS[last].rstrip("s?")] if last in OPTIONS else [])
+
+
+def _named(path: str) -> str:
     """How a text may name the file of a setting: its path, the end of it, or the key of sysctl."""
-    parts = [re.sub(r"\d+", "*", part) if part.startswith(("cpu", "node", "nvme", "policy")) else part
-             for part in path.split("/")]  # fmt: skip
+    parts = [re.sub(r"\d+", "*", part) if _NUMBERED.match(part) else part for part in path.split("/")]
     last = parts[-1]
     words = [re.escape("/".join(parts[-2:])).replace(r"\*", r"[^/\s]*")]
     # The name of the file may be a variable of the script.
@@ -83,7 +94,7 @@ def _named(path: str) -> re.Pattern[str]:
                   else rf"{re.escape(key[0])}[./]{re.escape(last)}"]  # fmt: skip
     words += [re.escape(program) for program in PROGRAMS.get(last, ())]
     words += [rf"^\s*{OPTIONS[last]}(?=\s*=)"] if last in OPTIONS else []
-    return re.compile("|".join(rf"(?:{word})(?![\w-])" for word in words), re.MULTILINE)
+    return "|".join(rf"(?:{word})(?![\w-])" for word in words)
 
 
 def _reapplies(facts: Facts) -> bool:
