@@ -76,8 +76,12 @@ NEW_ENTRY, OLD_ENTRY = f"{LOADER}/m-5.14.0-70.5.1.el9_0.x86_64.conf", f"{LOADER}
         ("saved_entry=m-5.14.0-70.el9.x86_64\n", "", "old"),
         ("saved_entry=1\n", "", "old"),
         ("saved_entry=7\n", "", "new"),
+        ("saved_entry=2\n", "", "new"),
         ("saved_entry=m-5.14.0-70.5.1.el9_0.x86_64\nnext_entry=m-5.14.0-70.el9.x86_64\n", "", "old"),
         ("saved_entry=m-5.14.0-70.el9.x86_64\n", 'set default="0"\n', "new"),
+        # Of several the last one; one that is a variable says nothing.
+        ("saved_entry=0\n", 'set default="0"\n  set default=1 \n', "old"),
+        ("saved_entry=1\n", 'set default="${x}"\n', "new"),
         (
             "saved_entry=m-5.14.0-70.el9.x86_64\n",
             'if x\n set default="${next_entry}"\nelse\n set default="${saved_entry}"\nfi\n',
@@ -91,6 +95,32 @@ def test_which_entry_of_the_specification_boots(tmp_path: Path, grubenv: str, co
         "boot/grub2/grubenv": grubenv, "boot/grub2/grub.cfg": config,
     })  # fmt: skip
     assert grubby.next_line(Facts(tree(Files(str(tmp_path))))) == line
+
+
+def test_grubs_other_folder_names_the_default_too(tmp_path: Path) -> None:
+    files = {"usr/sbin/grubby": "", NEW_ENTRY: "options new\n", OLD_ENTRY: "options old\n"}
+    write_tree(tmp_path, {**files, "boot/grub/grub.cfg": 'set default="1"\n'})
+    assert grubby.next_line(Facts(tree(Files(str(tmp_path))))) == "old"
+
+
+@pytest.mark.parametrize(
+    ("older", "newer"),
+    [
+        ("5.8", "5.9"), ("5.9", "5.10"), ("1.0~rc1", "1.0"), ("1.0", "1.0.a"), ("1.a", "1.0"), ("1.A", "1.B"), ("1.0", "1.0.1"),
+        ("1.0~rc1", "1.0~rc2"), ("1.0-1.el9", "1.0-2.el9"), ("1.0~", "1.0"), ("1.a", "1.b"),
+    ],
+)  # fmt: skip
+def test_the_newer_version_boots(tmp_path: Path, older: str, newer: str) -> None:
+    """As rpm compares them: `rpm --eval '%{lua: print(rpm.vercmp("1.0~rc1", "1.0"))}'`."""
+    entries = {f"{LOADER}/m-{older}.conf": "options older\n", f"{LOADER}/m-{newer}.conf": "options newer\n"}
+    write_tree(tmp_path, {"usr/sbin/grubby": "", **entries})
+    assert grubby.next_line(Facts(tree(Files(str(tmp_path))))) == "newer"
+
+
+def test_grubs_custom_menu_is_the_one_beside_its_own(tmp_path: Path) -> None:
+    menu = "set default=1\nmenuentry a {\n linux /v own\n}\nif [ -f ${config_directory}/custom.cfg ]; then\n  source ${config_directory}/custom.cfg\nfi\n"
+    write_tree(tmp_path, {"boot/grub/grub.cfg": menu, "boot/grub/custom.cfg": "menuentry b {\n linux /v custom\n}\n"})
+    assert grub.next_line(Facts(tree(Files(str(tmp_path))))) == "custom"
 
 
 def test_variables_of_an_entry_are_those_of_grubenv(tmp_path: Path) -> None:

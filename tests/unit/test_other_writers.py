@@ -82,6 +82,22 @@ def test_tuned_writes_our_file_once_more_after_its_profile(tmp_path: Path, main:
     assert doubt_of(tmp_path, files, SWAPPINESS) and doubt_of(tmp_path, files, THP, own=True)
 
 
+@pytest.mark.parametrize("is_ours", [True, False])
+def test_our_own_file_outlasts_tuned_and_another_does_not(tmp_path: Path, is_ours: bool) -> None:
+    """Through an audit: what is ours is told from what is not."""
+    write_tree(tmp_path, {
+        "etc/tuned/active_profile": "mine\n", f"{WANTS}/tuned.service": "", "proc/sys/vm/swappiness": "9\n",
+        "usr/lib/tuned/mine/tuned.conf": "[sysctl]\nvm.swappiness=1\n", "etc/sysctl.d/1.conf": "vm.stat_interval=1\n",
+    })  # fmt: skip
+    session = session_of(tree(Files(str(tmp_path))), {"sysctl": {"vm.swappiness": 10}})
+    if is_ours:
+        assert [one.result for one in session.apply().outcomes] == ["verified"]
+    else:
+        write_tree(tmp_path, {"proc/sys/vm/swappiness": "10\n", "etc/sysctl.d/1.conf": "vm.swappiness=10\n"})
+    (found,) = session.observe().report.findings
+    assert found.verdict is (Verdict.CONVERGED if is_ours else Verdict.UNKNOWN)
+
+
 def test_a_script_that_is_no_program_is_not_run(tmp_path: Path) -> None:
     assert doubt_of(tmp_path, {"etc/rc.local": "sysctl -w vm.swappiness=60\n"}, SWAPPINESS, 0o644) == ""
 

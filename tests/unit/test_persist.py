@@ -15,7 +15,7 @@ from tuneagent.facts.precedence import by_precedence
 from tuneagent.formats.sysctl_d import covers, normal_key, number, taken
 from tuneagent.formats.tmpfiles_d import Line, parse
 from tuneagent.host.files import Files
-from tuneagent.persist import modprobe_d, sysctl_d, systemd_d, tmpfiles_d, udev
+from tuneagent.persist import limit_files, modprobe_d, sysctl_d, systemd_d, tmpfiles_d, udev
 from tuneagent.persist.boot_arguments import at_next_boot
 from tuneagent.persist.drop_in import DropIn
 from tuneagent.persist.early_modules import is_early
@@ -599,6 +599,55 @@ def test_what_rules_of_others_make_of_an_attribute(
     assert (found.mechanism, found.impossible, found.evidence) == (UdevRules.path, None, f"/{QUEUE}")
 
 
+ADDRESS = "0000:7b:00.0"
+# What a rule of others asks, and whether the device is that: yes, no, or not known here.
+OF_A_DRIVE = [
+    ('ACTION=="add"', True), ('ACTION=="change"', False), ('SUBSYSTEM=="block"', True), ('SUBSYSTEM=="nvme"', False),
+    ('ENV{DEVTYPE}=="disk"', True), ('ENV{DEVTYPE}=="partition"', False), ('ENV{ID_AUTOSUSPEND}=="1"', False),
+    ('SUBSYSTEMS=="nvme", ATTRS{cntlid}=="7"', True), ('SUBSYSTEMS=="nvme", ATTRS{cntlid}=="8"', False),
+    ('KERNELS=="nvme0", SUBSYSTEMS=="pci"', None), ('KERNELS=="nvme0n1"', True), ('DRIVER=="x"', False), ('DRIVERS=="x"', None),
+    ('SUBSYSTEMS=="pci", ATTRS{vendor}=="0x144d"', True), ('SUBSYSTEMS=="pci", ATTRS{vendor}=="0xbeef"', None),
+    ('ATTR{queue/rotational}=="0"', True), ('KERNELS=="0000:7c:00.0"', False), ('SUBSYSTEMS=="usb"', False),
+]  # fmt: skip
+OF_A_NIC = [
+    ('SUBSYSTEM=="net", KERNEL=="eth0"', True), ('SUBSYSTEM=="block"', False), ('ATTR{mtu}=="9000"', True), ('ATTR{mtu}=="1500"', False),
+    ('ENV{DEVTYPE}=="disk"', False), ('SUBSYSTEMS=="nvme"', False), ('KERNELS=="0000:7b:00.0"', True), ('KERNELS=="eth0"', True),
+    ('DRIVER=="x"', False), ('ACTION=="add"', True),
+]  # fmt: skip
+OF_A_FUNCTION = [
+    ('SUBSYSTEM=="pci", KERNEL=="0000:7b:00.0"', True), ('KERNEL=="nvme*"', False), ('ENV{DEVTYPE}=="disk"', False), ('SUBSYSTEM=="net"', False),
+    ('ENV{ID_AUTOSUSPEND}=="1"', False), ('ATTR{vendor}=="0x144d"', True), ('ATTR{vendor}=="0xbeef"', False), ('SUBSYSTEMS=="nvme"', False),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("subsystem", "path", "attribute", "asks", "is_so"),
+    [
+        (subsystem, path, attribute, asks, is_so)
+        for subsystem, path, attribute, cases in (
+            ("block", "sys/block/nvme0n1", "queue/scheduler", OF_A_DRIVE),
+            ("net", "sys/class/net/eth0", "queues/rx-0/rps_cpus", OF_A_NIC),
+            ("pci", f"sys/bus/pci/devices/{ADDRESS}", "power/control", OF_A_FUNCTION),
+        )
+        for asks, is_so in cases
+    ],
+)
+def test_what_is_known_of_a_device(
+    facts_of: Callable[..., Facts], subsystem: str, path: str, attribute: str, asks: str, is_so: bool | None
+) -> None:
+    files = {
+        f"sys/bus/pci/devices/{ADDRESS}/vendor": "0x144d\n", f"sys/bus/pci/devices/{ADDRESS}/class": "0x010802\n",
+        "sys/bus/pci/devices/0000:7c:00.0/class": "0x010802\n", "sys/block/nvme0n1/queue/rotational": "0\n",
+        "sys/class/nvme/nvme0/cntlid": "7\n", "sys/class/net/eth0/mtu": "9000\n",
+        "etc/udev/rules.d/6.rules": f'{asks}, ATTR{{{attribute}}}="x"\n',
+    }  # fmt: skip
+    found = udev.at_boot(facts_of(files), f"{path}/{attribute}", udev.key(subsystem, ADDRESS, "*", attribute))
+    assert (found.text, found.doubt) == (
+        "x" if is_so else None,
+        "/etc/udev/rules.d/6.rules:1 may set it" if is_so is None else "",
+    )
+
+
 def test_our_rule_is_what_the_next_boot_sets(facts_of: Callable[..., Facts], tmp_path: Path) -> None:
     facts = facts_of({"etc/udev/rules.d/60-a.rules": f'PROGRAM=="/x", {RULE}'}, "etc/udev/rules.d")
     UdevRules().replace(facts, {ENTRY: "7"})
@@ -619,7 +668,9 @@ def test_our_rule_is_what_the_next_boot_sets(facts_of: Callable[..., Facts], tmp
 def test_a_rule_of_ours_that_makes_no_sense_is_not_believed(facts_of: Callable[..., Facts]) -> None:
     facts = facts_of({}, "etc/udev/rules.d")
     UdevRules().replace(facts, {ENTRY: "many"})
-    assert isinstance(udev.reading(facts.again(), QUEUE, Value(7), ENTRY, int).persisted, Unreadable)
+    found = udev.reading(facts.again(), QUEUE, Value(7), ENTRY, int)
+    assert isinstance(found.persisted, Unreadable)
+    assert (found.owner, found.own, found.doubt) == (None, False, "")
 
 
 def test_a_rule_for_another_drive_is_not_for_this_one(facts_of: Callable[..., Facts]) -> None:
@@ -717,6 +768,57 @@ def test_cpus_of_a_unit_add_up_until_they_are_taken_back(facts_of: Callable[...,
     assert unit_cpus(facts, "user.slice", "AllowedCPUs") == ("8", "/usr/lib/systemd/system/user.slice.d/50.conf")
     assert unit_cpus(facts, "init.scope", "AllowedCPUs") == ("", "/usr/lib/systemd/system/init.scope.d/50.conf")
     assert unit_cpus(facts, "machine.slice", "AllowedCPUs") is None
+
+
+UNIT = "etc/systemd/system/x.service"
+
+
+@pytest.mark.parametrize(
+    ("files", "found"),
+    [
+        ({}, {}),
+        # Variables of the unit and of its drop-ins, the later ones over the earlier; an empty line takes all back.
+        ({UNIT: "Environment=A=1 B=2\nEnvironment='C=3 4'\n", f"{UNIT}.d/1.conf": "Environment=B=9\n"},
+         {"A": ("1", UNIT), "B": ("9", f"{UNIT}.d/1.conf"), "C": ("3 4", UNIT)}),
+        ({UNIT: "Environment=A=1\n", f"{UNIT}.d/1.conf": "Environment=\nEnvironment=D=4\n"}, {"D": ("4", f"{UNIT}.d/1.conf")}),
+        # Files of variables over both, each over the one before; here too an empty line takes all back.
+        ({UNIT: "Environment=A=1\nEnvironmentFile=-/e/1\nEnvironmentFile=/e/2\n", "e/1": "A=5\nB=5\n", "e/2": "B=6\n"},
+         {"A": ("5", "e/1"), "B": ("6", "e/2")}),
+        ({UNIT: "EnvironmentFile=/e/1\nEnvironmentFile=\nEnvironmentFile=/e/2\n", "e/1": "A=5\n", "e/2": "B=6\n"}, {"B": ("6", "e/2")}),
+        # What /run says is gone at the next boot.
+        ({UNIT: "Environment=A=1\n", "run/systemd/system/x.service.d/9.conf": "Environment=A=7\n"}, {"A": ("1", UNIT)}),
+        ({"usr/lib/systemd/system/x.service": "Environment=A=1\n", UNIT: "Environment=B=1\n"}, {"B": ("1", UNIT)}),
+        ({"usr/local/lib/systemd/system/x.service": "Environment=A=1\n"}, {"A": ("1", "usr/local/lib/systemd/system/x.service")}),
+    ],
+)  # fmt: skip
+def test_variables_that_a_unit_starts_with(
+    facts_of: Callable[..., Facts], files: dict[str, str], found: dict[str, tuple[str, str]]
+) -> None:
+    told = systemd_d.unit_environment(facts_of(files), "x.service")
+    assert told == {name: (value, f"/{file}") for name, (value, file) in found.items()}
+
+
+def test_a_line_for_the_policy_of_a_cpu(facts_of: Callable[..., Facts]) -> None:
+    path = "sys/devices/system/cpu/{}/scaling_governor"
+    line = f"w /{path.format('cpufreq/policy3')} - - - - powersave\n"
+    asked = path.format("cpu3/cpufreq")
+    for more in ({}, {path.format("cpufreq/policy3"): "x\n", path.format("cpufreq/policy0"): "x\n"}):
+        found = tmpfiles_d.policy_line(facts_of({"etc/tmpfiles.d/1.conf": line, **more}), asked)
+        assert found is not None and found.value == "powersave"
+    assert tmpfiles_d.policy_line(facts_of({"etc/tmpfiles.d/1.conf": line}), path.format("cpu2/cpufreq")) is not None
+    assert tmpfiles_d.policy_line(facts_of({}), "sys/kernel/mm/ksm/run") is None
+
+
+def test_what_each_kind_of_login_gets_and_by_which_file(facts_of: Callable[..., Facts]) -> None:
+    folder = "etc/security/limits.d"
+    facts = facts_of({
+        "etc/security/limits.conf": "* soft memlock 5\n", f"{folder}/9.conf": "@g - memlock 7\n* hard memlock 3\nroot soft nofile 4\n",
+        f"{folder}/{LimitFiles.logins.rpartition('/')[2]}": "* - memlock unlimited\n",
+    })  # fmt: skip
+    file = f"/{folder}/9.conf"
+    assert limit_files.logins(facts, "memlock", with_ours=False) == [
+        limit_files.Login("*", "3072", file), limit_files.Login("root", None, ""), limit_files.Login("@g", "7168", file),
+    ]  # fmt: skip
 
 
 def test_files_for_systemd_and_for_logins() -> None:
