@@ -36,6 +36,10 @@ def test_what_a_link_starts(tmp_path: Path, base: str, folder: str) -> None:
         # Of a unit what it runs, each command on its lines; what it sets for a container is the container's own.
         ({f"{SYSTEM}/t.service": "[Unit]\nDescription=vm.x\n[Service]\nExecStart=/bin/a \\\n  b\nExecStartPost=run --sysctl vm.y=1 c\n"},
          [(f"{SYSTEM}/t.service", "ExecStart=/bin/a \\\n  b\nExecStartPost=run  c")]),
+        ({f"{SYSTEM}/t.service": "[Service]\nExecStart=/bin/a \\\n# why\n  b\n"}, [(f"{SYSTEM}/t.service", "ExecStart=/bin/a \\\n  b")]),
+        # An instance of a template.
+        ({f"{SYSTEM}/t@.service": "[Service]\nExecStart=a\n[Install]\n", f"{WANTS}/t@x.service": ""}, [(f"{SYSTEM}/t@.service", "ExecStart=a")]),
+        ({f"{SYSTEM}/t@.service": "[Service]\nExecStart=a\n[Install]\n", f"{WANTS}/u@x.service": ""}, []),
         # Without what is commented out.
         ({"etc/rc.local": "a\n# vm.x\n; vm.y\nb\n"}, [("etc/rc.local", "a\n\n\nb")]),
         # A file of settings that it loads belongs to it; one that is not there adds nothing.

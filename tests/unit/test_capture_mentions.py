@@ -8,11 +8,13 @@ from pathlib import Path
 import pytest
 from support import session_of, tree, write_tree
 from tuneagent.contracts.values import Value
-from tuneagent.facts.kubelet import ARGUMENTS, KNOWN, SWITCHES, kubelet_field
+from tuneagent.facts.kubelet import ARGUMENTS, KNOWN, SWITCHES, has_kubelet, kubelet_field
 from tuneagent.facts.one_pass import Facts
 from tuneagent.host.files import Files
 from tuneagent.persist.other_writers import OPTIONS, PROGRAMS, doubt
 from tuneagent.share.capture import take, unpack
+from tuneagent.share.redaction.places import CONFIGURED
+from tuneagent.share.redaction.vocabulary import is_file_name
 from tuneagent.tunables.registry import registry
 
 FOLDERS = {
@@ -131,3 +133,97 @@ def test_a_configuration_whose_name_is_a_variable_is_unknown_in_both(tmp_path: P
         for one in host_and_capture(tmp_path, {"etc/systemd/system/kubelet.service": unit})
     ]
     assert found[0] == found[1] != "none"
+
+
+KUBELET_UNIT = "usr/lib/systemd/system/kubelet.service"
+
+
+@pytest.mark.parametrize("config", [file for file, _ in KNOWN if file])
+def test_a_configuration_that_the_unit_names_is_found_in_both(tmp_path: Path, config: str) -> None:
+    unit = f'[Service]\nEnvironment="A=--config=/{config}"\nExecStart=/usr/bin/kubelet $A\n'
+    host, captured = host_and_capture(tmp_path, {KUBELET_UNIT: unit, config: "cpuManagerPolicy: static\n"})
+    field = kubelet_field("cpuManagerPolicy", "none")
+    assert field(host) == field(captured) == Value("static")
+    assert has_kubelet(host) is has_kubelet(captured) is None
+
+
+@pytest.mark.parametrize("word", ["kubelet.yaml", "/etc/acme/k.yaml"])
+def test_a_configuration_elsewhere_makes_a_capture_no_surer(tmp_path: Path, word: str) -> None:
+    unit = f"[Service]\nExecStart=/usr/bin/kubelet --config={word}\n"
+    host, captured = host_and_capture(tmp_path, {KUBELET_UNIT: unit, "etc/acme/k.yaml": "cpuManagerPolicy: static\n"})
+    field = kubelet_field("cpuManagerPolicy", "none")
+    assert not isinstance(field(captured), Value)
+    assert isinstance(field(host), Value) is word.startswith("/")
+
+
+def test_arguments_that_k3s_hands_on_are_kept(tmp_path: Path) -> None:
+    files = {
+        "var/lib/rancher/k3s/agent/etc/kubelet.conf.d/00.conf": "cpuManagerPolicy: none\n",
+        "etc/rancher/k3s/config.yaml": "token: HUSH\nkubelet-arg:\n- cpu-manager-policy=static\n- node-ip=10.1.2.3\n",
+    }
+    host, captured = host_and_capture(tmp_path, files)
+    field = kubelet_field("cpuManagerPolicy", "none")
+    assert field(host) == field(captured) == Value("static")
+    text = "".join(path.read_text() for path in (tmp_path / "capture").rglob("*") if path.is_file())
+    assert "HUSH" not in text and "10.1.2.3" not in text
+
+
+def test_folders_among_the_drop_ins_keep_their_order_and_not_their_names(tmp_path: Path) -> None:
+    folder = "etc/kubernetes/kubelet/config.json.d"
+    files = {
+        "etc/kubernetes/kubelet/config.json": "{}", f"{folder}/a/10.conf": "cpuManagerPolicy: static\n",
+        f"{folder}/bacme.conf": "cpuManagerPolicy: none\n", f"{folder}/acme/20.conf": "cpuManagerPolicy: static\n",
+    }  # fmt: skip
+    host, captured = host_and_capture(tmp_path, files)
+    field = kubelet_field("cpuManagerPolicy", "x")
+    assert field(host) == field(captured) == Value("none")
+    assert not [path for path in (tmp_path / "capture").rglob("*") if "acme" in path.name]
+
+
+LEAKING_FILES = (
+    "acme-payroll.timer", "mnt-acmevault.mount", "acmesock.socket", "acme.target", "acme.path", "acme-dev.automount",
+    "timers.target.wants/acme-payroll.timer", "multi-user.target.wants/acme8.socket", "acme2.path.wants/x.service",
+    "acme6.slice.d/1.conf", "acme3.timer.d/1.conf",
+)  # fmt: skip
+LEAKING_LINES = (
+    "curl -XPOST https://hooks.acme.net/services/T0HUSH/B0HUSH", "curl https://u:p@x.org/net/HUSH2", "mount //intranet/HUSH3 /m",
+    "cp /mnt/fs/acme-payroll/x /y", "kubelet --reserved-cpus acme-token", "/home/alice/gpu/limits", "/opt/acme-payroll/bin/cpu-performance",
+)  # fmt: skip
+
+
+def test_names_of_people_and_firms_stay_on_the_host(tmp_path: Path) -> None:
+    files = {f"etc/systemd/system/{name}": "" for name in LEAKING_FILES}
+    files |= {"etc/rc.local": "#!/bin/sh\n" + "\n".join(LEAKING_LINES) + "\n", "home/alice/gpu/limits": "x\n"}
+    files |= {"opt/acme-payroll/bin/cpu-performance": "x\n", "etc/tuned/active_profile": "acme-base\n"}
+    files |= {
+        "etc/systemd/system/multi-user.target.wants/tuned.service": "",
+        "etc/tuned/acme-base/tuned.conf": "#" * (6 << 20),
+    }
+    host_and_capture(tmp_path, files)
+    text = "\n".join(
+        f"{path.relative_to(tmp_path)}\n{path.read_text() if path.is_file() else ''}"
+        for path in (tmp_path / "capture").rglob("*")
+    )
+    assert not re.findall(r".*(?:acme|HUSH|alice).*", text)
+
+
+@pytest.mark.parametrize(
+    ("files", "own"),
+    [
+        ({"etc/ufw/ufw.conf": "ENABLED=yes\nIPV6=yes\n", "etc/ufw/sysctl.conf": "vm/stat_interval=1\n"}, False),
+    ],
+)  # fmt: skip
+def test_what_a_switch_of_another_program_decides_is_kept(tmp_path: Path, files: dict[str, str], own: bool) -> None:
+    host, captured = host_and_capture(tmp_path, files)
+    found = doubt(host, "/proc/sys/vm/stat_interval", own=own)
+    assert found and doubt(captured, "/proc/sys/vm/stat_interval", own=own) == found
+
+
+def test_files_that_the_code_names_keep_their_names() -> None:
+    """A file of a fixed name under another one would not be found in a capture."""
+    sources = (Path(__file__).parents[2] / "agent/tuneagent").rglob("*.py")
+    named = {
+        one for path in sources for one in re.findall(r'"((?:etc|usr|lib|run)/[A-Za-z0-9_./-]+)"', path.read_text())
+    }
+    assert len(named) > 50
+    assert not [path for path in named if CONFIGURED.match(path) and not is_file_name(path.rpartition("/")[2])]

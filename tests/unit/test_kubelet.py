@@ -83,6 +83,17 @@ def test_the_policy_that_the_kubelet_would_take(tmp_path: Path, files: dict[str,
           "etc/rancher/k3s/config.yaml": "kubelet-arg:\n- cpu-manager-policy=static\n"}, "static"),
         ({"var/lib/rancher/rke2/agent/etc/kubelet.conf.d/00.conf": NONE,
           "etc/rancher/rke2/config.yaml.d/9.yaml": "kubelet-arg: --cpu-manager-policy=static\n"}, "static"),
+        # Arguments in another file that the unit names; names with underscores.
+        ({"etc/systemd/system/kubelet.service": "[Service]\nEnvironmentFile=-/etc/site/kubelet.args\nExecStart=kubelet $A\n",
+          "etc/site/kubelet.args": 'A="--config=/etc/k.yaml"\n', "etc/k.yaml": STATIC}, "static"),
+        ({"etc/kubernetes/kubelet.env": 'KUBELET_ARGS="--config=/etc/kubernetes/kubelet-config.yaml"\n',
+          "etc/kubernetes/kubelet-config.yaml": STATIC, "etc/systemd/system/kubelet.service": "[Service]\nExecStart=kubelet $KUBELET_ARGS\n"}, "static"),
+        ({"var/lib/kubelet/config.yaml": NONE, "etc/default/kubelet": "A=--cpu_manager_policy=static\n"}, "static"),
+        # Of k3s' files a later one replaces the list; what is no YAML by its name is not read.
+        ({"var/lib/rancher/k3s/agent/etc/kubelet.conf.d/00.conf": NONE, "etc/rancher/k3s/config.yaml": "kubelet-arg: [cpu-manager-policy=static]\n",
+          "etc/rancher/k3s/config.yaml.d/10.yaml": "kubelet-arg: [max-pods=200]\n"}, "none"),
+        ({"var/lib/rancher/k3s/agent/etc/kubelet.conf.d/00.conf": NONE,
+          "etc/rancher/k3s/config.yaml.d/10.yaml.bak": "kubelet-arg: [cpu-manager-policy=static]\n"}, "none"),
         # Without a configuration at all.
         ({f"{UNIT}/1.conf": "[Service]\nExecStart=kubelet --cpu-manager-policy=static\n"}, "static"),
         ({f"{UNIT}/1.conf": "[Service]\nExecStart=kubelet --v=2\n"}, "none"),
@@ -106,6 +117,37 @@ def test_switches_with_pairs(tmp_path: Path) -> None:
     facts = facts_of(tmp_path, files)
     assert kubelet_field("evictionHard", {})(facts) == Value({"memory.available": "2Gi", "nodefs.available": "5%"})
     assert kubelet_field("cpuManagerPolicyOptions.full-pcpus-only", "false")(facts) == Value("true")
+
+
+def test_a_switch_that_is_a_variable_is_unknown_and_an_empty_one_is_empty(tmp_path: Path) -> None:
+    words = "--cpu-manager-policy=${P} --reserved-cpus= --eviction-hard= --v=2"
+    facts = facts_of(tmp_path, {
+        "var/lib/kubelet/config.yaml": "cpuManagerPolicy: none\nreservedSystemCPUs: 0-1\nevictionHard: {memory.available: 2Gi}\n",
+        "etc/default/kubelet": f"A={words}\n",
+    })  # fmt: skip
+    variable = Unreadable("the kubelet's cpuManagerPolicy is a variable on its command line")
+    assert kubelet_field("cpuManagerPolicy", "none")(facts) == variable
+    assert kubelet_field("reservedSystemCPUs", "none")(facts) == Value("")
+    assert kubelet_field("evictionHard", None)(facts) == Value({})
+
+
+def test_a_threshold_is_not_known_beside_a_configuration_that_cannot_be_read(tmp_path: Path) -> None:
+    files = {
+        "var/lib/kubelet/config.yaml": "- a list\n",
+        "etc/default/kubelet": "A=--eviction-hard=nodefs.available<5%\n",
+    }
+    assert isinstance(ROWS["kubeletEvictionMinMib"].read(facts_of(tmp_path, files)), Unreadable)
+
+
+def test_a_link_to_a_folder_among_the_drop_ins_is_not_followed(tmp_path: Path) -> None:
+    files = {
+        "etc/kubernetes/kubelet/config.json": "{}",
+        "etc/kubernetes/kubelet/config.json.d/00.conf": NONE,
+        "opt/bak/10.conf": STATIC,
+    }
+    facts = facts_of(tmp_path, files)
+    (tmp_path / "etc/kubernetes/kubelet/config.json.d/old").symlink_to("/opt/bak")
+    assert kubelet_field("cpuManagerPolicy", "x")(facts) == Value("none")
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ import pytest
 from support import tree, write_tree
 from tuneagent.gpu.snapshot import GpuDevice, GpuSnapshot
 from tuneagent.host.files import Files
-from tuneagent.jobs.launch import Rank, bind, choose_gpu, keep, launcher_variable, rank_of
+from tuneagent.jobs.launch import Rank, bind, choose_gpu, has_own_cpus, keep, rank_of
 from tuneagent.topology.picture import NumaNode
 from tuneagent.topology.read import read_topology
 
@@ -97,16 +97,22 @@ def test_the_node_of_a_gpu_is_the_kernels_not_index_by_count(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(
-    ("environment", "variable"),
+    ("own", "started_on", "count", "alone"),
     [
-        ({}, None),
-        ({"OMPI_COMM_WORLD_LOCAL_RANK": "0", "SLURM_LOCALID": "0"}, "OMPI_COMM_WORLD_LOCAL_RANK"),
-        ({"SLURM_LOCALID": "3"}, "SLURM_LOCALID"),
-        ({"LOCAL_RANK": ""}, None),
+        ({0}, set(range(8)), 2, True), ({0, 1, 2, 3}, set(range(8)), 2, True),
+        # A socket for several ranks, the cores of a step, what everybody has.
+        ({0, 1, 2, 3}, set(range(8)), 4, False), ({0, 1, 2, 3}, set(range(8)), 3, False), (set(range(8)), set(range(8)), 2, False),
+        # The launcher itself is elsewhere; it is not known.
+        ({4, 5}, {0, 1}, 2, True), ({4}, {0}, 3, False), ({4}, None, 1, False),
     ],
-)
-def test_the_launcher_is_told_by_its_variable(environment: dict[str, str], variable: str | None) -> None:
-    assert launcher_variable(environment) == variable
+)  # fmt: skip
+def test_cpus_that_a_rank_has_for_itself(
+    tmp_path: Path, own: set[int], started_on: set[int] | None, count: int, alone: bool
+) -> None:
+    write_tree(tmp_path, machines.build({"nodes": 2, "cores": 4}))
+    picture = read_topology(tree(Files(str(tmp_path))))
+    cpus = None if started_on is None else frozenset(started_on)
+    assert has_own_cpus(picture, frozenset(own), cpus, Rank(0, count)) is alone
 
 
 def test_what_a_launcher_has_bound_keeps_its_cpus_and_gets_their_memory(tmp_path: Path) -> None:
@@ -120,7 +126,7 @@ def test_what_a_launcher_has_bound_keeps_its_cpus_and_gets_their_memory(tmp_path
 def test_cpus_of_the_process_that_started_a_rank(variable: str, is_started_by_this: bool) -> None:
     """The shell between has the variable too; this process, which has more CPUs than it left them, has not."""
     own = sorted(os.sched_getaffinity(0))
-    say = f"from tuneagent.host.processes import starter_cpus; print(sorted(starter_cpus({variable!r}) or ()))"
+    say = f"from tuneagent.host.processes import starter_cpus; print(sorted(starter_cpus([{variable!r}]) or ()))"
     done = subprocess.run(
         ["taskset", "-c", str(own[0]), "sh", "-c", f'"{sys.executable}" -c "$0"; exit', say],
         capture_output=True, text=True, check=True, env={**os.environ, "TUNEAGENT_TEST_RANK": "0"},

@@ -465,6 +465,10 @@ GIB = 1 << 20
         # One page more than its share must fit into 90 % of a node: 11 pages of 2 MiB are 22528 KiB.
         ("hugepages=20", "", (25031, GIB), ["20 pages do not spread evenly over 2 nodes at the next boot"] * 2),
         ("hugepages=20", "", (25032, GIB), [10, 10]),
+        # Pages of all sizes together, and a file over what a line gives single nodes.
+        ("hugepagesz=1G hugepages=12 hugepagesz=2M hugepages=10240", "", (GIB << 4, GIB << 4),
+         ["10240 pages do not spread evenly over 2 nodes at the next boot"] * 2),
+        ("hugepages=0:8", "vm.nr_hugepages = 4\n", (GIB, GIB), ["vm.nr_hugepages changes pages that the kernel line gives single nodes"] * 2),
         # So must pages that a line asks of one node: those for which it has no room come from another one, or not at all.
         ("hugepages=0:10,1:1", "", (25031, GIB), ["10 pages may not fit into node 0 at the next boot"] * 2),
         ("hugepages=0:10,1:1", "", (25032, GIB), [10, 1]),
@@ -503,6 +507,13 @@ def test_kernels_that_may_not_read_pages_of_single_nodes(
     facts = facts_of(pools_of("hugepages=0:3", "", (GIB, GIB), **{"proc/sys/kernel/osrelease": f"{release}\n"}))
     unread = Absent("kernels before 5.16 do not read pages of single nodes on their line")
     assert pool_at_boot(facts, 0, 2048) == (seen or unread)
+
+
+def test_pages_where_the_next_line_is_not_known(facts_of: Callable[..., Facts]) -> None:
+    files = {path: text for path, text in pools_of("", "", (GIB, GIB)).items() if "grub" not in path}
+    assert pool_at_boot(facts_of(files), 0, 2048) == Value(0)
+    unknown = Absent("the kernel line of the next boot is not known, and this boot's reserves pages")
+    assert pool_at_boot(facts_of({**files, "proc/cmdline": "quiet hugepages=8\n"}), 0, 2048) == unknown
 
 
 def test_pages_of_another_size_and_of_a_default_that_is_not_known(facts_of: Callable[..., Facts]) -> None:

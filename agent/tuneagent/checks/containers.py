@@ -51,7 +51,10 @@ def _eviction_mib(facts: Facts) -> Observation:
     seen = kubelet_field("evictionHard", {})(facts)
     if not isinstance(seen, Value) or not isinstance(seen.value, dict):
         return seen
-    is_merged = kubelet_field("mergeDefaultEvictionSettings", False)(facts) == Value(True)
+    merge = kubelet_field("mergeDefaultEvictionSettings", False)(facts)
+    if not isinstance(merge, Value) and "memory.available" not in seen.value:
+        return merge
+    is_merged = merge == Value(True)
     text = seen.value.get("memory.available", EVICTION_DEFAULTS["memory.available"] if is_merged else "0Mi")
     match = re.match(r"(\d+)(Mi|Gi)\Z", str(text))
     if match is None:

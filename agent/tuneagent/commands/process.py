@@ -24,7 +24,7 @@ def run(settings: Settings, gpu: str, cpus: str, memory: str, command: tuple[str
     from tuneagent.formats.cpulist import format_cpulist
     from tuneagent.gpu.ask import read_gpus
     from tuneagent.host.processes import bind_self, environment, own_cpus, replace_self, starter_cpus
-    from tuneagent.jobs.launch import VARIABLES, bind, choose_gpu, keep, launcher_variable, rank_of, share_of
+    from tuneagent.jobs.launch import RANKS, VARIABLES, bind, choose_gpu, has_own_cpus, keep, rank_of, share_of
     from tuneagent.topology.read import read_topology
 
     if settings.root or settings.capture:
@@ -37,14 +37,13 @@ def run(settings: Settings, gpu: str, cpus: str, memory: str, command: tuple[str
     chosen = choose_gpu(gpus, gpu, variables)
     if chosen is None:
         click.echo("tuneagent: no GPU is visible here; using the CPUs that are already allowed", err=True)
-    own, launcher = own_cpus(), launcher_variable(variables)
-    started_on = starter_cpus(launcher) if launcher is not None else None
-    if started_on is not None and own < started_on:
+    own, rank = own_cpus(), rank_of(variables)
+    started_on = starter_cpus(RANKS) if any(variables[name] for name in RANKS) else None
+    if has_own_cpus(picture, own, started_on, rank):
         click.echo(f"tuneagent: the launcher has bound this rank to CPUs {format_cpulist(own)}", err=True)
         binding = keep(picture, chosen, own) if cpus == "local" else bind(picture, chosen, own, cpus)
     else:
-        share = share_of(picture, gpus, chosen, rank_of(variables), variables)
-        binding = bind(picture, chosen, own, cpus, share)
+        binding = bind(picture, chosen, own, cpus, share_of(picture, gpus, chosen, rank, variables))
     unbound = bind_self(binding.cpus, memory, binding.nodes)
     if unbound is not None:
         click.echo(f"tuneagent: {unbound}", err=True)

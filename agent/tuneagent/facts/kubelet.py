@@ -29,8 +29,11 @@ KNOWN = (
 )
 # Arguments of MicroK8s' kubelet, one on each line; it has no other configuration.
 _MICROK8S = "var/snap/microk8s/current/args/kubelet"
-# Files of arguments that units of kubeadm, Debian and Red Hat name.
-ARGUMENTS = ("var/lib/kubelet/kubeadm-flags.env", "etc/default/kubelet", "etc/sysconfig/kubelet", _MICROK8S)
+# Files of arguments that units of kubeadm, Debian, Red Hat, Kubespray and EKS name.
+ARGUMENTS = (
+    "var/lib/kubelet/kubeadm-flags.env", "etc/default/kubelet", "etc/sysconfig/kubelet", "etc/kubernetes/kubelet.env",
+    "etc/eks/kubelet/environment", _MICROK8S,
+)  # fmt: skip
 # pkg/kubelet/apis/config/v1beta1, SetDefaults_KubeletConfiguration
 EVICTION_DEFAULTS: dict[str, object] = {
     "memory.available": "100Mi", "nodefs.available": "10%", "nodefs.inodesFree": "5%", "imagefs.available": "15%",
@@ -57,7 +60,12 @@ _PAIRS = {
 }
 # k3s and RKE2 hand these on as switches: a list under `kubelet-arg`.
 _RANCHER = ("etc/rancher/k3s", "etc/rancher/rke2")
-_SWITCH = lazy_regex(rf"(?<![\w-])--({'|'.join(SWITCHES)})(?:=|\s+)[\"']?([^\s\"'$\\]+)")
+_NAMES = "|".join(name.replace("-", "[-_]") for name in SWITCHES)
+# The value may be empty behind `=`, and is a variable where it holds `$`.
+_SWITCH = lazy_regex(rf"(?<![\w-])--({_NAMES})(?:=[\"']?([^\s\"'\\]*)|\s+[\"']?([^\s\"'\\-][^\s\"'\\]*))")
+# A value that is not known from the files.
+_VARIABLE = "$"
+_ENVIRONMENT_FILE = lazy_regex(r"\s*EnvironmentFile\s*=\s*-?\s*(/\S+)\s*\Z")
 _COMMAND = lazy_regex(r"\s*ExecStart\s*=")
 _NO_COMMAND = lazy_regex(r"\s*ExecStart\s*=\s*\Z")
 _CONFIG = lazy_regex(r"--config(?:=|\s+)[\"']?(/[^\s\"'$]+)")
@@ -67,9 +75,10 @@ _CONFIG_DIR = lazy_regex(r"--config-dir(?:=|\s+)[\"']?(/[^\s\"'$]+)")
 
 def has_kubelet(facts: Facts) -> str | None:
     """The host has a kubelet's configuration; a condition like those in facts/conditions.py."""
-    if any(facts.host.files.exists(path) for path in _places(facts) if path) or _is_without_file(facts):
+    places = [path for path in _places(facts) if path]
+    if any(facts.host.files.exists(path) for path in places) or _is_without_file(facts):
         return None
-    return "no kubelet" if isinstance(facts.host.missing(KUBELET_CONFIG), Absent) else None
+    return "no kubelet" if isinstance(facts.host.missing(places[0]), Absent) else None
 
 
 def _is_without_file(facts: Facts) -> bool:
@@ -96,7 +105,8 @@ def _places(facts: Facts) -> tuple[str, str]:
 def words_of_kubelet(facts: Facts) -> list[str]:
     """Lines of its unit and of the files of arguments, the later overriding the earlier. Raises ReadFailed."""
     found = words_of_unit(facts, "kubelet.service")
-    for path in ARGUMENTS:
+    named = [match.group(1).strip("/") for line in found if (match := _ENVIRONMENT_FILE.match(line))]
+    for path in (*(one for one in named if one not in ARGUMENTS), *ARGUMENTS):
         found += _lines(facts.host.files.read_or(path, ""))
     return found
 
@@ -153,6 +163,9 @@ def _drop_ins(facts: Facts, folder: str) -> Iterator[str]:
     for name in sorted(facts.host.files.names(folder)):
         path = f"{folder}/{name}"
         if facts.host.files.is_dir(path):
+            if facts.host.files.is_link(path):
+                # It does not follow a link to a folder.
+                continue
             yield from _drop_ins(facts, path)
         elif name.endswith(".conf"):
             yield path
@@ -161,18 +174,25 @@ def _drop_ins(facts: Facts, folder: str) -> Iterator[str]:
 def _by_switches(facts: Facts) -> dict[str, object]:
     """Fields that the command line gives: the last of each, or all its pairs. Raises ReadFailed, ProfileInvalid."""
     words = words_of_kubelet(facts)
-    given: list[tuple[str, str]] = _SWITCH.findall("\n".join(words)) if words else []
+    switches: list[tuple[str, str, str]] = _SWITCH.findall("\n".join(words)) if words else []
+    given = [(name.replace("_", "-"), attached or apart) for name, attached, apart in switches]
     for place in _RANCHER:
-        beside = [f"{place}/config.yaml.d/{name}" for name in facts.host.files.names(f"{place}/config.yaml.d")]
-        for path in (f"{place}/config.yaml", *beside):
-            listed = _document(facts, path).get("kubelet-arg", []) if facts.host.files.exists(path) else []
-            for word in [listed] if isinstance(listed, str) else listed if isinstance(listed, list) else []:
-                name, _, value = str(word).removeprefix("--").partition("=")
-                given += [(name, value)] if name in SWITCHES else []
+        listed: object = []
+        beside = [f"{place}/config.yaml.d/{name}" for name in sorted(facts.host.files.names(f"{place}/config.yaml.d"))]
+        for path in (f"{place}/config.yaml", *(one for one in beside if one.endswith((".yaml", ".yml")))):
+            # A later file replaces the list.
+            if facts.host.files.exists(path):
+                listed = _document(facts, path).get("kubelet-arg", listed)
+        for word in [listed] if isinstance(listed, str) else listed if isinstance(listed, list) else []:
+            name, _, value = str(word).removeprefix("--").partition("=")
+            given += [(name, value)] if name in SWITCHES else []
     found: dict[str, object] = {}
     for name, value in given:
         field, separators = SWITCHES[name], _PAIRS.get(name)
-        found[field] = merged(table(found, field), _pairs(value, *separators)) if separators else value
+        if "$" in value:
+            found[field] = _VARIABLE
+        else:
+            found[field] = merged(table(found, field), _pairs(value, *separators)) if separators else value
     return found
 
 
@@ -212,6 +232,8 @@ def kubelet_field(name: str, default: Setting) -> Callable[[Facts], Observation]
             if first not in given:
                 return config
             config = given
+        if config.get(first) == _VARIABLE:
+            return Unreadable(f"the kubelet's {first} is a variable on its command line")
         value: object = config
         for part in name.split("."):
             value = value.get(part) if isinstance(value, dict) else None

@@ -6,7 +6,7 @@ import contextlib
 import errno
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Protocol
 
 from tuneagent.errors import ReadFailed, WriteFailed
@@ -212,20 +212,25 @@ def own_cpus() -> frozenset[int]:
     return frozenset(os.sched_getaffinity(0))
 
 
-def starter_cpus(variable: str) -> frozenset[int] | None:
-    """CPUs of the process that started this rank: the first ancestor without the variable that its ranks have.
+def starter_cpus(variables: Collection[str]) -> frozenset[int] | None:
+    """CPUs of the process that started this rank: the first ancestor without any of the variables that ranks have.
 
     None where it is not known, as of one outside this container.
     """
     # Loaded only in a job: everything else starts without it.
     import psutil
 
+    own = own_cpus()
     try:
         for ancestor in psutil.Process().parents():
-            with contextlib.suppress(psutil.AccessDenied):
-                if variable in ancestor.environ():
-                    continue
-            return frozenset(ancestor.cpu_affinity() or ())
+            cpus = frozenset(ancestor.cpu_affinity() or ())
+            try:
+                is_of_the_rank = any(name in variables for name in ancestor.environ())
+            except psutil.AccessDenied:
+                # A wrapper of another user, as sudo or a container's starter, has the CPUs of the rank.
+                is_of_the_rank = cpus == own
+            if not is_of_the_rank:
+                return cpus
     except (psutil.Error, OSError):
         return None
     return None

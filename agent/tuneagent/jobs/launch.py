@@ -35,6 +35,7 @@ RANK_VARIABLES: tuple[tuple[str, tuple[str, ...]], ...] = (
 VISIBLE, ORDER = "CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER"
 _SLURM_STEP = ("SLURM_STEP_ID", "SLURM_STEP_TASKS_PER_NODE")
 # Everything that is read of the environment.
+RANKS = tuple(rank for rank, _ in RANK_VARIABLES)
 VARIABLES = (
     VISIBLE, ORDER, "SLURM_NODEID", "FLUX_JOB_NNODES", *_SLURM_STEP,
     *(name for rank, counts in RANK_VARIABLES for name in (rank, *counts)),
@@ -48,9 +49,15 @@ class Rank(msgspec.Struct, frozen=True):
     count: int = 1
 
 
-def launcher_variable(environment: Mapping[str, str | None]) -> str | None:
-    """The variable by which a launcher has told this process its rank; None without a launcher."""
-    return next((name for name, _ in RANK_VARIABLES if environment.get(name)), None)
+def has_own_cpus(topology: Topology, own: frozenset[int], started_on: frozenset[int] | None, rank: Rank) -> bool:
+    """Whether a launcher has bound this rank to CPUs that no other rank of the node has, as far as their number tells.
+
+    Where ranks share what they are bound to, as a socket or the cores of a step, they must still divide it.
+    """
+    if started_on is None or own == started_on:
+        return False
+    mine, all_of_them = (len(topology.whole_cores(cpus)) or len(cpus) for cpus in (own, started_on | own))
+    return mine * rank.count <= all_of_them
 
 
 def rank_of(environment: Mapping[str, str | None]) -> Rank:

@@ -63,6 +63,15 @@ class BootArguments:
         self.chosen(facts).replace(facts, entries)
 
 
+def is_line_known(facts: Facts) -> bool:
+    """Whether the line of the next boot is known."""
+    try:
+        BootArguments().next_line(facts)
+    except (PathMissing, ReadFailed):
+        return False
+    return True
+
+
 def known_next_line(facts: Facts) -> str:
     """The line of the next boot; empty where it is not known."""
     try:

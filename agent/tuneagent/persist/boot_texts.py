@@ -27,6 +27,7 @@ _LIMIT = 32
 _SCRIPT_LIMIT_BYTES = 256 * 1024
 _INCLUDE = lazy_regex(r"^\s*include\s*=\s*(.+?)\s*$", re.MULTILINE)
 _COMMENT = lazy_regex(r"^\s*[#;].*$", re.MULTILINE)
+_WITHIN = lazy_regex(r"\\\n(?:[ \t]*[#;].*\n)+")
 _EXEC = lazy_regex(r"^\s*Exec\w+\s*=(?:[^\\\n]|\\.|\\\n)*", re.MULTILINE)
 # Settings of a container that a unit starts are the container's own.
 _OF_CONTAINERS = lazy_regex(r"--sysctl[= ]\S+")
@@ -48,7 +49,11 @@ def boot_texts(facts: Facts) -> list[BootText]:
 
 def starts(facts: Facts, unit: str) -> bool:
     """Whether a link in a folder of a target or of another unit starts the unit at boot."""
-    return unit in facts.once("wanted units", lambda: _wanted(facts))
+    wanted = facts.once("wanted units", lambda: _wanted(facts))
+    start, is_template, end = unit.partition("@.")
+    if unit in wanted or not is_template:
+        return unit in wanted
+    return any(one.startswith(f"{start}@") and one.endswith(f".{end}") for one in wanted)
 
 
 def _wanted(facts: Facts) -> frozenset[str]:
@@ -94,7 +99,8 @@ def _with_called(facts: Facts, path: str, counts: Callable[[str], str], *, follo
         return
     if text.startswith(HEADER):
         return
-    text = counts(_COMMENT.sub("", text))
+    # To systemd a comment between lines that go on is not there.
+    text = counts(_COMMENT.sub("", _WITHIN.sub(r"\\\n", text)))
     loaded = [_script(facts, other) for other in _LOADS.findall(text)]
     yield BootText(path, "\n".join([text, *(one for one in loaded if one)]))
     for called in dict.fromkeys(_CALLED.findall(text)[:_LIMIT] if follow else ()):

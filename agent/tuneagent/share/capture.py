@@ -71,13 +71,13 @@ def take(
             if not _SKIPPED.match(path) and not files.is_dir(path):
                 watched.observe(path)
     hide = hide or Redactor(Pseudonyms(host, enabled=not identifiers))
-    hide.learn([*files.content, *files.absent, *files.failed, *host.absent])
+    hide.learn([*files.content, *files.absent, *files.failed, *files.folders, *host.absent])
     manifest = Manifest(
         taken=host.taken if host.source == "capture" else host.now(),
         identifiers=identifiers,
         namespaces={kind: host.namespace_is_hosts(kind) for kind in ("net", "ipc")},
         absent=tuple(sorted(hide.path(path) for path in files.absent | host.absent)),
-        unreadable={hide.path(path): hide.sentence(error) for path, error in files.failed.items()},
+        unreadable={hide.path(path): hide.sentence(error, path) for path, error in files.failed.items()},
         commands={
             argv: (done.code, hide.answer(argv, done.stdout), hide.sentence(done.stderr))
             for argv, done in programs.answers.items()

@@ -10,7 +10,15 @@ from tuneagent.errors import TuneError
 from tuneagent.formats.lazy_regex import lazy_regex
 from tuneagent.share.redaction.grammars import REGISTRY, by_line, comment
 from tuneagent.share.redaction.pseudonyms import blank
-from tuneagent.share.redaction.vocabulary import DEVICE, SOCKET, SOURCES, is_plain, is_quantity, known_part
+from tuneagent.share.redaction.vocabulary import (
+    DEVICE,
+    KUBELET_KEYS,
+    KUBELET_WORDS,
+    SOURCES,
+    is_plain,
+    is_quantity,
+    known_part,
+)
 
 
 def _path(path: str) -> str:
@@ -153,16 +161,8 @@ _KUBELET = (
     "kubeReserved", "systemReserved", "cgroupDriver", "featureGates", "memorySwap", "failSwapOn", "maxPods", "podPidsLimit",
     "containerRuntimeEndpoint", "mergeDefaultEvictionSettings",
 )  # fmt: skip
-_KUBELET_WORDS = lazy_regex(
-    r"none|static|best-effort|restricted|single-numa-node|[Ss]tatic|None|BestEffort|container|pod|systemd|cgroupfs|LimitedSwap|NoSwap"
-    rf"|UnlimitedSwap|{SOCKET}|kubelet\.config\.k8s\.io/v1(alpha1|beta1)?|KubeletConfiguration"
-)
-_KUBELET_KEYS = lazy_regex(
-    r"cpu|memory|ephemeral-storage|pid|hugepages-[0-9]{1,4}[KMG]i|(memory|nodefs|imagefs|pid|containerfs)\.(available|inodesFree)"
-    r"|full-pcpus-only|distribute-cpus-across-(numa|cores)|align-by-socket|strict-cpu-reservation|prefer-align-cpus-by-uncorecache"
-    r"|prefer-closest-numa-nodes|max-allowable-numa-nodes|swapBehavior|numaNode|limits"
-    r"|(CPUManager|TopologyManager|MemoryManager|NodeSwap|Dynamic|Kubelet|KubeletPodResources|DevicePlugin|InPlacePod|Graceful)[A-Za-z]{0,40}"
-)
+_KUBELET_WORDS = lazy_regex(KUBELET_WORDS)
+_KUBELET_KEYS = lazy_regex(KUBELET_KEYS)
 
 
 def kubelet(text: str) -> str:

@@ -13,7 +13,18 @@ from tuneagent.formats.lazy_regex import lazy_regex
 from tuneagent.formats.sysctl_d import covers
 from tuneagent.share.redaction import documents, grammars
 from tuneagent.share.redaction.grub_menus import grub_menus, kept_entries
-from tuneagent.share.redaction.mentions import mentions
+from tuneagent.share.redaction.mentions import mentions, rancher
+from tuneagent.share.redaction.places import (
+    BELOW_KUBELETS,
+    CONFIGURED,
+    DEVICES,
+    INCLUDE,
+    NAMED,
+    OWN,
+    STARTED,
+    TUNED_PROFILE,
+    UNIT_FOLDER,
+)
 from tuneagent.share.redaction.pseudonyms import Pseudonyms, blank
 from tuneagent.share.redaction.runtime_tables import runtime_tables
 from tuneagent.share.redaction.udev_rules import udev_rules
@@ -77,6 +88,11 @@ def _notes(text: str) -> str:
     return grammars.by_line(text, keep)
 
 
+def _on_or_off(text: str) -> str:
+    """Whether a firewall is on, and whether TuneD applies sysctl.d once more."""
+    return grammars.by_line(text, lambda line: line if _ON_OR_OFF.match(line) else None)
+
+
 def _variables(text: str) -> str:
     return documents.variables(text, VARIABLES)
 
@@ -111,6 +127,7 @@ _RULES: tuple[tuple[re.Pattern[str], Filter], ...] = (
     (lazy_regex(r"boot/|efi/|etc/kernel/"), lambda text: grammars.boot_entries(text, _is_argument)),
     (lazy_regex(r"etc/tuneagent/kernel-arguments\Z"), _notes),
     (lazy_regex(r"etc/fstab\Z"), documents.fstab),
+    (lazy_regex(r"etc/ufw/ufw\.conf\Z|etc/tuned/tuned-main\.conf\Z"), _on_or_off),
     (lazy_regex(r"etc/nccl\.conf\Z"), _variables),
     (lazy_regex(r"etc/os-release\Z|usr/lib/os-release\Z"), documents.os_release),
     (lazy_regex(r"etc/(containerd|crio|k0s)/|var/(lib/rancher|snap/microk8s)/.*containerd"), runtime_tables),
@@ -121,7 +138,7 @@ _RULES: tuple[tuple[re.Pattern[str], Filter], ...] = (
 _UNITS = lazy_regex(r"(etc|run|usr/local/lib|usr/lib|lib)/systemd/(?!.*\.sh\Z)")
 # Scripts, jobs and command lines: what they mention.
 _SPOKEN = lazy_regex(
-    r"etc/(rc\.local|rc\.d/rc\.local|crontab|cron\.[a-z]{1,8}/.*|sysfs\.conf|sysfs\.d/.*|init\.d/.*|cloud/.*|ufw/.*)\Z"
+    r"etc/(rc\.local|rc\.d/rc\.local|crontab|cron\.[a-z]{1,8}/.*|sysfs\.conf|sysfs\.d/.*|init\.d/.*|cloud/.*|ufw/(?!ufw\.conf).*)\Z"
     r"|var/(spool/cron|lib/cloud|lib/ocp-tuned)/|(usr/local|opt|root|home|srv|usr/s?bin|s?bin)/|usr/lib/systemd/.*\.sh\Z"
     rf"|(etc|usr/lib)/tuned/.*tuned\.conf\Z|({'|'.join(map(re.escape, ARGUMENTS))})\Z|etc/rancher/"
 )
@@ -131,31 +148,7 @@ _PROGRAMS: dict[str, Filter] = {
     "timedatectl": lambda text: grammars.unit(text, lambda _: ""),
     "ethtool": documents.table_of_numbers,
 }
-# Files whose names their owner chose, and whose order decides which of them wins.
-_CONFIGURED = lazy_regex(
-    r"(etc|run|usr|lib)/.*\.(conf|rules|cfg|toml|yaml|service|swap)\Z"
-    r"|(etc/cron\.[a-z]{1,8}|etc/init\.d|var/lib/cloud/scripts/per-boot)/[^/]+\Z|(usr/local/s?bin|opt|root|home|srv)/.*"
-)
-_UNIT_FOLDER = lazy_regex(
-    r"/([^/]+\.(?:service|slice|scope|target|mount|socket|timer|swap))\.(?:d|wants|requires)(?=/|\Z)"
-)
-# Profiles of TuneD by their folders; what else lies in /etc/tuned is the program's own.
-_TUNED_PROFILE = lazy_regex(
-    r"((?:etc|usr/lib)/tuned/(?:profiles/)?|var/lib/ocp-tuned/profiles/)"
-    r"(?!profiles(?:/|\Z)|recommend\.|active_profile\Z|profile_mode\Z|post_loaded_profile\Z|bootcmdline\Z|[a-z-]+\.conf\Z)([^/]+)(.*)\Z"
-)
-_INCLUDE = lazy_regex(r"(\s*include\s*=\s*)(.*)\Z")
-_STARTED = lazy_regex(r"(etc/rc[0-9S]\.d/[SK]\d\d)(.+)\Z")
-_DEVICES = lazy_regex(
-    r"(nvidia[a-z0-9-]*|char|block|shm|pts|mapper|disk|infiniband|vfio|net|cpu|dri|input|snd|bus|fd|mqueue|hugepages|null|zero|full|random"
-    r"|urandom|kmsg|kvm|mem|port|ptmx|console|tty[A-Za-z0-9]{0,5}|(sd|vd|xvd|hd)[a-z]{1,3}[0-9]{0,3}|nvme[0-9a-z]{1,12}|md[0-9]{0,3}|dm-[0-9]+"
-    r"|loop[-a-z0-9]{1,8}|zram[0-9]+|ram[0-9]+|mlx[0-9a-z_]+|gdrdrv|fuse|rtc[0-9]?|hpet|watchdog[0-9]?|cpu_dma_latency|std(in|out|err)"
-    r"|core|log|initctl|rfkill|uinput|uhid|vhost-[a-z]+|vcs[a-z0-9]*|sg[0-9]+|mcelog|ipmi[0-9]?|tpm[a-z0-9]*|userfaultfd|snapshot)\Z"
-)
-# Folders that are somebody's own.
-_OWN = lazy_regex(r"(usr/local|opt|root|home|srv)/")
-# Where a host's own name may stand: elsewhere it would be a word of the kernel's, as in /sys/devices/system/node.
-_NAMED = lazy_regex(r"(?!sys/|proc/(?!sys/kernel/hostname))")
+_ON_OR_OFF = lazy_regex(r"\s*(ENABLED|reapply_sysctl)\s*=\s*([Yy]es|[Nn]o?|[Tt]rue|[Ff]alse|[01])\s*\Z")
 
 
 class Redactor:
@@ -167,9 +160,11 @@ class Redactor:
 
     def learn(self, paths: Collection[str]) -> None:
         """Assign pseudonyms to the configuration files among these paths, before any of them is hidden."""
-        names = [path.rpartition("/")[2] for path in paths if _CONFIGURED.match(path)]
+        names = [path.rpartition("/")[2] for path in paths if CONFIGURED.match(path)]
         # A unit may have drop-ins and no file here.
-        names += [unit for path in paths for unit in _UNIT_FOLDER.findall(path)]
+        names += [unit for path in paths for unit in UNIT_FOLDER.findall(path)]
+        # The kubelet goes through files and folders together, in the order of their names.
+        names += [part for path in paths if (found := BELOW_KUBELETS.match(path)) for part in found.group(2).split("/")]
         self._files = self._pseudonyms.file_names(names)
 
     def content(self, path: str, data: bytes) -> bytes:
@@ -201,7 +196,7 @@ class Redactor:
         except Exception:
             # What its filter cannot handle is removed; a row that cannot read it says the same of the copy.
             return f"\0{blank(text)}\n"
-        return self._pseudonyms.host_name(kept) if _NAMED.match(path) else kept
+        return self._pseudonyms.host_name(kept) if NAMED.match(path) else kept
 
     def _menus(self, path: str) -> Filter | None:
         """The filter of GRUB's two files, which name entries alike; None for other files."""
@@ -219,18 +214,16 @@ class Redactor:
         """The filter of units, scripts and jobs, which may call each other; None for other files."""
 
         def placed(other: str) -> str:
-            return (
-                self.path(other)
-                if other.rpartition("/")[2] in self._files or is_file_name(other.rpartition("/")[2])
-                else ""
-            )
+            folder, _, name = other.rpartition("/")
+            is_place = OWN.match(other) or not known_part(folder)[1]
+            return self.path(other) if name in self._files or (is_place and is_file_name(name)) else ""
 
         if path == "etc/tuned/active_profile":
             return lambda text: " ".join(map(self._profile, text.split())) + "\n"
-        if _TUNED_PROFILE.match(path):
+        if TUNED_PROFILE.match(path):
             return lambda text: "".join(
                 f"{found.group(1)}{self._profiles(found.group(2))}\n"
-                if (found := _INCLUDE.match(line))
+                if (found := INCLUDE.match(line))
                 else mentions(line, _is_sysctl, placed)
                 for line in text.splitlines()
             )
@@ -238,6 +231,8 @@ class Redactor:
             return lambda text: grammars.unit(text, lambda line: mentions(line, _is_sysctl, placed).strip())
         if _KUBELET.match(path) or not _SPOKEN.match(path):
             return None
+        if path.startswith("etc/rancher/"):
+            return rancher
         return lambda text: mentions(text, _is_sysctl, placed)
 
     def _profile(self, name: str) -> str:
@@ -249,29 +244,34 @@ class Redactor:
 
     def path(self, path: str) -> str:
         """A path, without names of this host or of anyone in it."""
-        profile = _TUNED_PROFILE.match(path)
+        profile = TUNED_PROFILE.match(path)
         if profile is not None:
             path = f"{profile.group(1)}{self._profile(profile.group(2))}{profile.group(3)}"
-        path = _UNIT_FOLDER.sub(
+        path = UNIT_FOLDER.sub(
             lambda found: found.group(0).replace(found.group(1), self._files.get(found.group(1), found.group(1))), path
         )
+        below = BELOW_KUBELETS.match(path)
+        if below is not None:
+            return below.group(1) + "/".join(self._files.get(part, part) for part in below.group(2).split("/"))
         folder, slash, name = path.rpartition("/")
-        if _CONFIGURED.match(path) and name in self._files:
-            if _OWN.match(path):
+        # Folders of people have names of their own also where the file's is everybody's.
+        if CONFIGURED.match(path) and (name in self._files or OWN.match(path)):
+            if OWN.match(path):
                 known, own = known_part(folder)
                 folder = f"{known}/{self._pseudonyms.named('folder', own)}" if own else known
-            return self._pseudonyms.host_name(self._pseudonyms.text(folder)) + slash + self._files[name]
-        started = _STARTED.match(path)
+            hidden = self._pseudonyms.host_name(self._pseudonyms.text(folder))
+            return hidden + slash + self._files.get(name, name)
+        started = STARTED.match(path)
         if started is not None:
             # A link to the script of that name.
             return started.group(1) + self._files.get(started.group(2), started.group(2))
         top, _, rest = path.partition("/")
         device, slash, more = rest.partition("/")
-        if top == "dev" and device and not _DEVICES.match(device):
+        if top == "dev" and device and not DEVICES.match(device):
             # Usually a volume group, with the name that its owner gave it.
             path = f"dev/{self._pseudonyms.named('device', device)}{slash}{more}"
         found = self._pseudonyms.text(path)
-        return self._pseudonyms.host_name(found) if _NAMED.match(path) else found
+        return self._pseudonyms.host_name(found) if NAMED.match(path) else found
 
     def answer(self, argv: str, output: str) -> str:
         """What a program printed."""
@@ -279,8 +279,10 @@ class Redactor:
         chosen = _PROGRAMS.get(program.group(1) if program else "", _nothing)
         return self._pseudonyms.host_name(self._pseudonyms.text(chosen(output)))
 
-    def sentence(self, text: str) -> str:
-        """A message, such as why a file could not be read."""
+    def sentence(self, text: str, path: str = "") -> str:
+        """A message, such as why the file at `path` could not be read."""
+        if path:
+            text = text.replace(f"/{path}", f"/{self.path(path)}")
         words = re.sub(
             r"\S+",
             lambda m: m.group(0) if _WORD.match(m.group(0)) and len(m.group(0)) < 80 else blank(m.group(0)),

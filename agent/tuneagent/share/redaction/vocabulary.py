@@ -89,6 +89,7 @@ _FILE_WORDS = _words(
     "vfio iommu cpu cpus irq irqbalance governor numa thp zz zzz a b c d x y z config conf cfg toml yaml grub libvirt qemu "
     "service cron rc local performance latency hpc slurm lustre nfs dirty forward bridge nf ip elasticsearch postgres redis base cloudimg settings "
     "throughput guest host balanced powersave accelerator compute desktop realtime partitioning spindown intel sst aws openshift "
+    "cpupower cpufrequtils sysfs zram generator tlp main ufw "
     "control plane node optimize serial atomic cpupartitioning "
     "system user machine init slice scope target multi graphical basic sysinit rescue socket sockets timer timers mount "
     "ubuntu debian rhel rocky alma centos fedora suse amazon oracle flatcar allowed allow affinity accounting delegate"
@@ -126,6 +127,18 @@ def is_quantity(text: str) -> bool:
 
 # Where container runtimes listen.
 SOCKET = r"(?:unix://)?/(?:var/)?run/(?:crio/crio|(?:k3s/)?containerd/containerd)\.sock"
+
+# Values of the kubelet's settings, and names of fields within them.
+KUBELET_WORDS = (
+    r"none|static|best-effort|restricted|single-numa-node|[Ss]tatic|None|BestEffort|container|pod|systemd|cgroupfs|LimitedSwap|NoSwap"
+    rf"|UnlimitedSwap|{SOCKET}|kubelet\.config\.k8s\.io/v1(alpha1|beta1)?|KubeletConfiguration"
+)
+KUBELET_KEYS = (
+    r"cpu|memory|ephemeral-storage|pid|hugepages-[0-9]{1,4}[KMG]i|(memory|nodefs|imagefs|pid|containerfs)\.(available|inodesFree)"
+    r"|full-pcpus-only|distribute-cpus-across-(numa|cores)|align-by-socket|strict-cpu-reservation|prefer-align-cpus-by-uncorecache"
+    r"|prefer-closest-numa-nodes|max-allowable-numa-nodes|swapBehavior|numaNode|limits"
+    r"|(CPUManager|TopologyManager|MemoryManager|NodeSwap|Dynamic|Kubelet|KubeletPodResources|DevicePlugin|InPlacePod|Graceful)[A-Za-z]{0,40}"
+)
 
 
 def known_part(path: str) -> tuple[str, str]:
