@@ -17,6 +17,8 @@ GOVERNOR = "/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"
 POOL = "/sys/devices/system/node/node0/hugepages/hugepages-2048kB/nr_hugepages"
 FILTER = "/proc/sys/net/ipv4/conf/rdma0/rp_filter"
 QUEUE = "/sys/block/nvme0n1/queue/scheduler"
+ONLINE = "/sys/devices/system/cpu/cpu3/online"
+RMEM = "/proc/sys/net/core/rmem_max"
 WANTS = "etc/systemd/system/multi-user.target.wants"
 
 
@@ -54,6 +56,23 @@ def doubt_of(root: Path, files: dict[str, str], evidence: str, mode: int = 0o755
           "/sys/kernel/mm/transparent_hugepage/enabled'\n"}, THP, "/etc/systemd/system/disable-thp.service"),
         ({"etc/sysfs.d/x.conf": "kernel/mm/transparent_hugepage/enabled = always\n"}, THP, "/etc/sysfs.d/x.conf"),
         ({"etc/sysfs.conf": "block/nvme1n1/queue/scheduler = bfq\n"}, QUEUE, "/etc/sysfs.conf"),
+        # A loop over keys or CPUs whose names are variables, and paths from where the script stands.
+        ({"etc/rc.local": "for k in $KEYS; do sysctl -w vm.$k=1; done\n"}, SWAPPINESS, "/etc/rc.local"),
+        ({"etc/rc.local": "for k in $KEYS; do echo 1 > /proc/sys/vm/$k; done\n"}, SWAPPINESS, "/etc/rc.local"),
+        ({"etc/rc.local": "for k in $KEYS; do echo 1 > /proc/sys/kernel/$k; done\n"}, SWAPPINESS, ""),
+        ({"etc/rc.local": "cd /sys/devices/system/cpu; echo 0 > cpu7/online\n"}, ONLINE, "/etc/rc.local"),
+        ({"etc/rc.local": "echo 0 > /sys/devices/system/cpu/cpu7/$f\n"}, ONLINE, "/etc/rc.local"),
+        ({"etc/rc.local": "echo 0 > /sys/devices/system/memory/memory7/online; echo 1 > policy0/online\n"}, ONLINE, ""),
+        ({"etc/rc.local": "echo 9000 > /sys/class/net/eth1/mtu\n"}, "/sys/class/net/eth0/mtu", ""),
+        ({"etc/rc.local": "echo 9000 > /sys/class/net/eth0/mtu\n"}, "/sys/class/net/eth0/mtu", "/etc/rc.local"),
+        ({"etc/rc.local": "sysctl -w net.core.rmem_max=1\n"}, RMEM, "/etc/rc.local"),
+        ({"etc/rc.local": "cd /proc/sys/net; echo 1 > core/rmem_max\n"}, RMEM, "/etc/rc.local"),
+        ({"etc/rc.local": "sysctl -w net.ipv4.rmem_max=1\n"}, RMEM, ""),
+        ({"etc/rc.local": "sysctl -w net.ipv4.neigh.$i.gc_thresh1=1\n"}, "/proc/sys/net/ipv4/neigh/default/gc_thresh1", "/etc/rc.local"),
+        # Each of several files that a setting is read from.
+        ({"etc/rc.local": "sysctl -w vm.swappiness=1\n"}, f"{SWAPPINESS}, /proc/sys/vm/stat_interval", "/etc/rc.local"),
+        ({"etc/tuned/active_profile": "m\n", f"{WANTS}/tuned.service": "", "etc/tuned/m/tuned.conf": "[vm]\ntransparent_hugepage=never\n"},
+         THP, "/etc/tuned/m/tuned.conf"),
         # TuneD sets what its active profile and those that it includes name.
         ({"etc/tuned/active_profile": "mine\n", f"{WANTS}/tuned.service": "", "etc/tuned/mine/tuned.conf": "[main]\ninclude=base\n",
           "usr/lib/tuned/base/tuned.conf": "[sysctl]\nvm.swappiness=1\n[cpu]\ngovernor=powersave\n"}, SWAPPINESS,
@@ -70,7 +89,13 @@ def test_a_text_that_names_a_setting(tmp_path: Path, files: dict[str, str], evid
 
 @pytest.mark.parametrize(
     ("main", "sure"),
-    [("", True), ("reapply_sysctl = 1\n", True), ("reapply_sysctl = 0\n", False), ("reapply_sysctl=False\n", False)],
+    [
+        ("", True),
+        ("a = 1\nreapply_sysctl = 0\nb = 1\n", False),
+        ("reapply_sysctl = 1\n", True),
+        ("reapply_sysctl = 0\n", False),
+        ("reapply_sysctl=False\n", False),
+    ],
 )
 def test_tuned_writes_our_file_once_more_after_its_profile(tmp_path: Path, main: str, sure: bool) -> None:
     files = {
@@ -80,6 +105,14 @@ def test_tuned_writes_our_file_once_more_after_its_profile(tmp_path: Path, main:
     assert (doubt_of(tmp_path, files, SWAPPINESS, own=True) == "") is sure
     # What is set in another folder, or in sysfs, it leaves as its profile has it.
     assert doubt_of(tmp_path, files, SWAPPINESS) and doubt_of(tmp_path, files, THP, own=True)
+
+
+def test_what_is_read_after_tuneds_profile_still_counts(tmp_path: Path) -> None:
+    files = {
+        "etc/tuned/active_profile": "m\n", f"{WANTS}/tuned.service": "", "etc/tuned/m/tuned.conf": "[sysctl]\nvm.swappiness=1\n",
+        "etc/ufw/ufw.conf": "ENABLED=yes\n", "etc/ufw/sysctl.conf": "vm/swappiness=1\n",
+    }  # fmt: skip
+    assert doubt_of(tmp_path, files, SWAPPINESS, own=True) == "/etc/ufw/sysctl.conf mentions it and may change it"
 
 
 @pytest.mark.parametrize("is_ours", [True, False])

@@ -617,7 +617,7 @@ OF_A_DRIVE = [
     ('ENV{DEVTYPE}=="disk"', True), ('ENV{DEVTYPE}=="partition"', False), ('ENV{ID_AUTOSUSPEND}=="1"', False),
     ('SUBSYSTEMS=="nvme", ATTRS{cntlid}=="7"', True), ('SUBSYSTEMS=="nvme", ATTRS{cntlid}=="8"', False),
     ('KERNELS=="nvme0", SUBSYSTEMS=="pci"', None), ('KERNELS=="nvme0n1"', True), ('DRIVER=="x"', False), ('DRIVERS=="x"', None),
-    ('SUBSYSTEMS=="pci", ATTRS{vendor}=="0x144d"', True), ('SUBSYSTEMS=="pci", ATTRS{vendor}=="0xbeef"', None),
+    ('DRIVER==""', True), ('SUBSYSTEMS=="pci", ATTRS{vendor}=="0x144d"', True), ('SUBSYSTEMS=="pci", ATTRS{vendor}=="0xbeef"', None),
     ('ATTR{queue/rotational}=="0"', True), ('KERNELS=="0000:7c:00.0"', False), ('SUBSYSTEMS=="usb"', False),
 ]  # fmt: skip
 OF_A_NIC = [
@@ -807,6 +807,11 @@ def test_variables_that_a_unit_starts_with(
 ) -> None:
     told = systemd_d.unit_environment(facts_of(files), "x.service")
     assert told == {name: (value, f"/{file}") for name, (value, file) in found.items()}
+
+
+def test_variables_are_noted_in_the_file_that_holds_them() -> None:
+    drop_in = systemd_d.IrqbalanceDropIn()
+    assert drop_in.belongs(drop_in.variables, "X") and not drop_in.belongs(drop_in.path, "X")
 
 
 def test_a_line_for_the_policy_of_a_cpu(facts_of: Callable[..., Facts]) -> None:

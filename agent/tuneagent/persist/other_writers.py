@@ -72,8 +72,7 @@ def doubt(facts: Facts, evidence: str, *, own: bool) -> str:
 def _words_for(path: str) -> list[str]:
     """Texts of which one is in everything that `_named` finds. A number may be a variable there."""
     above, last = path.split("/")[-2:]
-    words = [_NUMBERED.sub(r"\1", last), *PROGRAMS.get(last, ())]
-    words += [_NUMBERED.sub(r"\1", above)] if path.startswith("sys/") else []
+    words = [_NUMBERED.sub(r"\1", last), _NUMBERED.sub(r"\1", above), *PROGRAMS.get(last, ())]
     return words + ([OPTIONS[last].rstrip("s?")] if last in OPTIONS else [])
 
 
@@ -83,7 +82,7 @@ def _named(path: str) -> str:
     last = parts[-1]
     words = [re.escape("/".join(parts[-2:])).replace(r"\*", r"[^/\s]*")]
     # The name of the file may be a variable of the script.
-    words += [re.escape(parts[-2]).replace(r"\*", r"[^/\s]*") + r"/[${*]\S*"] if path.startswith("sys/") else []
+    words += [re.escape(parts[-2]).replace(r"\*", r"[^/\s]*") + r"[./][${*]\S*"]
     # CPUs share the files of their policy.
     words += [rf"policy[^/\s]*/{re.escape(last)}"] if "/cpufreq/" in path else []
     if path.startswith("proc/sys/"):

@@ -52,7 +52,7 @@ def _default(facts: Facts, kept: Mapping[str, str]) -> str:
     for path in ("boot/grub2/grub.cfg", "boot/grub/grub.cfg"):
         given = re.findall(r"^\s*set default=\"?([^\"\n]*?)\"?\s*$", facts.host.files.read_or(path, ""), re.MULTILINE)
         if given and not any("saved_entry" in one for one in given):
-            return str(given[-1]) if "$" not in given[-1] else ""
+            return str(given[-1])
     return kept.get("saved_entry", "")
 
 
