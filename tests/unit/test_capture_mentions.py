@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+import tuneagent
 from support import session_of, tree, write_tree
 from tuneagent.contracts.values import Value
 from tuneagent.facts.kubelet import ARGUMENTS, KNOWN, SWITCHES, has_kubelet, kubelet_field
@@ -221,7 +222,7 @@ def test_what_a_switch_of_another_program_decides_is_kept(tmp_path: Path, files:
 
 def test_files_that_the_code_names_keep_their_names() -> None:
     """A file of a fixed name under another one would not be found in a capture."""
-    sources = (Path(__file__).parents[2] / "agent/tuneagent").rglob("*.py")
+    sources = Path(tuneagent.__file__).parent.rglob("*.py")
     named = {
         one for path in sources for one in re.findall(r'"((?:etc|usr|lib|run)/[A-Za-z0-9_./-]+)"', path.read_text())
     }
