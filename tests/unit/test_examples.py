@@ -19,6 +19,7 @@ def play(script: str, tmp_path: Path, code: int, output: str = "") -> subprocess
         ("tuneagent", f"#!/bin/sh\necho \"$@\" >> {tmp_path}/asked\nprintf '%s\\n' '{output}'\nexit {code}\n"),
         ("scontrol", f'#!/bin/sh\necho "$@" >> {tmp_path}/scontrol.log\n'),
         ("hostname", "#!/bin/sh\necho node17\n"),
+        ("sleep", "#!/bin/sh\n"),
     ):
         path = tmp_path / name
         path.write_text(text)
@@ -40,6 +41,15 @@ def test_prolog_refuses_a_node_that_is_not_as_it_should_be(code: int, wanted: in
 def test_epilog_repairs_live_settings_alone(code: int, wanted: int, tmp_path: Path) -> None:
     assert play("epilog.sh", tmp_path, code).returncode == wanted
     assert "--max-disruption live" in (tmp_path / "asked").read_text()
+
+
+def test_epilogs_of_two_jobs_wait_for_each_other(tmp_path: Path) -> None:
+    busy = "/var/lib/tuneagent/lock: another tuneagent (pid 7) is at work on this host"
+    assert play("epilog.sh", tmp_path, 1, busy).returncode == 1
+    assert len((tmp_path / "asked").read_text().splitlines()) == 10
+    (tmp_path / "asked").unlink()
+    assert play("epilog.sh", tmp_path, 1, "another reason").returncode == 1
+    assert len((tmp_path / "asked").read_text().splitlines()) == 1
 
 
 def test_health_check_drains_with_the_finding_as_reason(tmp_path: Path) -> None:
