@@ -50,10 +50,8 @@ def boot_texts(facts: Facts) -> list[BootText]:
 def starts(facts: Facts, unit: str) -> bool:
     """Whether a link in a folder of a target or of another unit starts the unit at boot."""
     wanted = facts.once("wanted units", lambda: _wanted(facts))
-    start, is_template, end = unit.partition("@.")
-    if unit in wanted or not is_template:
-        return unit in wanted
-    return any(one.startswith(f"{start}@") and one.endswith(f".{end}") for one in wanted)
+    start, template, end = unit.partition("@.")
+    return unit in wanted or any(one.startswith(f"{start}@") and one.endswith(f".{end}") for one in wanted if template)
 
 
 def _wanted(facts: Facts) -> frozenset[str]:
