@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import ssl
 import subprocess
 import time
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from controlplane import NODE, ControlPlane, wait_for
+from controlplane import KUBELET_PORT, NODE, ControlPlane, wait_for
 from image import Builder
 from node import RealNode
 from support import tree
@@ -133,7 +135,11 @@ def _events(plane: ControlPlane) -> list[str]:
 
 
 def test_the_kubelets_configuration_is_what_it_serves(plane: ControlPlane, installed: RealNode, tmp_path: Path) -> None:
-    served = json.loads(plane.kubectl("get", "--raw", f"/api/v1/nodes/{NODE}/proxy/configz"))["kubeletconfig"]
+    # The API server hands no request on to an address of the loopback, so the kubelet is asked with its certificate.
+    context = ssl.create_default_context(cafile=str(plane.pki / "ca.crt"))
+    context.load_cert_chain(*(plane.pki / f"apiserver-kubelet-client.{end}" for end in ("crt", "key")))
+    with urllib.request.urlopen(f"https://127.0.0.1:{KUBELET_PORT}/configz", timeout=10, context=context) as answer:
+        served = json.load(answer)["kubeletconfig"]
     (tmp_path / "var/lib/kubelet").mkdir(parents=True)
     (tmp_path / "var/lib/kubelet/config.yaml").write_text((installed.folder / "kubelet.yaml").read_text())
     facts = Facts(tree(Files(str(tmp_path))))
