@@ -16,13 +16,10 @@ import sys
 from pathlib import Path
 
 from debian_package import with_dependencies
+from guest_image import default_cache
 
 HERE = Path(__file__).parent
 PROJECT = HERE.parents[1]
-CACHE = Path(
-    os.environ.get("TUNEAGENT_TEST_CACHE")
-    or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "tuneagent-test")
-)
 TOOLS = ("gcc-aarch64-linux-gnu", "libc6-dev-arm64-cross", "qemu-system-arm", "linux-source-6.1", "flex", "bison", "bc")
 GUEST = ("python3.11", "busybox-static")
 MIRROR = "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] http://deb.debian.org/debian bookworm main\n"
@@ -66,7 +63,7 @@ def machine() -> Path:
     """Folder with `tools`, the kernel's `Image` and the guest's `root`, made once for each state of these files."""
     config = HERE / "kernel.config"
     state = hashlib.sha256(Path(__file__).read_bytes() + config.read_bytes()).hexdigest()[:16]
-    folder = CACHE / f"arm64-{state}"
+    folder = default_cache() / f"arm64-{state}"
     if folder.exists():
         return folder
     part = folder.with_suffix(f".{os.getpid()}")

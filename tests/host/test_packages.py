@@ -12,13 +12,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from guest_image import default_cache
 from machine import sysctl_path
 
 PROJECT = Path(__file__).parents[2]
-CACHE = Path(
-    os.environ.get("TUNEAGENT_TEST_CACHE")
-    or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "tuneagent-test")
-)
 KEY = "vm.stat_interval"
 PROFILE = f"""apiVersion: tuneagent.dev/v1alpha1
 kind: TuningProfile
@@ -40,7 +37,7 @@ def packages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 @pytest.fixture(scope="module")
 def debian() -> Path:
     """A clean Debian with systemd, Python and rpm, made once."""
-    folder = CACHE / "debian-bookworm-systemd-python-rpm"
+    folder = default_cache() / "debian-bookworm-systemd-python-rpm"
     if not folder.exists():
         part = folder.with_suffix(f".{os.getpid()}")
         argv = ["mmdebstrap", "--variant=minbase", "--quiet", "--include=systemd,python3,rpm", "bookworm", part]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from tuneagent.contracts.values import Absent, Observation, Setting, Unreadable, Value
 from tuneagent.errors import PathMissing, ProfileInvalid, ReadFailed
@@ -60,9 +60,17 @@ _PAIRS = {
 }
 # k3s and RKE2 hand these on as switches: a list under `kubelet-arg`.
 _RANCHER = ("etc/rancher/k3s", "etc/rancher/rke2")
-_NAMES = "|".join(name.replace("-", "[-_]") for name in SWITCHES)
+
+
+def any_spelling(names: Iterable[str]) -> str:
+    """A pattern of any of these switches; an underscore may stand for a hyphen in their names."""
+    return "|".join(name.replace("-", "[-_]") for name in names)
+
+
 # The value may be empty behind `=`, and is a variable where it holds `$`.
-_SWITCH = lazy_regex(rf"(?<![\w-])--({_NAMES})(?:=[\"']?([^\s\"'\\]*)|\s+[\"']?([^\s\"'\\-][^\s\"'\\]*))")
+_SWITCH = lazy_regex(
+    rf"(?<![\w-])--({any_spelling(SWITCHES)})(?:=[\"']?([^\s\"'\\]*)|\s+[\"']?([^\s\"'\\-][^\s\"'\\]*))"
+)
 # A value that is not known from the files.
 _VARIABLE = "$"
 _ENVIRONMENT_FILE = lazy_regex(r"\s*EnvironmentFile\s*=\s*-?\s*(/\S+)\s*\Z")
@@ -104,6 +112,10 @@ def _places(facts: Facts) -> tuple[str, str]:
 
 def words_of_kubelet(facts: Facts) -> list[str]:
     """Lines of its unit and of the files of arguments, the later overriding the earlier. Raises ReadFailed."""
+    return facts.once("words of the kubelet", lambda: _words_of_kubelet(facts))
+
+
+def _words_of_kubelet(facts: Facts) -> list[str]:
     found = words_of_unit(facts, "kubelet.service")
     named = [match.group(1).strip("/") for line in found if (match := _ENVIRONMENT_FILE.match(line))]
     for path in (*(one for one in named if one not in ARGUMENTS), *ARGUMENTS):

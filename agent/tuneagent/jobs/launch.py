@@ -34,8 +34,8 @@ RANK_VARIABLES: tuple[tuple[str, tuple[str, ...]], ...] = (
 )
 VISIBLE, ORDER = "CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER"
 _SLURM_STEP = ("SLURM_STEP_ID", "SLURM_STEP_TASKS_PER_NODE")
-# Everything that is read of the environment.
 RANKS = tuple(rank for rank, _ in RANK_VARIABLES)
+# Everything that is read of the environment.
 VARIABLES = (
     VISIBLE, ORDER, "SLURM_NODEID", "FLUX_JOB_NNODES", *_SLURM_STEP,
     *(name for rank, counts in RANK_VARIABLES for name in (rank, *counts)),
@@ -193,11 +193,11 @@ def bind(
         own = own[:wanted]
     if count > 1 or cpus != "local":
         local = frozenset().union(*own)
-    return Binding(local, _memory_nodes(topology, local), gpu.uuid if gpu else None)
+    return keep(topology, gpu, local)
 
 
 def keep(topology: Topology, gpu: GpuDevice | None, allowed: frozenset[int]) -> Binding:
-    """The CPUs that a launcher has chosen for this rank alone, and the memory that is near them."""
+    """These CPUs as they are, and the memory that is near them."""
     return Binding(allowed, _memory_nodes(topology, allowed), gpu.uuid if gpu else None)
 
 

@@ -63,21 +63,21 @@ class BootArguments:
         self.chosen(facts).replace(facts, entries)
 
 
+def _line(facts: Facts) -> str | None:
+    try:
+        return BootArguments().next_line(facts)
+    except (PathMissing, ReadFailed):
+        return None
+
+
 def is_line_known(facts: Facts) -> bool:
     """Whether the line of the next boot is known."""
-    try:
-        BootArguments().next_line(facts)
-    except (PathMissing, ReadFailed):
-        return False
-    return True
+    return _line(facts) is not None
 
 
 def known_next_line(facts: Facts) -> str:
     """The line of the next boot; empty where it is not known."""
-    try:
-        return BootArguments().next_line(facts)
-    except (PathMissing, ReadFailed):
-        return ""
+    return _line(facts) or ""
 
 
 # The first kernel that reads an argument; older ones pass over it, unless their distributor has added it.

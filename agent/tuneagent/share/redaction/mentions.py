@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Callable
 
-from tuneagent.facts.kubelet import KNOWN, SWITCHES
+from tuneagent.facts.kubelet import KNOWN, SWITCHES, any_spelling
 from tuneagent.formats.lazy_regex import lazy_regex
 from tuneagent.persist.other_writers import OPTIONS, PROGRAMS
 from tuneagent.share.redaction.vocabulary import KUBELET_KEYS, KUBELET_WORDS, SOCKET, is_quantity, known_part
@@ -21,8 +21,8 @@ _OPTION = lazy_regex(rf"^\s*({'|'.join(OPTIONS.values())})\s*=")
 # A kubelet's switches that name a place, and those with plain values.
 _PLACES = ("config", "config-dir", "container-runtime-endpoint")
 _SWITCH = lazy_regex(rf"(--(?:{'|'.join(_PLACES)}))(?:=|\s+)[\"']?([^\s\"'\\]+)")
-_NAMES_OF_SWITCHES = "|".join(name.replace("-", "[-_]") for name in SWITCHES if name not in _PLACES)
-_POLICY = lazy_regex(rf"(--(?:{_NAMES_OF_SWITCHES}))(=|\s+)[\"']?([^\s\"'\\]*)")
+_POLICIES = any_spelling(name for name in SWITCHES if name not in _PLACES)
+_POLICY = lazy_regex(rf"(--(?:{_POLICIES}))(=|\s+)[\"']?([^\s\"'\\]*)")
 _KUBELET_PLACES = {f"/{place}" for pair in KNOWN for place in pair if place}
 _SCRIPT = lazy_regex(r"(?<![\w./-])/(?!proc/|sys/|dev/|run/)[\w.+@-]+(?:/[\w.+@-]+)+")
 Placed = Callable[[str], str]

@@ -31,5 +31,9 @@ DEVICES = lazy_regex(
 OWN = lazy_regex(r"(usr/local|opt|root|home|srv)/")
 # Where a host's own name may stand: elsewhere it would be a word of the kernel's, as in /sys/devices/system/node.
 NAMED = lazy_regex(r"(?!sys/|proc/(?!sys/kernel/hostname))")
-# What lies below a folder of a kubelet's drop-ins.
-BELOW_KUBELETS = lazy_regex(rf"((?:{'|'.join(re.escape(folder) for _, folder in KUBELETS if folder)})/)(.+)\Z")
+_KUBELET_FOLDERS = "|".join(re.escape(folder) for _, folder in KUBELETS if folder)
+# What lies below a folder of a kubelet's drop-ins, and a kubelet's documents wherever they are.
+BELOW_KUBELETS = lazy_regex(rf"((?:{_KUBELET_FOLDERS})/)(.+)\Z")
+KUBELET = lazy_regex(
+    rf"({'|'.join(re.escape(file) for file, _ in KUBELETS if file)})\Z|(etc/kubernetes/kubelet|{_KUBELET_FOLDERS})/"
+)

@@ -8,7 +8,6 @@ from collections.abc import Callable, Collection, Mapping
 from tuneagent.checks.environment import NAMES as VARIABLES
 from tuneagent.contracts.values import Setting
 from tuneagent.facts.kubelet import ARGUMENTS
-from tuneagent.facts.kubelet import KNOWN as KUBELETS
 from tuneagent.formats.lazy_regex import lazy_regex
 from tuneagent.formats.sysctl_d import covers
 from tuneagent.share.redaction import documents, grammars
@@ -19,6 +18,7 @@ from tuneagent.share.redaction.places import (
     CONFIGURED,
     DEVICES,
     INCLUDE,
+    KUBELET,
     NAMED,
     OWN,
     STARTED,
@@ -97,10 +97,6 @@ def _variables(text: str) -> str:
     return documents.variables(text, VARIABLES)
 
 
-_KUBELET = lazy_regex(
-    rf"({'|'.join(re.escape(file) for file, _ in KUBELETS if file)})\Z"
-    rf"|(etc/kubernetes/kubelet|{'|'.join(re.escape(folder) for _, folder in KUBELETS if folder)})/"
-)
 _RULES: tuple[tuple[re.Pattern[str], Filter], ...] = (
     (lazy_regex(r"proc/cmdline\Z"), _kernel_line),
     (lazy_regex(r"proc/cpuinfo\Z"), documents.cpuinfo),
@@ -131,7 +127,7 @@ _RULES: tuple[tuple[re.Pattern[str], Filter], ...] = (
     (lazy_regex(r"etc/nccl\.conf\Z"), _variables),
     (lazy_regex(r"etc/os-release\Z|usr/lib/os-release\Z"), documents.os_release),
     (lazy_regex(r"etc/(containerd|crio|k0s)/|var/(lib/rancher|snap/microk8s)/.*containerd"), runtime_tables),
-    (_KUBELET, documents.kubelet),
+    (KUBELET, documents.kubelet),
     (lazy_regex(r"var/lib/kubelet/\w+_state\Z"), documents.manager_state),
     (lazy_regex(r"tuneagent/gpus\.json\Z"), lambda text: text),
 )
@@ -229,7 +225,7 @@ class Redactor:
             )
         if _UNITS.match(path):
             return lambda text: grammars.unit(text, lambda line: mentions(line, _is_sysctl, placed).strip())
-        if _KUBELET.match(path) or not _SPOKEN.match(path):
+        if KUBELET.match(path) or not _SPOKEN.match(path):
             return None
         if path.startswith("etc/rancher/"):
             return rancher
