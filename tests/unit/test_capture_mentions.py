@@ -26,8 +26,8 @@ FOLDERS = {
 }  # fmt: skip
 
 
-def host_and_capture(folder: Path, files: dict[str, str]) -> tuple[Facts, Facts]:
-    files |= {"proc/sys/vm/swappiness": "10\n", "etc/sysctl.d/1.conf": "vm.swappiness=10\n"}
+def host_and_capture(folder: Path, files: dict[str, str], live: int = 10) -> tuple[Facts, Facts]:
+    files |= {"proc/sys/vm/swappiness": f"{live}\n", "etc/sysctl.d/1.conf": "vm.swappiness=10\n"}
     write_tree(folder / "host", files, ["etc/systemd/system", "var/lib/kubelet"])
     if (script := folder / "host/etc/rc.local").exists():
         script.chmod(0o755)
@@ -47,6 +47,15 @@ def test_a_program_that_sets_a_value_is_kept(tmp_path: Path, setting: str, progr
     told = doubt(host, evidence_of(setting), own=False)
     assert told == "/etc/rc.local mentions it and may change it"
     assert doubt(captured, evidence_of(setting), own=False) == told
+
+
+def test_what_nobody_asks_of_the_host_is_kept_for_who_asks_it_of_the_capture(tmp_path: Path) -> None:
+    """A value that is not as wanted needs no next boot for its verdict; another profile may want this very value."""
+    host, captured = host_and_capture(tmp_path, {"etc/rc.local": "#!/bin/sh\nsysctl vm.swappiness=60\n"}, live=60)
+    told = doubt(host, "/proc/sys/vm/swappiness", own=False)
+    assert (
+        told == doubt(captured, "/proc/sys/vm/swappiness", own=False) == "/etc/rc.local mentions it and may change it"
+    )
 
 
 @pytest.mark.parametrize(("setting", "option"), [(name, one.rstrip("?")) for name, one in OPTIONS.items()])

@@ -5,12 +5,15 @@ from __future__ import annotations
 import collections
 import gc
 import os
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from large_tree import FILES, THP, TUNE
 from memory_node import Node, Server
 from support import session_of, tree, write_tree
@@ -211,3 +214,39 @@ def test_an_undo_of_many_settings_keeps_few_descriptors(tmp_path: Path) -> None:
         patch.setattr(Files, "read_bytes", counted)
         assert {one.result for one in session.undo()} == {"undone"}
     assert max(most) - before <= OPEN_LIMIT and descriptors() == before
+
+
+@given(
+    st.permutations(
+        ["a/b/f", "a/b/to_f", "a/to_b/f", "a/b/out", "a/b/loop", "a/b/none", "a/b", "a/b/f/g", "a/b/up", "to_a/b/to_f"]
+    )
+)
+@settings(max_examples=200, deadline=None)
+def test_open_folders_change_no_answer(order: list[str]) -> None:
+    """Whatever was asked before and so is open: the same content, names, status and errors as a walk from the root."""
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        (root / "a/b").mkdir(parents=True)
+        (root / "a/b/f").write_text("x")
+        links = {
+            "a/b/to_f": "f",
+            "a/to_b": "b",
+            "a/b/out": "/a/b/f",
+            "a/b/loop": "loop",
+            "a/b/up": "../b/f",
+            "to_a": "a",
+        }
+        for name, target in links.items():
+            (root / name).symlink_to(target)
+        plain = Files(folder)
+        once = plain.for_a_pass()
+        for path in order * 2:
+            for ask in ("read_bytes", "names", "exists", "is_dir", "is_link", "is_mask"):
+                assert told(getattr(once, ask), path) == told(getattr(plain, ask), path), (ask, path)
+
+
+def told(ask: Callable[[str], object], path: str) -> object:
+    try:
+        return ask(path)
+    except (PathMissing, ReadFailed) as error:
+        return f"{type(error).__name__} {error}"

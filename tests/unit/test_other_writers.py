@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from support import session_of, tree, write_tree
 from tuneagent.contracts.report import Verdict
 from tuneagent.facts.one_pass import Facts
 from tuneagent.host.files import Files
-from tuneagent.persist.other_writers import doubt
+from tuneagent.persist.other_writers import _named, _words_for, doubt
 
 SWAPPINESS = "/proc/sys/vm/swappiness"
 THP = "/sys/kernel/mm/transparent_hugepage/enabled"
@@ -19,6 +22,7 @@ FILTER = "/proc/sys/net/ipv4/conf/rdma0/rp_filter"
 QUEUE = "/sys/block/nvme0n1/queue/scheduler"
 ONLINE = "/sys/devices/system/cpu/cpu3/online"
 RMEM = "/proc/sys/net/core/rmem_max"
+EVERY = (SWAPPINESS, THP, GOVERNOR, POOL, FILTER, QUEUE, ONLINE, RMEM)
 WANTS = "etc/systemd/system/multi-user.target.wants"
 
 
@@ -28,6 +32,16 @@ def doubt_of(root: Path, files: dict[str, str], evidence: str, mode: int = 0o755
         if "rc.local" in path:
             (root / path).chmod(mode)
     return doubt(Facts(tree(Files(str(root)))), evidence, own=own)
+
+
+@given(st.data())
+@settings(max_examples=300, deadline=None)
+@pytest.mark.parametrize("evidence", EVERY)
+def test_a_text_that_names_a_setting_has_one_of_its_words(evidence: str, data: st.DataObject) -> None:
+    """Texts without any of the words are not searched: whatever the expression finds must hold one."""
+    path = evidence.lstrip("/")
+    said = data.draw(st.from_regex(re.compile(_named(path), re.MULTILINE)))
+    assert any(word in said for word in _words_for(path)), said
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,6 @@ import msgspec
 from tuneagent.contracts.values import Reading, Setting, Subject, Unreadable, Value
 from tuneagent.errors import UsageError, reason_of
 from tuneagent.facts.one_pass import Facts
-from tuneagent.persist.other_writers import doubt
 from tuneagent.tunables.base import AnyTunable
 from tuneagent.tunables.registry import ordered
 
@@ -52,9 +51,19 @@ def _observed(facts: Facts, tunable: AnyTunable, spec: object) -> Observed:
 
 def _read(facts: Facts, tunable: AnyTunable, subject: Subject) -> Reading:
     try:
-        reading = tunable.read(facts, subject)
-        if tunable.drop_in is None or reading.doubt or not isinstance(reading.live, Value):
-            return reading
+        return tunable.read(facts, subject)
+    except Exception as error:  # one subject's trouble is that subject's
+        return _failed(tunable, error)
+
+
+def _with_doubt(facts: Facts, tunable: AnyTunable, reading: Reading) -> Reading:
+    """With what else may set it at the next boot. Asked only of what is as wanted now: else it changes no verdict."""
+    if tunable.drop_in is None or reading.doubt:
+        return reading
+    # A host on which nothing is as wanted needs none of it.
+    from tuneagent.persist.other_writers import doubt
+
+    try:
         return msgspec.structs.replace(reading, doubt=doubt(facts, reading.evidence, own=reading.own))
     except Exception as error:  # one subject's trouble is that subject's
         return _failed(tunable, error)
@@ -69,11 +78,15 @@ def _with_reasons(facts: Facts, tunable: AnyTunable, spec: object, readings: Map
         desired = tunable.desire(facts, spec, readings)
     except Exception as error:
         return Observed(tunable, dict.fromkeys(readings, _failed(tunable, error)), {})
-    found = Observed(tunable, readings, desired, {}, {}, {})
+    known = dict(readings)
+    found = Observed(tunable, known, desired, {}, {}, {})
     for subject, wanted in desired.items():
         try:
             live = readings[subject].live
-            if not isinstance(live, Value) or tunable.matches(subject, live.value, wanted):
+            if not isinstance(live, Value):
+                continue
+            if tunable.matches(subject, live.value, wanted):
+                known[subject] = _with_doubt(facts, tunable, readings[subject])
                 continue
             reasons: tuple[tuple[Mapping[Subject, str], str | None], ...] = (
                 (found.refusals, tunable.refuse(facts, subject, wanted)),

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from tuneagent.contracts.values import Absent, Observation, Unreadable, Value
 from tuneagent.errors import PathMissing, ReadFailed
 from tuneagent.facts.kubelet import kubelet_field, words_of_unit
 from tuneagent.facts.one_pass import Facts
-from tuneagent.formats import containerd_toml
 from tuneagent.formats.globs import covers
 from tuneagent.formats.lazy_regex import lazy_regex
-from tuneagent.formats.nested_tables import merged, table
-from tuneagent.formats.toml_document import load_toml
+
+if TYPE_CHECKING:
+    # Loaded where there is a runtime: on a host without one it is a part of the start-up time.
+    from tuneagent.formats.containerd_toml import Generation, RuntimeConfig
 
 # Where containerd's file is: by itself and under kubeadm, k3s, RKE2, MicroK8s, k0s.
 _CONTAINERD = (
@@ -81,6 +82,9 @@ def _is_crio(facts: Facts) -> bool:
 
 def _crio(facts: Facts) -> _Seen:
     """crio.conf(5): drop-ins in the order of their names over the file. CDI is always on. Raises ReadFailed."""
+    from tuneagent.formats.nested_tables import merged, table
+    from tuneagent.formats.toml_document import load_toml
+
     found: dict[str, object] = {}
     config, folder = _CRIO
     for path in (config, *(f"{folder}/{name}" for name in facts.host.files.names(folder))):
@@ -97,6 +101,8 @@ def _containerd(facts: Facts) -> _Seen | Absent | Unreadable:
     path = named[-1].strip("/") if named else next(filter(exists, _CONTAINERD), _CONTAINERD[0])
     if not named and not exists(path) and not any(map(exists, _PROGRAMS)):
         return facts.host.missing(path)
+    from tuneagent.formats import containerd_toml
+
     documents = _documents(facts, path) if named or exists(path) else []
     found = containerd_toml.readings(documents, _generations(facts))
     if not found:
@@ -108,8 +114,10 @@ def _containerd(facts: Facts) -> _Seen | Absent | Unreadable:
     return _Seen(groups.pop() if len(groups) == 1 else None, ways.pop() if len(ways) == 1 else some)
 
 
-def _generations(facts: Facts) -> Sequence[containerd_toml.Generation]:
+def _generations(facts: Facts) -> Sequence[Generation]:
     """Those that may run here. 2.0 ended the first two shims; 1.x comes with them."""
+    from tuneagent.formats import containerd_toml
+
     first, *later = containerd_toml.GENERATIONS
     for folder in _BINARIES:
         if facts.host.files.exists(f"{folder}/containerd-shim"):
@@ -119,7 +127,7 @@ def _generations(facts: Facts) -> Sequence[containerd_toml.Generation]:
     return [first, *later]
 
 
-def _ways(config: containerd_toml.RuntimeConfig) -> tuple[str, ...]:
+def _ways(config: RuntimeConfig) -> tuple[str, ...]:
     ways = ("nvidia runtime",) if _is_nvidia([*config.programs, *config.programs.values()]) else ()
     return (*ways, "CDI") if config.cdi else ways
 
@@ -130,6 +138,9 @@ def _is_nvidia(names: Iterable[str]) -> bool:
 
 def _documents(facts: Facts, path: str) -> list[dict[str, object]]:
     """The file and what it imports, in the order in which containerd reads them. Raises ReadFailed."""
+    from tuneagent.formats import containerd_toml
+    from tuneagent.formats.toml_document import load_toml
+
     found: dict[str, dict[str, object]] = {}
     waiting = [path]
     while waiting:

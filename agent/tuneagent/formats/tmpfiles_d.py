@@ -9,6 +9,8 @@ import msgspec
 from tuneagent.formats.lazy_regex import lazy_regex
 
 _GLOB = "*?[{"
+# How a line that counts may start: its type, or a type in quotes.
+_STARTS = frozenset("wexXrR\"'\\")
 # What may stand behind the letter of a type, in any order.
 _TYPE = lazy_regex(r"w[!+=^$-]*\Z")
 _BLOCKER = lazy_regex(r"[exXrR][!+=^$-]*\Z")
@@ -58,7 +60,7 @@ def parse(text: str, file: str = "") -> list[Line]:
     found = []
     for line in text.splitlines():
         stripped = line.strip()
-        if stripped and not stripped.startswith("#"):
+        if stripped[:1] in _STARTS:
             found += _line(stripped, file)
     return found
 

@@ -26,6 +26,8 @@ _ORDER = (
     "ACTION", "DEVPATH", "KERNEL", "SYMLINK", "NAME", "ENV", "CONST", "TAG", "SUBSYSTEM", "DRIVER", "ATTR", "SYSCTL",
     "KERNELS", "SUBSYSTEMS", "DRIVERS", "ATTRS", "TAGS",
 )  # fmt: skip
+# Only lines with one of these write an attribute, read one, run a program or skip other lines.
+_COUNTS = ("ATTR", "RUN", "LABEL", "GOTO")
 _ALTERNATIVES_LIMIT = 64
 # Programs that set an attribute without naming it, and where scripts of the machine's owner lie.
 _PROGRAMS = {"read_ahead_kb": ("blockdev", "hdparm")}
@@ -94,7 +96,9 @@ def parse(text: str, path: str) -> list[Rule]:
         if body.endswith("\\"):
             pending += body[:-1]
             continue
-        rule = _rule(pending + body, f"{path}:{start}")
+        whole = pending + body
+        # Most rules name devices and give rights: what they do is not asked for.
+        rule = _rule(whole, f"{path}:{start}") if any(word in whole for word in _COUNTS) else None
         found += [rule] if rule is not None else []
         pending, start = "", 0
     return found

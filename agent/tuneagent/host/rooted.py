@@ -59,6 +59,15 @@ def reached(
     its form (the root, or one that ends in `..`) has the name `.`. Also returns the names from the root to it, without
     links. Raises OSError and ReadFailed.
     """
+    names = steps(path)
+    folder = known.find(names[:-1]) if known is not None and names and ".." not in names else None
+    if folder is not None and "\0" not in path:
+        # Most paths lie in a folder that is open already; a link is left to the walk from the root.
+        try:
+            return use(folder, names[-1]), names
+        except OSError as error:
+            if error.errno not in IS_LINK:
+                raise
     opened: list[int] = []
     try:
         return _walk(root, path, use, opened, known, follow_last=follow_last)

@@ -146,7 +146,7 @@ def _init_scripts(facts: Facts) -> Iterable[str]:
     names = {
         match.group(1) for level in _LEVELS for name in files.names(level) if (match := re.match(r"S\d\d(.+)", name))
     }
-    units = {name for name in names if any(files.exists(f"{one}/{name}.service") for one in KEPT_UNIT_FOLDERS)}
+    units = {name.removesuffix(".service") for folder in KEPT_UNIT_FOLDERS if names for name in files.names(folder)}
     return [f"etc/init.d/{name}" for name in sorted(names - units)]
 
 

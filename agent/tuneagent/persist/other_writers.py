@@ -26,6 +26,8 @@ _TOOLS = (
 )  # fmt: skip
 # Names with numbers that a script may have in a variable.
 _NUMBERED = lazy_regex(r"((?:cpu|node|nvme|policy)[^\d]*)\d.*")
+# How a script names a file of a folder by a variable or a glob.
+_VARIABLES = tuple(f"{separator}{mark}" for separator in "./" for mark in "${*")
 # Programs of scripts that set a value without naming its file, and options of TuneD that do.
 PROGRAMS = {
     "scaling_governor": ("cpupower", "cpufreq-set", "tuned-adm"),
@@ -53,15 +55,16 @@ def doubt(facts: Facts, evidence: str, *, own: bool) -> str:
     With `own` a file of ours sets it at the next boot.
     """
     paths = [path.strip().lstrip("/") for path in evidence.split(",") if re.match(r"\s*/(proc/(sys|irq)|sys)/", path)]
+    texts = boot_texts(facts)
     for path in paths:
-        # Compiled for the few texts that have one of its words at all.
-        words, named = _words_for(path), lazy_regex(_named(path), re.MULTILINE)
-        for file, text in boot_texts(facts):
+        words = [word for word in _words_for(path) if _is_said(facts, word)]
+        for file, text in texts:
             if own and path.startswith("proc/sys/") and file.startswith(TUNED) and _reapplies(facts):
                 continue
             if text is None:
                 return f"/{file} cannot be read"
-            if any(word in text for word in words) and named.search(text):
+            # The expression is built for the few texts that have one of its words at all.
+            if any(word in text for word in words) and re.search(_named(path), text, re.MULTILINE):
                 return f"/{file} mentions it and may change it"
         for tool, places, ends in _TOOLS:
             if any(path.endswith(end) for end in ends) and (config := _is_there(facts, tool, places)) is not None:
@@ -69,10 +72,18 @@ def doubt(facts: Facts, evidence: str, *, own: bool) -> str:
     return ""
 
 
+def _is_said(facts: Facts, word: str) -> bool:
+    """Whether any text has the word; settings of one folder ask for the same ones."""
+    whole = facts.once("boot texts in one", lambda: "\n".join(text or "" for _, text in boot_texts(facts)))
+    return facts.once(f"said {word}", lambda: word in whole)
+
+
 def _words_for(path: str) -> list[str]:
     """Texts of which one is in everything that `_named` finds. A number may be a variable there."""
     above, last = path.split("/")[-2:]
-    words = [_NUMBERED.sub(r"\1", last), _NUMBERED.sub(r"\1", above), *PROGRAMS.get(last, ())]
+    stem = _NUMBERED.sub(r"\1", above)
+    words = [_NUMBERED.sub(r"\1", last), *PROGRAMS.get(last, ())]
+    words += [stem] if stem != above else [f"{above}{mark}" for mark in _VARIABLES]
     return words + ([OPTIONS[last].rstrip("s?")] if last in OPTIONS else [])
 
 

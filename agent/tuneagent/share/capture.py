@@ -6,6 +6,7 @@ What is in them is what rows read, and nothing else (`redaction`).
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import io
 import tarfile
@@ -27,6 +28,7 @@ from tuneagent.host.machine import Host
 from tuneagent.host.paths import read_whole
 from tuneagent.host.processes import NoProcesses
 from tuneagent.host.recording import CaptureFiles, RecordedExec, RecordingExec, RecordingFiles
+from tuneagent.persist.other_writers import doubt
 from tuneagent.profile_files.document import Profile
 from tuneagent.share.redaction import Pseudonyms, Redactor
 from tuneagent.topology.read import read_topology
@@ -61,7 +63,7 @@ def take(
     files, programs = RecordingFiles(host.files.root), RecordingExec(host.exec)
     watched = Host(files, programs, host.processes, host.source, host.host_pid, host.now, host.unreadable)
     for profile in profiles:
-        observe(Facts(watched, specs_of(profile, registry)), registry)
+        _observe_all(Facts(watched, specs_of(profile, registry)), registry)
     read_topology(watched)
     for path in EXTRA_FILES:
         watched.observe(path)
@@ -89,6 +91,14 @@ def take(
     content[RECORDED_PATH] = hide.content(RECORDED_PATH, record(read_gpus(host)))
     folders, runnable = ({hide.path(path) for path in found} for found in (files.folders, files.programs))
     return _pack(manifest, content, folders, runnable)
+
+
+def _observe_all(facts: Facts, registry: Mapping[str, AnyTunable]) -> None:
+    """What an audit reads, and what it would read too if every value were as wanted."""
+    for one in observe(facts, registry):
+        for reading in one.readings.values() if one.tunable.drop_in is not None else ():
+            with contextlib.suppress(ReadFailed):
+                doubt(facts, reading.evidence, own=reading.own)
 
 
 def _pack(manifest: Manifest, content: Mapping[str, bytes], folders: set[str], runnable: set[str]) -> bytes:

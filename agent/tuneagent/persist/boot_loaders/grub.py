@@ -8,7 +8,6 @@ from collections.abc import Mapping
 
 from tuneagent.errors import PathMissing
 from tuneagent.facts.one_pass import Facts
-from tuneagent.formats.grub_cfg import environment, next_kernel_line
 from tuneagent.formats.lazy_regex import lazy_regex
 from tuneagent.persist.folders import folder_impossible
 from tuneagent.persist.own_files import HEADER, not_ours, own_text, put, take_away
@@ -27,6 +26,9 @@ def next_line(facts: Facts) -> str:
             text = facts.host.files.read(path)
         except PathMissing:
             continue
+        # A host without GRUB needs no reader of it.
+        from tuneagent.formats.grub_cfg import environment, next_kernel_line
+
         folder = path.rpartition("/")[0]
         files = facts.host.files
         custom = files.read(f"{folder}/custom.cfg") if files.exists(f"{folder}/custom.cfg") else None

@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from tuneagent.errors import PathMissing, ReadFailed
 from tuneagent.facts.one_pass import Facts
 from tuneagent.formats import kernel_line
-from tuneagent.formats.grub_cfg import environment
 from tuneagent.formats.kernel_line import split_line, values_of
 from tuneagent.formats.lazy_regex import lazy_regex
 from tuneagent.persist.folders import folder_impossible
@@ -32,6 +31,8 @@ def is_there(facts: Facts) -> bool:
 
 def next_line(facts: Facts) -> str:
     """Arguments of the entry that the next boot takes. Raises PathMissing or ReadFailed."""
+    from tuneagent.formats.grub_cfg import environment
+
     kept: dict[str, str] = {}
     for path in _ENVIRONMENTS:
         kept |= environment(facts.host.files.read_or(path, ""))
