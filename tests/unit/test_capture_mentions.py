@@ -31,7 +31,11 @@ def host_and_capture(folder: Path, files: dict[str, str], live: int = 10) -> tup
     write_tree(folder / "host", files, ["etc/systemd/system", "var/lib/kubelet"])
     if (script := folder / "host/etc/rc.local").exists():
         script.chmod(0o755)
-    tune = {"checks": {"cpuManagerPolicy": "static"}, "sysctl": {"vm.swappiness": 10}}
+    tune = {
+        "checks": {"cpuManagerPolicy": "static"},
+        "sysctl": {"vm.swappiness": 10},
+        "transparentHugepages": {"enabled": "madvise"},
+    }
     session = session_of(tree(Files(str(folder / "host"))), tune)
     (folder / "capture.tar.gz").write_bytes(take(session.host, [session.profile], registry(), identifiers=False))
     return Facts(session.host), Facts(unpack(str(folder / "capture.tar.gz"), str(folder / "capture")))
@@ -104,6 +108,9 @@ VALUES = {
     [
         "ExecStart=/usr/bin/kubelet {}\n",
         'Environment="KUBELET_EXTRA_ARGS={}"\n',
+        'Environment="KUBELET_EXTRA_ARGS=--{name}=other" "ACME={}"\nExecStart=/usr/bin/kubelet $KUBELET_EXTRA_ARGS $ACME\n',
+        'Environment="KUBELET_EXTRA_ARGS=--{name}=other"\nEnvironment="KUBELET_EXTRA_ARGS="\nExecStart=/usr/bin/kubelet $KUBELET_EXTRA_ARGS {}\n',
+        'Environment="ACME=--{name}=other"\nExecStart=/opt/acme/bin/kubelet --v=2 $ACME {}\nExecStartPost=/x/y --{name}=other\n',
         "ExecStart=/usr/bin/kubelet \\\n  --node-ip=10.1.2.3 \\\n# a comment\n  {} \\\n  --v=2\n",
         "ExecStart=/usr/bin/kubelet --{name}=other\nExecStart=\nExecStart=/usr/bin/kubelet {}\n",
     ],
@@ -117,13 +124,60 @@ def test_a_switch_of_the_kubelet_is_kept(tmp_path: Path, switch: str, unit: str)
     assert "not given" not in str(field(host)) and "other" not in str(field(host))
 
 
-@pytest.mark.parametrize("file", ARGUMENTS)
+@pytest.mark.parametrize("file", [*ARGUMENTS, "etc/acme/kubelet.env", "opt/acme/env"])
 def test_a_file_of_arguments_is_kept(tmp_path: Path, file: str) -> None:
-    unit = "[Service]\nExecStart=/usr/bin/kubelet $KUBELET_EXTRA_ARGS\n"
-    files = {file: '--cpu-manager-policy="static"\n', "etc/systemd/system/kubelet.service": unit}
+    unit = f"[Service]\nEnvironmentFile=-/{file}\nExecStart=/usr/bin/kubelet $KUBELET_EXTRA_ARGS\n"
+    files = {file: 'KUBELET_EXTRA_ARGS="--cpu-manager-policy static"\n', "etc/systemd/system/kubelet.service": unit}
     host, captured = host_and_capture(tmp_path, files)
     field = kubelet_field("cpuManagerPolicy", "none")
     assert field(host) == field(captured) == Value("static")
+
+
+def test_arguments_of_microk8s_are_kept(tmp_path: Path) -> None:
+    host, captured = host_and_capture(tmp_path, {ARGUMENTS[-1]: "--cpu-manager-policy=static\n--node-ip=10.1.2.3\n"})
+    field = kubelet_field("cpuManagerPolicy", "none")
+    assert field(host) == field(captured) == Value("static")
+
+
+SWAPPINESS, THP = "/proc/sys/vm/swappiness", "/sys/kernel/mm/transparent_hugepage/enabled"
+
+
+@pytest.mark.parametrize(
+    ("script", "text", "evidence"),
+    [
+        *(
+            (f"{folder}/tune.sh", "#!/bin/sh\nsysctl -w vm.swappiness=60\n", SWAPPINESS)
+            for folder in (
+                "usr/libexec/acme",
+                "etc/acme",
+                "var/lib/acme",
+                "usr/share/acme",
+                "data/acme",
+                "usr/lib/acme",
+            )
+        ),
+        ("etc/acme/limits.txt", "vm.swappiness = 60\n", SWAPPINESS),
+        (
+            "usr/local/bin/acme",
+            "for d in /sys/kernel/m*; do echo always > $d/transparent_hugepage/enabled; done\n",
+            THP,
+        ),
+        ("etc/acme/x", "tune always ../../sys/kernel/mm/transparent_hugepage/enabled\n", THP),
+    ],
+)
+@pytest.mark.parametrize("called", ["ExecStart=/{}", "ExecStart=/sbin/sysctl -p /{}", "ExecStart=/bin/sh -c '. /{}'"])
+def test_a_script_is_looked_at_wherever_it_lies(
+    tmp_path: Path, script: str, text: str, evidence: str, called: str
+) -> None:
+    unit = f"[Service]\n{called.format(script)}\n[Install]\nWantedBy=multi-user.target\n"
+    wants = "etc/systemd/system/multi-user.target.wants/tune.service"
+    files = {"etc/systemd/system/tune.service": unit, wants: "", script: text}
+    files["sys/kernel/mm/transparent_hugepage/enabled"] = "always [madvise] never\n"
+    host, captured = host_and_capture(tmp_path, files)
+    assert doubt(host, evidence, own=False).endswith("mentions it and may change it")
+    assert doubt(captured, evidence, own=False).endswith("mentions it and may change it")
+    assert not [path for path in (tmp_path / "capture").rglob("*") if "acme" in path.name]
+    assert "acme" not in "".join(path.read_text() for path in (tmp_path / "capture").rglob("*") if path.is_file())
 
 
 @pytest.mark.parametrize(

@@ -332,7 +332,7 @@ def test_what_stands_for_a_value_says_its_kind_and_length() -> None:
 
 
 def test_a_device_serial_number_in_pci_configuration_space_is_zeroed() -> None:
-    from tuneagent.share.redaction.rules import _without_serial
+    from tuneagent.share.redaction.redactor import _without_serial
 
     space = bytearray(4096)
     space[0:2] = b"\xde\x10"

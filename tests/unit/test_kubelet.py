@@ -49,15 +49,15 @@ def facts_of(root: Path, files: dict[str, str]) -> Facts:
         ({"var/lib/kubelet/config.yaml": STATIC, f"{UNIT}/10.conf": "[Service]\nExecStart=kubelet --config=$FILE\n"}, "static"),
         # Of two units of one name the stronger folder's counts, and its drop-ins go by their names whatever the folder.
         ({"etc/systemd/system/kubelet.service": "[Service]\nExecStart=kubelet\n", "opt/k.yaml": NONE,
-          "usr/lib/systemd/system/kubelet.service": "[Service]\nExecStart=kubelet --config=/opt/k.yaml\n",
-          "var/lib/kubelet/config.yaml": STATIC}, "static"),
+          "usr/lib/systemd/system/kubelet.service": "[Service]\nExecStart=kubelet --config=/opt/k.yaml\n"}, "none"),
         ({"usr/local/lib/systemd/system/kubelet.service": "[Service]\nExecStart=kubelet --config=/opt/k.yaml\n", "opt/k.yaml": STATIC,
           "var/lib/kubelet/config.yaml": NONE}, "static"),
         ({"usr/lib/systemd/system/kubelet.service.d/20.conf": "[Service]\nEnvironment=A=--config=/opt/k.yaml\n", "opt/k.yaml": STATIC,
           f"{UNIT}/10.conf": "[Service]\nEnvironment=A=--config=/opt/other.yaml\n", "opt/other.yaml": NONE}, "static"),
         # An empty command takes back the one before it, and what it says goes on over lines.
         ({"usr/lib/systemd/system/kubelet.service": "[Service]\nExecStart=kubelet --config=/opt/k.yaml\n", "opt/k.yaml": NONE,
-          f"{UNIT}/10.conf": "[Service]\nExecStart=\nExecStart=kubelet --v=2\n", "var/lib/kubelet/config.yaml": STATIC}, "static"),
+          f"{UNIT}/10.conf": "[Service]\nExecStart=\nExecStart=kubelet --config=/var/lib/kubelet/config.yaml\n",
+          "var/lib/kubelet/config.yaml": STATIC}, "static"),
         ({f"{UNIT}/10.conf": "[Service]\nExecStart=kubelet \\\n  --config \\\n  /opt/k.yaml\n", "opt/k.yaml": STATIC,
           "var/lib/kubelet/config.yaml": NONE}, "static"),
         ({f"{UNIT}/10.conf": "[Service]\n#ExecStart=kubelet --config=/opt/k.yaml\n", "opt/k.yaml": NONE,
@@ -65,6 +65,13 @@ def facts_of(root: Path, files: dict[str, str]) -> Facts:
         # Folders within the folder of drop-ins are read too, each where its name stands.
         ({"etc/kubernetes/kubelet/config.json": "{}", "etc/kubernetes/kubelet/config.json.d/b/10.conf": STATIC,
           "etc/kubernetes/kubelet/config.json.d/a.conf": NONE, "etc/kubernetes/kubelet/config.json.d/c.conf/x": NONE}, "static"),
+        # Without `--config` no file is read, whatever lies where others have theirs.
+        ({"usr/lib/systemd/system/kubelet.service": "[Service]\nExecStart=/usr/bin/kubelet --v=2\n",
+          "var/lib/kubelet/config.yaml": STATIC}, "none"),
+        # What runs before and after it is not the kubelet.
+        ({f"{UNIT}/1.conf": "[Service]\nExecStartPre=/usr/bin/check --config=/etc/other.yaml\nExecStart=kubelet --config=/etc/k.yaml\n"
+          "ExecStartPost=/usr/bin/tell --config /etc/other.yaml --cpu-manager-policy=none\n", "etc/k.yaml": STATIC, "etc/other.yaml": NONE},
+         "static"),
     ],
 )  # fmt: skip
 def test_the_policy_that_the_kubelet_would_take(tmp_path: Path, files: dict[str, str], policy: str) -> None:
@@ -79,6 +86,18 @@ def test_the_policy_that_the_kubelet_would_take(tmp_path: Path, files: dict[str,
         ({"var/lib/kubelet/config.yaml": STATIC, "etc/default/kubelet": "KUBELET_EXTRA_ARGS=--cpu-manager-policy=none\n"}, "none"),
         ({"var/lib/kubelet/config.yaml": NONE, "var/lib/kubelet/kubeadm-flags.env": 'X="--cpu-manager-policy static --v=2"\n'}, "static"),
         ({"var/lib/kubelet/config.yaml": NONE, "etc/default/kubelet": "# --cpu-manager-policy=static\n"}, "none"),
+        # A variable counts where the command has it, and with the value that it has last; an empty one too.
+        ({f"{UNIT}/1.conf": "[Service]\nEnvironment=A=--cpu-manager-policy=static B=x\nExecStart=kubelet $A --v=${B}\n"}, "static"),
+        ({f"{UNIT}/1.conf": "[Service]\nEnvironment=A=--cpu-manager-policy=static\nExecStart=kubelet $A\n",
+          f"{UNIT}/2.conf": "[Service]\nEnvironment=A=--v=2\n"}, "none"),
+        ({f"{UNIT}/1.conf": "[Service]\nEnvironment=A=--cpu-manager-policy=static\nEnvironmentFile=-/etc/default/kubelet\nExecStart=kubelet $A\n",
+          "etc/default/kubelet": "A=\n"}, "none"),
+        ({f"{UNIT}/1.conf": "[Service]\nEnvironment=B=--cpu-manager-policy=static\nExecStart=kubelet $A\n"}, "none"),
+        ({f"{UNIT}/1.conf": "[Service]\nEnvironment=A=--cpu-manager-policy=static\nExecStart=kubelet $A --cpu-manager-policy=none\n"}, "none"),
+        ({f"{UNIT}/1.conf": "[Service]\nEnvironment=A=--cpu-manager-policy=static\nExecStart=kubelet --cpu-manager-policy=none $A\n"}, "static"),
+        # A script of its owner's may use all of them.
+        ({f"{UNIT}/1.conf": "[Service]\nEnvironment=A=--cpu-manager-policy=static\nExecStart=/usr/local/bin/start-kubelet\n",
+          "var/lib/kubelet/config.yaml": NONE}, "static"),
         ({"var/lib/rancher/k3s/agent/etc/kubelet.conf.d/00.conf": NONE,
           "etc/rancher/k3s/config.yaml": "kubelet-arg:\n- cpu-manager-policy=static\n"}, "static"),
         ({"var/lib/rancher/rke2/agent/etc/kubelet.conf.d/00.conf": NONE,
@@ -87,13 +106,26 @@ def test_the_policy_that_the_kubelet_would_take(tmp_path: Path, files: dict[str,
         ({"etc/systemd/system/kubelet.service": "[Service]\nEnvironmentFile=-/etc/site/kubelet.args\nExecStart=kubelet $A\n",
           "etc/site/kubelet.args": 'A="--config=/etc/k.yaml"\n', "etc/k.yaml": STATIC}, "static"),
         ({"etc/kubernetes/kubelet.env": 'KUBELET_ARGS="--config=/etc/kubernetes/kubelet-config.yaml"\n',
-          "etc/kubernetes/kubelet-config.yaml": STATIC, "etc/systemd/system/kubelet.service": "[Service]\nExecStart=kubelet $KUBELET_ARGS\n"}, "static"),
+          "etc/kubernetes/kubelet-config.yaml": STATIC, "etc/systemd/system/kubelet.service":
+          "[Service]\nEnvironmentFile=-/etc/kubernetes/kubelet.env\nExecStart=kubelet $KUBELET_ARGS\n"}, "static"),
         ({"var/lib/kubelet/config.yaml": NONE, "etc/default/kubelet": "A=--cpu_manager_policy=static\n"}, "static"),
         # Of k3s' files a later one replaces the list; what is no YAML by its name is not read.
         ({"var/lib/rancher/k3s/agent/etc/kubelet.conf.d/00.conf": NONE, "etc/rancher/k3s/config.yaml": "kubelet-arg: [cpu-manager-policy=static]\n",
           "etc/rancher/k3s/config.yaml.d/10.yaml": "kubelet-arg: [max-pods=200]\n"}, "none"),
         ({"var/lib/rancher/k3s/agent/etc/kubelet.conf.d/00.conf": NONE,
           "etc/rancher/k3s/config.yaml.d/10.yaml.bak": "kubelet-arg: [cpu-manager-policy=static]\n"}, "none"),
+        ({"var/lib/rancher/k3s/agent/etc/kubelet.conf.d/00.conf": NONE, "etc/rancher/k3s/config.yaml": "kubelet-arg: [cpu-manager-policy=static]\n",
+          "etc/rancher/k3s/config.yaml.d/10.yaml": "kubelet-arg+: [max-pods=200]\n"}, "static"),
+        # On k3s' own command line, as its installer writes it, and in a file that this names.
+        ({"var/lib/rancher/k3s/agent/etc/kubelet.conf.d/00.conf": NONE, "etc/systemd/system/k3s.service":
+          "[Service]\nExecStart=/usr/local/bin/k3s \\\n    server \\\n\t'--kubelet-arg=cpu-manager-policy=static' \\\n\t'--disable=traefik' \\\n\n"},
+         "static"),
+        ({"var/lib/rancher/rke2/agent/etc/kubelet.conf.d/00.conf": NONE, "usr/local/lib/systemd/system/rke2-agent.service":
+          "[Service]\nExecStart=/usr/local/bin/rke2 agent --kubelet-arg cpu-manager-policy=static\n"}, "static"),
+        ({"var/lib/rancher/k3s/agent/etc/kubelet.conf.d/00.conf": NONE, "opt/k3s.yaml": "kubelet-arg: [cpu-manager-policy=static]\n",
+          "etc/systemd/system/k3s-agent.service": "[Service]\nExecStart=k3s agent --config /opt/k3s.yaml\n",
+          "etc/rancher/k3s/config.yaml": "kubelet-arg: [cpu-manager-policy=none]\n"}, "static"),
+        ({"etc/rancher/k3s/config.yaml": "kubelet-arg: [config=/etc/k.yaml]\n", "etc/k.yaml": STATIC}, "static"),
         # Without a configuration at all.
         ({f"{UNIT}/1.conf": "[Service]\nExecStart=kubelet --cpu-manager-policy=static\n"}, "static"),
         ({f"{UNIT}/1.conf": "[Service]\nExecStart=kubelet --v=2\n"}, "none"),
@@ -105,6 +137,14 @@ def test_the_policy_that_the_kubelet_would_take(tmp_path: Path, files: dict[str,
 )  # fmt: skip
 def test_switches_override_files(tmp_path: Path, files: dict[str, str], policy: str) -> None:
     assert kubelet_field("cpuManagerPolicy", "none")(facts_of(tmp_path, files)) == Value(policy)
+
+
+def test_a_list_beside_one_on_the_command_line_is_not_known(tmp_path: Path) -> None:
+    """Whether it is replaced or added to, k3s' documentation and its releases do not say alike."""
+    unit = "[Service]\nExecStart=k3s server --kubelet-arg=max-pods=200\n"
+    files = {"var/lib/rancher/k3s/agent/etc/kubelet.conf.d/00.conf": NONE, "etc/systemd/system/k3s.service": unit}
+    files["etc/rancher/k3s/config.yaml"] = "kubelet-arg: [cpu-manager-policy=static]\n"
+    assert isinstance(kubelet_field("cpuManagerPolicy", "none")(facts_of(tmp_path, files)), Unreadable)
 
 
 def test_switches_with_pairs(tmp_path: Path) -> None:

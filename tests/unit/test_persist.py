@@ -11,7 +11,8 @@ from tuneagent.contracts.report import Verdict
 from tuneagent.contracts.values import Absent, Unreadable, Value
 from tuneagent.errors import ReadFailed
 from tuneagent.facts.one_pass import Facts
-from tuneagent.facts.precedence import by_precedence
+from tuneagent.facts.precedence import KEPT_UNIT_FOLDERS, by_precedence
+from tuneagent.facts.unit_commands import environment_of
 from tuneagent.formats.sysctl_d import covers, normal_key, number, taken
 from tuneagent.formats.tmpfiles_d import Line, parse
 from tuneagent.host.files import Files
@@ -791,6 +792,7 @@ UNIT = "etc/systemd/system/x.service"
         # Variables of the unit and of its drop-ins, the later ones over the earlier; an empty line takes all back.
         ({UNIT: "Environment=A=1 B=2\nEnvironment='C=3 4'\n", f"{UNIT}.d/1.conf": "Environment=B=9\n"},
          {"A": ("1", UNIT), "B": ("9", f"{UNIT}.d/1.conf"), "C": ("3 4", UNIT)}),
+        ({UNIT: "Environment=A=1 \\\n# a comment\n  B=2\n"}, {"A": ("1", UNIT), "B": ("2", UNIT)}),
         ({UNIT: "Environment=A=1\n", f"{UNIT}.d/1.conf": "Environment=\nEnvironment=D=4\n"}, {"D": ("4", f"{UNIT}.d/1.conf")}),
         # Files of variables over both, each over the one before; here too an empty line takes all back.
         ({UNIT: "Environment=A=1\nEnvironmentFile=-/e/1\nEnvironmentFile=/e/2\n", "e/1": "A=5\nB=5\n", "e/2": "B=6\n"},
@@ -805,7 +807,7 @@ UNIT = "etc/systemd/system/x.service"
 def test_variables_that_a_unit_starts_with(
     facts_of: Callable[..., Facts], files: dict[str, str], found: dict[str, tuple[str, str]]
 ) -> None:
-    told = systemd_d.unit_environment(facts_of(files), "x.service")
+    told = environment_of(facts_of(files), "x.service", KEPT_UNIT_FOLDERS).values
     assert told == {name: (value, f"/{file}") for name, (value, file) in found.items()}
 
 

@@ -12,9 +12,10 @@ from tuneagent.contracts.report import Finding
 from tuneagent.contracts.values import Disruption
 from tuneagent.engine.host_tuner import HostTuner
 from tuneagent.facts.one_pass import Facts
+from tuneagent.facts.precedence import KEPT_UNIT_FOLDERS
+from tuneagent.facts.unit_commands import environment_of
 from tuneagent.host.commands import Completed
 from tuneagent.host.files import Files
-from tuneagent.persist.systemd_d import unit_environment
 
 DAEMON = "nvidia-persistenced"
 BALANCE = "lib/systemd/system/irqbalance.service"
@@ -147,7 +148,7 @@ def test_our_file_of_variables_overrides_that_of_the_unit(tmp_path: Path) -> Non
     class StartsAgain(Systemd):
         def run(self, argv: Sequence[str], timeout_s: float = 20.0) -> Completed:
             if argv[1] == "try-restart":
-                variables = unit_environment(Facts(tree(Files(str(tmp_path)))), argv[2])
+                variables = environment_of(Facts(tree(Files(str(tmp_path)))), argv[2], KEPT_UNIT_FOLDERS).values
                 environment.update({name: value for name, (value, _) in variables.items()})
             return super().run(argv, timeout_s)
 
@@ -175,7 +176,7 @@ def test_undo_of_what_the_daemon_does_by_itself_leaves_no_file(tmp_path: Path) -
     class StartsAgain(Systemd):
         def run(self, argv: Sequence[str], timeout_s: float = 20.0) -> Completed:
             if argv[1] == "try-restart":
-                variables = unit_environment(Facts(tree(Files(str(tmp_path)))), argv[2])
+                variables = environment_of(Facts(tree(Files(str(tmp_path)))), argv[2], KEPT_UNIT_FOLDERS).values
                 environment.clear()
                 environment.update({name: value for name, (value, _) in variables.items()})
             return super().run(argv, timeout_s)

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from tuneagent.contracts.values import Absent, Observation, Unreadable, Value
 from tuneagent.errors import PathMissing, ReadFailed
-from tuneagent.facts.kubelet import kubelet_field, words_of_unit
+from tuneagent.facts.kubelet import kubelet_field
 from tuneagent.facts.one_pass import Facts
+from tuneagent.facts.unit_commands import commands_of
 from tuneagent.formats.globs import covers
 from tuneagent.formats.lazy_regex import lazy_regex
 
@@ -97,7 +98,7 @@ def _crio(facts: Facts) -> _Seen:
 def _containerd(facts: Facts) -> _Seen | Absent | Unreadable:
     """Raises ReadFailed."""
     exists = facts.host.files.exists
-    named = _NAMED.findall("\n".join(words_of_unit(facts, "containerd.service")))
+    named = _NAMED.findall("\n".join(one.text for one in commands_of(facts, "containerd.service")))
     path = named[-1].strip("/") if named else next(filter(exists, _CONTAINERD), _CONTAINERD[0])
     if not named and not exists(path) and not any(map(exists, _PROGRAMS)):
         return facts.host.missing(path)

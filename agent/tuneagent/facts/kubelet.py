@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterable, Iterator
 from tuneagent.contracts.values import Absent, Observation, Setting, Unreadable, Value
 from tuneagent.errors import PathMissing, ProfileInvalid, ReadFailed
 from tuneagent.facts.one_pass import Facts
-from tuneagent.facts.precedence import unit_files, unit_text
+from tuneagent.facts.rancher import kubelet_words, mapping_of
+from tuneagent.facts.unit_commands import Command, commands_of, environment_of
 from tuneagent.formats.lazy_regex import lazy_regex
 from tuneagent.formats.nested_tables import merged, table
 
@@ -58,8 +59,6 @@ _PAIRS = {
     "topology-manager-policy-options": ("", "="),
     "eviction-hard": (",", "<"),
 }
-# k3s and RKE2 hand these on as switches: a list under `kubelet-arg`.
-_RANCHER = ("etc/rancher/k3s", "etc/rancher/rke2")
 
 
 def any_spelling(names: Iterable[str]) -> str:
@@ -71,11 +70,10 @@ def any_spelling(names: Iterable[str]) -> str:
 _SWITCH = lazy_regex(
     rf"(?<![\w-])--({any_spelling(SWITCHES)})(?:=[\"']?([^\s\"'\\]*)|\s+[\"']?([^\s\"'\\-][^\s\"'\\]*))"
 )
+UNIT = "kubelet.service"
+_PROGRAMS = ("kubelet", "hyperkube")
 # A value that is not known from the files.
 _VARIABLE = "$"
-_ENVIRONMENT_FILE = lazy_regex(r"\s*EnvironmentFile\s*=\s*-?\s*(/\S+)\s*\Z")
-_COMMAND = lazy_regex(r"\s*ExecStart\s*=")
-_NO_COMMAND = lazy_regex(r"\s*ExecStart\s*=\s*\Z")
 _CONFIG = lazy_regex(r"--config(?:=|\s+)[\"']?(/[^\s\"'$]+)")
 _ANY_CONFIG = lazy_regex(r"--config(?![\w-])")
 _CONFIG_DIR = lazy_regex(r"--config-dir(?:=|\s+)[\"']?(/[^\s\"'$]+)")
@@ -91,7 +89,7 @@ def has_kubelet(facts: Facts) -> str | None:
 
 def _is_without_file(facts: Facts) -> bool:
     """Whether something starts the kubelet and names no configuration: then its defaults count, and its switches."""
-    is_started = bool(words_of_unit(facts, "kubelet.service")) or facts.host.files.exists(_MICROK8S)
+    is_started = bool(_commands(facts)) or facts.host.files.exists(_MICROK8S)
     return is_started and not any(_ANY_CONFIG.search(line) for line in words_of_kubelet(facts))
 
 
@@ -101,43 +99,49 @@ def _places(facts: Facts) -> tuple[str, str]:
     def find() -> tuple[str, str]:
         text = "\n".join(words_of_kubelet(facts))
         named, folders = (_CONFIG.findall(text), _CONFIG_DIR.findall(text)) if "--config" in text else ([], [])
-        known = next((pair for pair in KNOWN if facts.host.files.exists(pair[0] or pair[1])), (KUBELET_CONFIG, ""))
-        config = named[-1].strip("/") if named else known[0]
-        beside = dict(KNOWN).get(config, "") if named else known[1]
-        folder = folders[-1].strip("/") if folders else beside
-        return config, folder
+        if named:
+            config = named[-1].strip("/")
+            beside = dict(KNOWN).get(config, "")
+        elif _is_told(facts) and _is_without_file(facts):
+            # A file where others keep theirs is not read.
+            config, beside = "", ""
+        else:
+            known = (pair for pair in KNOWN if facts.host.files.exists(pair[0] or pair[1]))
+            config, beside = next(known, (KUBELET_CONFIG, ""))
+        return config, folders[-1].strip("/") if folders else beside
 
     return facts.once("kubelet places", find)
 
 
+def _commands(facts: Facts) -> list[Command]:
+    return facts.once("commands of the kubelet", lambda: commands_of(facts, UNIT))
+
+
+def _is_told(facts: Facts) -> bool:
+    """Whether the unit runs the kubelet itself, and every word of its command is known."""
+    commands = _commands(facts)
+    return bool(commands) and all(one.is_whole and one.program in _PROGRAMS for one in commands)
+
+
+def files_of_variables(facts: Facts) -> frozenset[str]:
+    """Files that give the kubelet's unit its variables. Raises ReadFailed."""
+    return environment_of(facts, UNIT).files
+
+
 def words_of_kubelet(facts: Facts) -> list[str]:
-    """Lines of its unit and of the files of arguments, the later overriding the earlier. Raises ReadFailed."""
-    return facts.once("words of the kubelet", lambda: _words_of_kubelet(facts))
+    """Its command line, the later overriding the earlier. Raises ReadFailed."""
+    return facts.once("words of the kubelet", lambda: [*_words_of_unit(facts), *kubelet_words(facts)])
 
 
-def _words_of_kubelet(facts: Facts) -> list[str]:
-    found = words_of_unit(facts, "kubelet.service")
-    named = [match.group(1).strip("/") for line in found if (match := _ENVIRONMENT_FILE.match(line))]
-    for path in (*(one for one in named if one not in ARGUMENTS), *ARGUMENTS):
-        found += _lines(facts.host.files.read_or(path, ""))
+def _words_of_unit(facts: Facts) -> list[str]:
+    """The command of its unit; where that is not all, also every variable and every file that units name elsewhere."""
+    found = [one.text for one in _commands(facts)]
+    if _is_told(facts):
+        return found
+    found += [value for value, _ in environment_of(facts, UNIT).values.values()]
+    for path in ARGUMENTS:
+        found += [line for line in facts.host.files.read_or(path, "").splitlines() if not line.lstrip().startswith("#")]
     return found
-
-
-def words_of_unit(facts: Facts, unit: str) -> list[str]:
-    """Lines of a unit and its drop-ins, the later overriding the earlier. Raises ReadFailed."""
-    found: list[str] = []
-    for path in unit_files(facts.host, unit):
-        for line in _lines(unit_text(facts.host, path)):
-            if _NO_COMMAND.match(line):
-                found = [one for one in found if not _COMMAND.match(one)]
-            found.append(line)
-    return found
-
-
-def _lines(text: str) -> list[str]:
-    """Lines that are no comments, each with those that go on with it."""
-    kept = "\n".join(line for line in text.splitlines() if not line.lstrip().startswith(("#", ";")))
-    return kept.replace("\\\n", " ").splitlines()
 
 
 def _config(facts: Facts) -> dict[str, object] | Absent | Unreadable:
@@ -146,11 +150,11 @@ def _config(facts: Facts) -> dict[str, object] | Absent | Unreadable:
         found: dict[str, object] = {}
         try:
             if config and (facts.host.files.exists(config) or not _is_without_file(facts)):
-                found = _without_nulls(_document(facts, config))
+                found = _without_nulls(mapping_of(facts, config))
             # Drop-ins and switches find its defaults there already.
             found.setdefault("evictionHard", EVICTION_DEFAULTS)
             for path in _drop_ins(facts, folder) if folder else ():
-                found = merged(found, _document(facts, path))
+                found = merged(found, mapping_of(facts, path))
             found = {"evictionHard": {}, **found, **_by_switches(facts)}
         except PathMissing:
             return facts.host.missing(config or folder)
@@ -188,16 +192,6 @@ def _by_switches(facts: Facts) -> dict[str, object]:
     words = words_of_kubelet(facts)
     switches: list[tuple[str, str, str]] = _SWITCH.findall("\n".join(words)) if words else []
     given = [(name.replace("_", "-"), attached or apart) for name, attached, apart in switches]
-    for place in _RANCHER:
-        listed: object = []
-        beside = [f"{place}/config.yaml.d/{name}" for name in sorted(facts.host.files.names(f"{place}/config.yaml.d"))]
-        for path in (f"{place}/config.yaml", *(one for one in beside if one.endswith((".yaml", ".yml")))):
-            # A later file replaces the list.
-            if facts.host.files.exists(path):
-                listed = _document(facts, path).get("kubelet-arg", listed)
-        for word in [listed] if isinstance(listed, str) else listed if isinstance(listed, list) else []:
-            name, _, value = str(word).removeprefix("--").partition("=")
-            given += [(name, value)] if name in SWITCHES else []
     found: dict[str, object] = {}
     for name, value in given:
         field, separators = SWITCHES[name], _PAIRS.get(name)
@@ -211,18 +205,6 @@ def _by_switches(facts: Facts) -> dict[str, object]:
 def _pairs(text: str, between: str, within: str) -> dict[str, object]:
     pairs = [part.partition(within) for part in (text.split(between) if between else [text])]
     return {name.strip(): value.strip() for name, separator, value in pairs if separator}
-
-
-def _document(facts: Facts, path: str) -> dict[str, object]:
-    """One file. Raises PathMissing, ReadFailed, ProfileInvalid."""
-    text = facts.host.files.read(path)
-    # A host without a kubelet needs no YAML. JSON is YAML too.
-    from tuneagent.formats.yaml_document import load_yaml
-
-    document = load_yaml(text, path)
-    if not isinstance(document, dict):
-        raise ReadFailed(f"/{path}: not a mapping")
-    return document
 
 
 def _by_switches_alone(facts: Facts) -> dict[str, object]:

@@ -6,9 +6,14 @@ import re
 import shlex
 
 
+def whole_lines(text: str) -> str:
+    """Each line with those that go on with it; a comment between them is not there."""
+    return re.sub(r"\\\n([ \t]*[#;].*\n)*", " ", text)
+
+
 def assigned(text: str, name: str) -> list[str]:
     """Values of a setting in the order of their lines; an empty one clears those before it."""
-    found: list[str] = re.findall(rf"^[ \t]*{name}[ \t]*=[ \t]*(.*?)[ \t]*$", text, re.MULTILINE)
+    found: list[str] = re.findall(rf"^[ \t]*{name}[ \t]*=[ \t]*(.*?)[ \t]*$", whole_lines(text), re.MULTILINE)
     return found
 
 

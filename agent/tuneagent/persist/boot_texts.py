@@ -47,6 +47,16 @@ def boot_texts(facts: Facts) -> list[BootText]:
     return facts.once("boot texts", lambda: list(_texts(facts)))
 
 
+def called_scripts(facts: Facts) -> frozenset[str]:
+    """Scripts that these call, and files that they load, wherever they lie. Raises ReadFailed."""
+    boot_texts(facts)
+    return frozenset(_called(facts))
+
+
+def _called(facts: Facts) -> set[str]:
+    return facts.once("called scripts", set[str])
+
+
 def starts(facts: Facts, unit: str) -> bool:
     """Whether a link in a folder of a target or of another unit starts the unit at boot."""
     wanted = facts.once("wanted units", lambda: _wanted(facts))
@@ -115,7 +125,10 @@ def _script(facts: Facts, path: str) -> str:
         text = facts.host.files.read(name) if facts.host.files.status(name).st_size <= _SCRIPT_LIMIT_BYTES else ""
     except (PathMissing, ReadFailed):
         return ""
-    return "" if text.startswith("\x7fELF") or "\0" in text else _COMMENT.sub("", text)
+    if not text or text.startswith("\x7fELF") or "\0" in text:
+        return ""
+    _called(facts).add(name)
+    return _COMMENT.sub("", text)
 
 
 def _units(facts: Facts) -> Iterator[str]:

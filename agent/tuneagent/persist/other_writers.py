@@ -6,6 +6,7 @@ None of them is followed: a text that names a setting makes its next boot unknow
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Iterable
 
 from tuneagent.facts.one_pass import Facts
 from tuneagent.formats.lazy_regex import lazy_regex
@@ -70,6 +71,18 @@ def doubt(facts: Facts, evidence: str, *, own: bool) -> str:
             if any(path.endswith(end) for end in ends) and (config := _is_there(facts, tool, places)) is not None:
                 return f"{tool}{config} may change it at boot"
     return ""
+
+
+def namer(evidence: Iterable[str]) -> Callable[[str], list[str]]:
+    """What a line says of the settings that were read from these files, in words by which they are found again."""
+    paths = {path.strip().lstrip("/") for one in evidence for path in one.split(",")}
+    asked = [(_words_for(path), path) for path in sorted(paths) if re.match(r"(proc/(sys|irq)|sys)/", path)]
+
+    def said(line: str) -> list[str]:
+        found = [path for words, path in asked if any(word in line for word in words) and re.search(_named(path), line)]
+        return list(dict.fromkeys("/".join(path.split("/")[-2:]) for path in found))
+
+    return said
 
 
 def _is_said(facts: Facts, word: str) -> bool:

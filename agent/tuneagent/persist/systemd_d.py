@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 
 from tuneagent.facts.one_pass import Facts
-from tuneagent.facts.precedence import KEPT_UNIT_FOLDERS, by_precedence, unit_files, unit_text
-from tuneagent.formats.systemd_unit import assigned, variables_of, variables_of_file
+from tuneagent.facts.precedence import KEPT_UNIT_FOLDERS, by_precedence, unit_text
+from tuneagent.formats.systemd_unit import assigned
 from tuneagent.persist.own_files import OwnFiles
 
 OWN_NAME = "zz-tuneagent.conf"
@@ -48,28 +48,6 @@ class IrqbalanceDropIn(OwnFiles):
     def belongs(self, path: str, key: str) -> bool:
         """Variables are noted in the file that holds them."""
         return path == self.variables
-
-
-def unit_environment(facts: Facts, unit: str, without: Collection[str] = ()) -> dict[str, tuple[str, str]]:
-    """Variables that a unit starts with, each with the file that gives it, as if `without` were not there.
-
-    Raises ReadFailed.
-
-    Files of variables override `Environment=`; of either the later counts (systemd.exec(5)).
-    """
-    set_in_units: dict[str, tuple[str, str]] = {}
-    files: list[str] = []
-    for path in unit_files(facts.host, unit, KEPT_UNIT_FOLDERS):
-        text = unit_text(facts.host, path)
-        for value in assigned(text, "Environment"):
-            found = {name: (one, f"/{path}") for name, one in variables_of(value).items()}
-            set_in_units = {**set_in_units, **found} if value else {}
-        for value in assigned(text, "EnvironmentFile"):
-            files = [*files, value.removeprefix("-").strip().lstrip("/")] if value else []
-    for path in (path for path in files if path not in without):
-        text = facts.host.files.read_or(path, "")
-        set_in_units |= {name: (one, f"/{path}") for name, one in variables_of_file(text).items()}
-    return set_in_units
 
 
 def unit_cpus(facts: Facts, unit: str, name: str) -> tuple[str, str] | None:

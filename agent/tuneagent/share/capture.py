@@ -11,14 +11,15 @@ import gzip
 import io
 import tarfile
 import zlib
-from collections.abc import Mapping
-from typing import IO
+from collections.abc import Mapping, Sequence
+from typing import IO, NamedTuple
 
 import msgspec
 
 from tuneagent.contracts.capture_manifest import FORMAT, Manifest
 from tuneagent.engine.observe import observe
 from tuneagent.errors import PathMissing, ReadFailed, WriteFailed
+from tuneagent.facts.kubelet import files_of_variables
 from tuneagent.facts.one_pass import Facts
 from tuneagent.formats.lazy_regex import lazy_regex
 from tuneagent.gpu.ask import RECORDED_PATH, read_gpus, record
@@ -28,9 +29,10 @@ from tuneagent.host.machine import Host
 from tuneagent.host.paths import read_whole
 from tuneagent.host.processes import NoProcesses
 from tuneagent.host.recording import CaptureFiles, RecordedExec, RecordingExec, RecordingFiles
-from tuneagent.persist.other_writers import doubt
+from tuneagent.persist.boot_texts import called_scripts
+from tuneagent.persist.other_writers import doubt, namer
 from tuneagent.profile_files.document import Profile
-from tuneagent.share.redaction import Pseudonyms, Redactor
+from tuneagent.share.redaction import Asked, Pseudonyms, Redactor
 from tuneagent.topology.read import read_topology
 from tuneagent.tunables.base import AnyTunable
 from tuneagent.tunables.registry import specs_of
@@ -62,8 +64,7 @@ def take(
     """
     files, programs = RecordingFiles(host.files.root), RecordingExec(host.exec)
     watched = Host(files, programs, host.processes, host.source, host.host_pid, host.now, host.unreadable)
-    for profile in profiles:
-        _observe_all(Facts(watched, specs_of(profile, registry)), registry)
+    asked = [_observe_all(Facts(watched, specs_of(profile, registry)), registry) for profile in profiles]
     read_topology(watched)
     for path in EXTRA_FILES:
         watched.observe(path)
@@ -73,7 +74,8 @@ def take(
             if not _SKIPPED.match(path) and not files.is_dir(path):
                 watched.observe(path)
     hide = hide or Redactor(Pseudonyms(host, enabled=not identifiers))
-    hide.learn([*files.content, *files.absent, *files.failed, *files.folders, *host.absent])
+    paths = [*files.content, *files.absent, *files.failed, *files.folders, *host.absent]
+    hide.learn(paths, _together(asked))
     manifest = Manifest(
         taken=host.taken if host.source == "capture" else host.now(),
         identifiers=identifiers,
@@ -93,12 +95,36 @@ def take(
     return _pack(manifest, content, folders, runnable)
 
 
-def _observe_all(facts: Facts, registry: Mapping[str, AnyTunable]) -> None:
+class _Seen(NamedTuple):
+    """What audits of one profile asked for: scripts, files of variables, and the files that settings were read from."""
+
+    scripts: frozenset[str]
+    variables: frozenset[str]
+    evidence: frozenset[str]
+
+
+def _observe_all(facts: Facts, registry: Mapping[str, AnyTunable]) -> _Seen:
     """What an audit reads, and what it would read too if every value were as wanted."""
+    evidence = set()
     for one in observe(facts, registry):
         for reading in one.readings.values() if one.tunable.drop_in is not None else ():
+            evidence.add(reading.evidence)
             with contextlib.suppress(ReadFailed):
                 doubt(facts, reading.evidence, own=reading.own)
+    scripts = variables = frozenset[str]()
+    with contextlib.suppress(ReadFailed):
+        scripts = called_scripts(facts)
+    with contextlib.suppress(ReadFailed):
+        variables = files_of_variables(facts)
+    return _Seen(scripts, variables, frozenset(evidence))
+
+
+def _together(seen: Sequence[_Seen]) -> Asked:
+    return Asked(
+        frozenset(path for one in seen for path in one.scripts),
+        frozenset(path for one in seen for path in one.variables),
+        namer({path for one in seen for path in one.evidence}),
+    )
 
 
 def _pack(manifest: Manifest, content: Mapping[str, bytes], folders: set[str], runnable: set[str]) -> bytes:

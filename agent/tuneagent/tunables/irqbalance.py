@@ -20,10 +20,12 @@ from tuneagent.contracts.values import (
 )
 from tuneagent.errors import CommandFailed, NoSystemd, ReadFailed, WriteFailed
 from tuneagent.facts.one_pass import Facts
+from tuneagent.facts.precedence import KEPT_UNIT_FOLDERS
 from tuneagent.facts.reserved_plan import expand, waiting
+from tuneagent.facts.unit_commands import environment_of
 from tuneagent.formats.cpulist import format_cpulist, parse_cpulist, parse_cpumask
 from tuneagent.persist.drop_in import Entries
-from tuneagent.persist.systemd_d import IrqbalanceDropIn, reload_refusal, unit_environment
+from tuneagent.persist.systemd_d import IrqbalanceDropIn, reload_refusal
 from tuneagent.tunables.base import Tunable
 
 UNIT, VARIABLE = "irqbalance.service", "IRQBALANCE_BANNED_CPULIST"
@@ -77,7 +79,7 @@ class Irqbalance(Tunable[Spec, str]):
         """CPUs that the running daemon avoids, and those that it will avoid when its unit starts again."""
         owner, own = None, False
         try:
-            variables = unit_environment(facts, UNIT)
+            variables = environment_of(facts, UNIT, KEPT_UNIT_FOLDERS).values
             place = next((variables[name][1] for name in (VARIABLE, OLD_VARIABLE) if name in variables), "")
             own = place == f"/{self.drop_in.variables}"
             owner = place if place and not own and self.drop_in.entries(facts) else None
@@ -99,7 +101,7 @@ class Irqbalance(Tunable[Spec, str]):
     def _by_itself(self, facts: Facts) -> set[int] | None:
         """CPUs that the daemon would avoid without our file; None where that is not known."""
         try:
-            others = unit_environment(facts, UNIT, without=self.drop_in.files)
+            others = environment_of(facts, UNIT, KEPT_UNIT_FOLDERS, self.drop_in.files).values
             return _banned(facts, {name: text for name, (text, _) in others.items()})
         except (ReadFailed, ValueError):
             return None

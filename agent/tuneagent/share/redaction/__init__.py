@@ -4,6 +4,6 @@ Everything else is replaced by its kind and length. Identifiers that must stay c
 """
 
 from tuneagent.share.redaction.pseudonyms import Pseudonyms
-from tuneagent.share.redaction.rules import Redactor
+from tuneagent.share.redaction.redactor import Asked, Redactor
 
-__all__ = ["Pseudonyms", "Redactor"]
+__all__ = ["Asked", "Pseudonyms", "Redactor"]

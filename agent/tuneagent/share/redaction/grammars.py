@@ -9,6 +9,8 @@ import re
 from collections.abc import Callable, Collection
 
 from tuneagent.formats.lazy_regex import lazy_regex
+from tuneagent.formats.systemd_unit import variables_of, whole_lines
+from tuneagent.share.redaction.mentions import Words, mentions, spoken
 from tuneagent.share.redaction.pseudonyms import blank
 from tuneagent.share.redaction.vocabulary import (
     DEVICE,
@@ -159,7 +161,7 @@ _UNIT_VALUE = lazy_regex(
 _IRQBALANCE = lazy_regex(r'"?IRQBALANCE_(BANNED_CPULIST|BANNED_CPUS|ARGS)=[0-9a-fA-F,: -]*"?\Z')
 
 
-def unit(text: str, mentioned: Callable[[str], str]) -> str:
+def unit(text: str, words: Words | None = None) -> str:
     """Units, drop-ins and what `systemctl show` prints: limits, CPUs and states, and what commands mention."""
 
     def keep(line: str) -> str | None:
@@ -171,17 +173,27 @@ def unit(text: str, mentioned: Callable[[str], str]) -> str:
         key, value = match.group(2), match.group(4)
         if key == "Environment" and _IRQBALANCE.match(value):
             return line
-        if key.startswith("Exec") or key == "Environment":
-            words = mentioned(value)
-            # An empty one takes back what came before.
-            return f"{key}={words}" if words or not value else None
+        if key.startswith(("Exec", "Environment")):
+            return _told(key, value, words) if words is not None else None
         if not _UNIT_KEYS.fullmatch(key):
             return None
         return line if _UNIT_VALUE.match(value) else f"{key}={blank(value)}"
 
-    # What goes on over lines is one line to systemd, but for the comments between.
-    bare = re.sub(r"\\\n([ \t]*[#;].*\n)+", r"\\\n", text)
-    return by_line(bare.replace("\\\n", " "), keep)
+    return by_line(whole_lines(text), keep)
+
+
+def _told(key: str, value: str, words: Words) -> str | None:
+    """A command or variables of a unit. An empty one takes back what came before."""
+    if not value:
+        return f"{key}="
+    if key == "EnvironmentFile":
+        # A file that the capture does not have is one whose variables are not known.
+        return f"{key}=-/{words.placed(value.lstrip('-').strip().lstrip('/')) or 'redacted'}"
+    if key == "Environment":
+        told = [f"{words.variable(name)}={spoken(one, words)}" for name, one in variables_of(value).items()]
+        return f"{key}=" + " ".join(f'"{one}"' for one in told) if told else None
+    said = mentions(value, words).strip()
+    return f"{key}={said}" if said else None
 
 
 def limits(text: str) -> str:

@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from typing import NamedTuple
 
 from tuneagent.facts.kubelet import KNOWN, SWITCHES, any_spelling
+from tuneagent.facts.rancher import GIVEN, KEY
+from tuneagent.facts.unit_commands import VARIABLE
 from tuneagent.formats.lazy_regex import lazy_regex
 from tuneagent.persist.other_writers import OPTIONS, PROGRAMS
 from tuneagent.share.redaction.vocabulary import KUBELET_KEYS, KUBELET_WORDS, SOCKET, is_quantity, known_part
@@ -25,32 +28,82 @@ _POLICIES = any_spelling(name for name in SWITCHES if name not in _PLACES)
 _POLICY = lazy_regex(rf"(--(?:{_POLICIES}))(=|\s+)[\"']?([^\s\"'\\]*)")
 _KUBELET_PLACES = {f"/{place}" for pair in KNOWN for place in pair if place}
 _SCRIPT = lazy_regex(r"(?<![\w./-])/(?!proc/|sys/|dev/|run/)[\w.+@-]+(?:/[\w.+@-]+)+")
-Placed = Callable[[str], str]
+_ASSIGNMENT = lazy_regex(r"\s*(?:export\s+)?([A-Za-z_]\w*)=(.*)")
 
 
-def mentions(text: str, is_sysctl: Callable[[str], bool], placed: Placed) -> str:
-    """Line by line: settings that are named, programs that set some, scripts, and what a kubelet is told.
+class Words(NamedTuple):
+    """What may be said of a line: which keys are settings, where a script lies in the capture, what a variable is called.
 
-    `placed` gives the path that a script has in the capture; empty where it has none.
+    `placed` gives an empty path for a script that the capture does not have. `named` gives the settings of this host
+    that a line names.
     """
-    return "".join(f"{_line(line, is_sysctl, placed)}\n" for line in text.splitlines())
+
+    is_sysctl: Callable[[str], bool]
+    placed: Callable[[str], str]
+    variable: Callable[[str], str]
+    named: Callable[[str], list[str]]
 
 
-def _line(line: str, is_sysctl: Callable[[str], bool], placed: Placed) -> str:
+def mentions(text: str, words: Words) -> str:
+    """Line by line: settings that are named, programs that set some, scripts, and what a kubelet is told."""
+    return "".join(f"{_line(line, words)}\n" for line in text.splitlines())
+
+
+def assignments(text: str, words: Words) -> str:
+    """The same of a file of variables: what each is called, and what its value mentions."""
+    lines = []
+    for line in text.replace("\\\n", " ").splitlines():
+        match = _ASSIGNMENT.match(line)
+        lines.append(
+            f"{words.variable(match.group(1))}={spoken(match.group(2), words)}" if match else _line(line, words)
+        )
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _line(line: str, words: Words) -> str:
     if line.lstrip().startswith(("#", ";")):
         return ""
     option = _OPTION.match(line)
     if option is not None:
         return f"{option.group(1)} = redacted"
-    keys = [re.split(r"[=:]", found)[0].rstrip(".") for found in _KEY.findall(line)]
-    found = [*_PATH.findall(line), *(key for key in keys if _is_key(key, is_sysctl)), *_PROGRAM.findall(line)]
-    switches = _SWITCH.findall(line)
-    found += [f"{switch}={_place(path)}" for switch, path in switches]
+    said = spoken(line, words)
+    return said if not said or said.startswith("/") else f"redacted {said}"
+
+
+def spoken(line: str, words: Words) -> str:
+    """What a command mentions, in its order: of two switches the later one counts."""
+    found = [(match.start(), match.group(0)) for match in _PATH.finditer(line)]
+    keys = [(match.start(), re.split(r"[=:]", match.group(0))[0].rstrip(".")) for match in _KEY.finditer(line)]
+    found += [(place, key) for place, key in keys if _is_key(key, words.is_sysctl)]
+    found += [(match.start(), match.group(0)) for match in _PROGRAM.finditer(line)]
+    found += [(match.start(), f"{match.group(1)}={_place(match.group(2))}") for match in _SWITCH.finditer(line)]
     found += [
-        f"{switch}={_plain(value)}" for switch, between, value in _POLICY.findall(line) if value or between == "="
+        (match.start(), f"{match.group(1)}={_plain(match.group(3))}")
+        for match in _POLICY.finditer(line)
+        if match.group(3) or match.group(2) == "="
     ]
-    found += [f"/{place}" for path in _SCRIPT.findall(line) if (place := placed(path.lstrip("/")))]
-    return " ".join(["redacted", *found]) if found else ""
+    found += [(match.start(), f"--{KEY}={_handed_on(match.group(1))}") for match in GIVEN.finditer(line)]
+    found += [
+        (match.start(), f"${{{words.variable(name)}}}")
+        for match in VARIABLE.finditer(line)
+        if (name := match.group(1) or match.group(2))
+    ]
+    found += [
+        (match.start(), f"/{place}")
+        for match in _SCRIPT.finditer(line)
+        if (place := words.placed(match.group(0).lstrip("/")))
+    ]
+    known = " ".join(text for _, text in sorted(found, key=lambda one: one[0]))
+    # Any other way in which it names a setting, as by a variable.
+    return " ".join([*([known] if known else []), *(one for one in words.named(line) if one not in known)])
+
+
+def _handed_on(word: str) -> str:
+    """A switch that k3s hands on to the kubelet."""
+    name, equals, value = word.removeprefix("--").partition("=")
+    if name in _PLACES:
+        return f"{name}={_place(value)}"
+    return f"{name}={_plain(value)}" if equals and name in SWITCHES else "redacted"
 
 
 def rancher(text: str) -> str:
@@ -59,14 +112,11 @@ def rancher(text: str) -> str:
     from tuneagent.formats.yaml_document import load_yaml
 
     document = load_yaml(text, "")
-    if not isinstance(document, dict) or "kubelet-arg" not in document:
+    if not isinstance(document, dict):
         return "{}\n"
-    listed = document["kubelet-arg"]
-    pairs = [str(word).removeprefix("--").partition("=") for word in (listed if isinstance(listed, list) else [listed])]
-    kept = [
-        f"{name}={_place(value) if name in _PLACES else _plain(value)}" for name, _, value in pairs if name in SWITCHES
-    ]
-    return json.dumps({"kubelet-arg": kept}) + "\n"
+    lists = {key: document[key] for key in (KEY, f"{KEY}+") if key in document}
+    kept = {key: [str(one) for one in (found if isinstance(found, list) else [found])] for key, found in lists.items()}
+    return json.dumps({key: [_handed_on(word) for word in found] for key, found in kept.items()}) + "\n"
 
 
 def _is_key(key: str, is_sysctl: Callable[[str], bool]) -> bool:

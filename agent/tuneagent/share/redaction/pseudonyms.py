@@ -36,7 +36,7 @@ class Pseudonyms:
     """Same identifier, same pseudonym, within one capture; a salt that is thrown away makes it irreversible."""
 
     def __init__(self, host: Host, *, enabled: bool) -> None:
-        self._enabled = enabled
+        self.enabled = enabled
         self._salt = secrets.token_hex(16)
         self._name: re.Pattern[str] | None = None
         try:
@@ -84,7 +84,7 @@ class Pseudonyms:
 
     def named(self, kind: str, name: str) -> str:
         """A name that someone has chosen, as its kind and a number."""
-        return f"{kind}-{self._digits(name, 8)}" if self._enabled else name
+        return f"{kind}-{self._digits(name, 8)}" if self.enabled else name
 
     def file_names(self, names: Iterable[str]) -> dict[str, str]:
         """Names of configuration files that are somebody's own, with what stands for each; their order is the same.
@@ -93,7 +93,7 @@ class Pseudonyms:
         """
         found: dict[str, str] = {}
         last, count = "", 0
-        for name in sorted(set(names)) if self._enabled else ():
+        for name in sorted(set(names)) if self.enabled else ():
             if is_file_name(name) and self.host_name(self.text(name)) == name and name > f"{last}+99999":
                 last, count = name, 0
                 continue
@@ -104,7 +104,7 @@ class Pseudonyms:
 
     def text(self, text: str) -> str:
         """Text with every address and identifier replaced."""
-        if not self._enabled:
+        if not self.enabled:
             return text
         text = _MACHINE_ID.sub(lambda match: self._digits(match.group(0), 32), _UUID.sub(self._uuid, text))
         text = _MAC.sub(self._mac, text)

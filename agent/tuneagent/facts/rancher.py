@@ -1,0 +1,73 @@
+"""What k3s and RKE2 hand on to the kubelet: `kubelet-arg` of their files and of their own command line.
+
+Source: docs.k3s.io, Configuration Options: a later file replaces a list unless its key ends in `+`.
+"""
+
+from __future__ import annotations
+
+from tuneagent.errors import ProfileInvalid, ReadFailed
+from tuneagent.facts.one_pass import Facts
+from tuneagent.facts.unit_commands import commands_of
+from tuneagent.formats.lazy_regex import lazy_regex
+
+# Units by the name of the program, which is that of its folder in /etc/rancher too.
+UNITS = {"k3s": ("k3s.service", "k3s-agent.service"), "rke2": ("rke2-server.service", "rke2-agent.service")}
+KEY = "kubelet-arg"
+GIVEN = lazy_regex(rf"--{KEY}(?:=|[\"']?\s+)[\"']?([^\s\"'\\]+)")
+_CONFIG = lazy_regex(r"(?:--config|(?<!\S)-c)(?:=|[\"']?\s+)[\"']?(/[^\s\"']+)")
+
+
+def kubelet_words(facts: Facts) -> list[str]:
+    """Switches of the kubelet. Raises ReadFailed.
+
+    Whether a list of the command line replaces that of the files or adds to it, the documentation and the releases do
+    not say alike: then the value of a switch that the files alone give is a variable, `$`.
+    """
+    found: list[str] = []
+    for program, units in UNITS.items():
+        text = " ".join(command.text for unit in units for command in commands_of(facts, unit))
+        named = _CONFIG.findall(text)
+        given = [_switch(word) for word in GIVEN.findall(text)]
+        names = {word.partition("=")[0] for word in given}
+        listed = [
+            _switch(word) for word in _listed(facts, named[-1] if named else f"/etc/rancher/{program}/config.yaml")
+        ]
+        if given:
+            listed = [word if word.partition("=")[0] in names else f"{word.partition('=')[0]}=$" for word in listed]
+        found += [*listed, *given]
+    return found
+
+
+def _switch(word: str) -> str:
+    return f"--{word.removeprefix('--')}"
+
+
+def _listed(facts: Facts, config: str) -> list[str]:
+    """The list of a file and of those in the folder beside it."""
+    path = config.strip("/")
+    beside = [f"{path}.d/{name}" for name in sorted(facts.host.files.names(f"{path}.d"))]
+    found: list[str] = []
+    for one in (path, *(name for name in beside if name.endswith((".yaml", ".yml")))):
+        if not facts.host.files.exists(one):
+            continue
+        try:
+            document = mapping_of(facts, one)
+        except ProfileInvalid as error:
+            raise ReadFailed(str(error)) from None
+        for key, kept in ((KEY, []), (f"{KEY}+", found)):
+            if key in document:
+                given = document[key]
+                found = [*kept, *map(str, given if isinstance(given, list) else [given])]
+    return found
+
+
+def mapping_of(facts: Facts, path: str) -> dict[str, object]:
+    """One file of YAML or JSON. Raises PathMissing, ReadFailed, ProfileInvalid."""
+    text = facts.host.files.read(path)
+    # A host without a kubelet needs no YAML. JSON is YAML too.
+    from tuneagent.formats.yaml_document import load_yaml
+
+    document = load_yaml(text, path)
+    if not isinstance(document, dict):
+        raise ReadFailed(f"/{path}: not a mapping")
+    return document
