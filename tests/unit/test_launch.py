@@ -132,3 +132,18 @@ def test_cpus_of_the_process_that_started_a_rank(variable: str, is_started_by_th
         capture_output=True, text=True, check=True, env={**os.environ, "TUNEAGENT_TEST_RANK": "0"},
     )  # fmt: skip
     assert json.loads(done.stdout) == (own if is_started_by_this else own[:1])
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or len(os.sched_getaffinity(0)) < 2, reason="needs root and two CPUs")
+def test_a_bound_rank_that_cannot_see_who_started_it_keeps_its_cpus() -> None:
+    """A PID namespace of its own, as containers of jobs have it: sharing one core among two ranks would fail."""
+    own = sorted(os.sched_getaffinity(0))
+    inner = f"{sys.executable} -m tuneagent run -- {sys.executable} -c 'import os; print(os.sched_getaffinity(0))'"
+    done = subprocess.run(
+        ["taskset", "-c", str(own[-1]), "unshare", "--pid", "--fork", "--mount-proc", "sh", "-c", inner],
+        capture_output=True, text=True, check=False, env={**os.environ, "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "2"},
+    )  # fmt: skip
+    if "unshare" in done.stderr:
+        pytest.skip(done.stderr)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == f"{{{own[-1]}}}"

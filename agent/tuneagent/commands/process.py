@@ -38,7 +38,9 @@ def run(settings: Settings, gpu: str, cpus: str, memory: str, command: tuple[str
     if chosen is None:
         click.echo("tuneagent: no GPU is visible here; using the CPUs that are already allowed", err=True)
     own, rank = own_cpus(), rank_of(variables)
-    started_on = starter_cpus(RANKS) if any(variables[name] for name in RANKS) else None
+    # Where /proc hides who started the ranks, one with fewer CPUs than the node is taken for bound.
+    is_rank = any(variables[name] for name in RANKS)
+    started_on = (starter_cpus(RANKS) or picture.online) if is_rank else None
     if has_own_cpus(picture, own, started_on, rank):
         click.echo(f"tuneagent: the launcher has bound this rank to CPUs {format_cpulist(own)}", err=True)
         binding = keep(picture, chosen, own) if cpus == "local" else bind(picture, chosen, own, cpus)
