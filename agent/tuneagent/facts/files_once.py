@@ -50,6 +50,10 @@ class FilesOnce(Files):
         """As Files."""
         return self._once("content", path, self._reader.read_bytes)
 
+    def read_part(self, path: str, start: int, size: int) -> bytes:
+        """As Files."""
+        return self._once(f"{size} bytes from {start}", path, lambda name: self._reader.read_part(name, start, size))
+
     def names(self, path: str) -> list[str]:
         """As Files."""
         return list(self._once("names", path, self._reader.names))

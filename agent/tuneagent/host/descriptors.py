@@ -81,6 +81,18 @@ def content(path: str, folder: int, name: str) -> bytes:
         os.close(descriptor)
 
 
+def part(path: str, folder: int, name: str, start: int, size: int) -> bytes:
+    descriptor = os.open(name, os.O_RDONLY | SAFE, dir_fd=folder)
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise ReadFailed(f"{shown(path)}: not a regular file")
+        return os.pread(descriptor, min(size, READ_LIMIT_BYTES), start)
+    except OSError as error:
+        raise ReadFailed(f"{shown(path)}: {reason_of_os_error(error)}") from None
+    finally:
+        os.close(descriptor)
+
+
 def listed(folder: int, name: str) -> list[str]:
     descriptor = os.open(name, os.O_RDONLY | os.O_DIRECTORY | SAFE, dir_fd=folder)
     try:

@@ -25,6 +25,7 @@ from tuneagent.host.descriptors import (
     make_folder_at,
     make_with_folders,
     open_own,
+    part,
     reason_of_os_error,
     remove_at,
     remove_tree_at,
@@ -102,6 +103,13 @@ class Files:
         """Whole content of a regular file of at most READ_LIMIT_BYTES."""
         try:
             return self._look(path, lambda folder, name: content(path, folder, name))
+        except OSError as error:
+            raise _read_failed(path, error) from None
+
+    def read_part(self, path: str, start: int, size: int) -> bytes:
+        """At most `size` bytes of a regular file from a place in it, for files that are larger than others may be."""
+        try:
+            return self._look(path, lambda folder, name: part(path, folder, name, start, size))
         except OSError as error:
             raise _read_failed(path, error) from None
 
@@ -270,8 +278,8 @@ class Files:
         except OSError as error:
             raise _write_failed("", error) from None
         done = ""
-        for part in steps(path):
-            done = f"{done}/{part}"
+        for name in steps(path):
+            done = f"{done}/{name}"
             try:
                 self._at(done, lambda folder, name: make_folder_at(folder, name, mode))
             except OSError as error:

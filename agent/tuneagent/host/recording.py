@@ -46,6 +46,12 @@ class RecordingFiles(Files):
         self.content[name] = data
         return data
 
+    def read_part(self, path: str, start: int, size: int) -> bytes:
+        """Read, and keep that it is there: files of this size are not packed, and are unknown in a capture."""
+        found = super().read_part(path, start, size)
+        self.content.setdefault(path.strip("/"), b"")
+        return found
+
     def names(self, path: str) -> list[str]:
         """List and keep: each entry becomes a file or folder of the capture."""
         found = super().names(path)

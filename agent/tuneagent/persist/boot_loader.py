@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Mapping
+from typing import ClassVar, Protocol
 
+from tuneagent.errors import WriteFailed
 from tuneagent.facts.one_pass import Facts
 from tuneagent.persist.drop_in import DropIn
 
@@ -26,3 +28,31 @@ class BootLoader(DropIn, Protocol):
 
     def by_hand(self, words: str) -> str | None:
         """What a person has to do for these words; None where nothing is known."""
+
+
+class ReadOnlyLoader:
+    """What ways to boot have in common whose files tuneagent reads and people change."""
+
+    path: ClassVar[str]
+    files: ClassVar[tuple[str, ...]] = ()
+    generates = False
+
+    def unsafe(self, facts: Facts, name: str) -> str | None:
+        """`impossible` speaks for every argument."""
+        del facts, name
+        return None
+
+    def entries(self, facts: Facts) -> dict[str, str]:
+        """None."""
+        del facts
+        return {}
+
+    def is_whole(self, facts: Facts, entries: Mapping[str, str]) -> bool:
+        """Nothing is ours."""
+        del facts
+        return not entries
+
+    def replace(self, facts: Facts, entries: Mapping[str, str]) -> None:
+        """Never done."""
+        del facts, entries
+        raise WriteFailed(f"/{self.path}: not written by tuneagent")

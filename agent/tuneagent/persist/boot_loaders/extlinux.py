@@ -6,21 +6,19 @@ The file belongs to the firmware's packages or to a board's owner, and has no dr
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 
-from tuneagent.errors import PathMissing, ReadFailed, WriteFailed
+from tuneagent.errors import PathMissing, ReadFailed
 from tuneagent.facts.one_pass import Facts
+from tuneagent.persist.boot_loader import ReadOnlyLoader
 
 CONFIG = "boot/extlinux/extlinux.conf"
 
 
-class Extlinux:
+class Extlinux(ReadOnlyLoader):
     """One configuration with a label for each way to boot."""
 
     rank = 50
     path = CONFIG
-    files: tuple[str, ...] = ()
-    generates = False
 
     def is_there(self, facts: Facts) -> bool:
         """Its configuration, and none of GRUB's, which boots first where both are installed."""
@@ -36,11 +34,6 @@ class Extlinux:
             raise ReadFailed(f"/{CONFIG}: DEFAULT {default} is none of its labels")
         return labels[default] if default is not None else next(iter(labels.values()))
 
-    def unsafe(self, facts: Facts, name: str) -> str | None:
-        """`impossible` speaks for every argument."""
-        del facts, name
-        return None
-
     def by_hand(self, words: str) -> str | None:
         """The line to change."""
         return f"add {words} to APPEND of the default label in /{CONFIG}"
@@ -49,21 +42,6 @@ class Extlinux:
         """There is no file of ours that it would read."""
         del facts
         return f"/{CONFIG} has no drop-in: its owner adds the arguments"
-
-    def entries(self, facts: Facts) -> dict[str, str]:
-        """None."""
-        del facts
-        return {}
-
-    def is_whole(self, facts: Facts, entries: Mapping[str, str]) -> bool:
-        """Nothing is ours."""
-        del facts
-        return not entries
-
-    def replace(self, facts: Facts, entries: Mapping[str, str]) -> None:
-        """Never done."""
-        del facts, entries
-        raise WriteFailed(f"/{CONFIG}: not written by tuneagent")
 
 
 def _labels(text: str) -> tuple[str | None, dict[str, str]]:

@@ -242,7 +242,11 @@ def boot_entries(text: str, allowed: Callable[[str], bool]) -> str:
             return f"{match.group(1)}{match.group(2)}{kernel_line(match.group(3), allowed)}"
         return (
             line
-            if re.match(r"((?:prev_)?saved_entry=|next_entry=|version\s+|linux\s+)[\w./()@+>-]{1,128}\Z", line)
+            if re.match(
+                r"((?:prev_)?saved_entry=|next_entry=|(?:version|linux|efi|uki|sort-key|machine-id|architecture)\s+)[\w./()@+>~^-]{1,128}\Z"
+                r"|default\s+[\w.*?+@-]{1,128}\Z",
+                line,
+            )
             else None
         )
 

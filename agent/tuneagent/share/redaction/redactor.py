@@ -46,6 +46,7 @@ _IDENTITY = lazy_regex(
 # Attributes of modules are what an administrator gave them: a password of a driver among them.
 _MODULE = lazy_regex(r"sys/module/([^/]+)/parameters/")
 _DSN_CAPABILITY = 0x0003
+_OF_FIRMWARE = lazy_regex(r"sys/firmware/efi/efivars/Loader[A-Za-z]+-[0-9a-f-]{36}\Z")
 _OF_KUBELET = lazy_regex(r"(KUBE|K3S|RKE2)[A-Z0-9_]{0,40}\Z")
 # Words of specs: modes, names of profiles of MIG, lists of CPUs, `{reserved}`.
 _SETTING = lazy_regex(r"[A-Za-z0-9_.,:+{}<>=-]{1,32}\Z")
@@ -173,6 +174,9 @@ class Redactor:
 
     def path(self, path: str) -> str:
         """A path, without names of this host or of anyone in it."""
+        if _OF_FIRMWARE.match(path):
+            # The number in it is that of an interface, not of a machine.
+            return path
         if self._is_elsewhere(path):
             return f"opt/{self._pseudonyms.named('script', path)}" if self._pseudonyms.enabled else path
         profile = TUNED_PROFILE.match(path)

@@ -74,6 +74,11 @@ def _on_or_off(text: str) -> str:
     return grammars.by_line(text, lambda line: line if _ON_OR_OFF.match(line) else None)
 
 
+def _loader(text: str) -> str:
+    """A boot loader's name and version, as the firmware keeps them."""
+    return text if re.fullmatch(r"[^\0]\0{3}(?:[A-Za-z0-9 .()~+-]\0)+\0\0", text) else "\6\0\0\0?"
+
+
 def _variables(text: str) -> str:
     return documents.variables(text, VARIABLES)
 
@@ -91,6 +96,9 @@ RULES: tuple[tuple[re.Pattern[str], Filter], ...] = (
         lazy_regex(r"proc/(\d+/(limits|status|numa_maps|cgroup)|self/limits|[a-z_]+\Z|irq/|net/|pressure/)"),
         _kernel_text,
     ),
+    (lazy_regex(r"sys/firmware/efi/efivars/LoaderInfo-"), _loader),
+    # What names an entry is not told: a text that cannot be read makes the entry unknown.
+    (lazy_regex(r"sys/firmware/efi/efivars/"), lambda text: "\6\0\0\0?" if text else text),
     (lazy_regex(r"sys/"), _kernel_text),
     (
         lazy_regex(r"(etc|run|usr/local/lib|usr/lib|lib)/sysctl\.d/|etc/sysctl\.conf\Z"),

@@ -1,0 +1,144 @@
+"""systemd-boot and unified kernel images: the entry that the next boot takes is read, and changed by people.
+
+What an image says is part of it and signed with it; entries are made anew with each kernel (kernel-install(8)).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from tuneagent.errors import PathMissing, ReadFailed
+from tuneagent.facts.one_pass import Facts
+from tuneagent.formats import unified_image
+from tuneagent.formats.boot_entries import Entry, entry_of_image, entry_of_text, taken
+from tuneagent.formats.lazy_regex import lazy_regex
+from tuneagent.formats.systemd_unit import variables_of_file
+from tuneagent.persist.boot_loader import ReadOnlyLoader
+
+# Where the EFI system partition and the one for boot entries are mounted (bootctl(1)).
+PLACES = ("efi", "boot", "boot/efi")
+_IMAGES, _ENTRIES, _CONFIG = "EFI/Linux", "loader/entries", "loader/loader.conf"
+# Variables of the Boot Loader Interface; four bytes of attributes stand before the text.
+_VARIABLES = "sys/firmware/efi/efivars"
+_VENDOR = "4a67b082-0a4c-41cf-b6c7-440b29bb8c4f"
+_DEFAULT = lazy_regex(r"\s*default\s+(\S.*?)\s*\Z")
+_OTHERS = ("grub", "grub2", "extlinux")
+_ARCHITECTURES = {"x86_64": "x64", "aarch64": "aa64"}
+_PROGRAM = lazy_regex(r"systemd-boot\w*\.efi\Z")
+
+
+class SystemdBoot(ReadOnlyLoader):
+    """Entries and images of all partitions together."""
+
+    rank = 5
+    path = _CONFIG
+
+    def is_there(self, facts: Facts) -> bool:
+        """It says itself that it booted this host; else its program or one image is there, and no GRUB."""
+        said = _variable(facts, "LoaderInfo")
+        if said is not None:
+            return said.startswith("systemd-boot")
+        files = facts.host.files
+        if files.exists("etc/default/grub") or any(files.is_dir(f"boot/{name}") for name in _OTHERS):
+            return False
+        return _has_program(facts) or len(list(_images(facts))) == 1
+
+    def next_line(self, facts: Facts) -> str:
+        """Options of the entry that is taken. Raises PathMissing or ReadFailed."""
+        entries = list(_entries(facts))
+        if not entries:
+            raise PathMissing("no boot entry and no unified kernel image")
+        chosen = taken(entries, _patterns(facts))
+        if chosen is None:
+            raise PathMissing("no boot entry and no unified kernel image")
+        return chosen.options
+
+    def by_hand(self, words: str) -> str | None:
+        """Where new entries get their options from, and the entry that boots."""
+        return (
+            f"add {words} to /etc/kernel/cmdline, then `kernel-install add-all`; a unified kernel image is built anew"
+        )
+
+    def impossible(self, facts: Facts) -> str | None:
+        """There is no file of ours that it would read."""
+        del facts
+        return "systemd-boot has no drop-in for arguments: the host's owner adds them"
+
+
+def _variable(facts: Facts, name: str) -> str | None:
+    """A variable of the boot loader; None where there is none. Raises ReadFailed."""
+    path = f"{_VARIABLES}/{name}-{_VENDOR}"
+    try:
+        return facts.host.files.read_bytes(path)[4:].decode("utf-16-le").rstrip("\0")
+    except PathMissing:
+        return None
+    except UnicodeDecodeError:
+        raise ReadFailed(f"/{path}: not text as the firmware writes it") from None
+
+
+def _patterns(facts: Facts) -> list[str]:
+    """What names the entry: once, as people chose in the menu, as configured. Raises ReadFailed."""
+    found = [one for name in ("LoaderEntryOneShot", "LoaderEntryDefault") if (one := _variable(facts, name))]
+    for place in PLACES:
+        for line in facts.host.files.read_or(f"{place}/{_CONFIG}", "").splitlines():
+            match = _DEFAULT.match(line)
+            found += [match.group(1)] if match else []
+    special = next((one for one in found if one.startswith(("@", "auto-"))), None)
+    if special is not None:
+        raise ReadFailed(f"systemd-boot's default is {special}, which is not followed")
+    return found
+
+
+def _has_program(facts: Facts) -> bool:
+    names = [name for place in PLACES for name in facts.host.files.names(f"{place}/EFI/systemd")]
+    return any(_PROGRAM.match(name) for name in names)
+
+
+def _images(facts: Facts) -> Iterator[str]:
+    for place in PLACES:
+        folder = f"{place}/{_IMAGES}"
+        yield from (f"{folder}/{name}" for name in facts.host.files.names(folder) if name.lower().endswith(".efi"))
+
+
+def _entries(facts: Facts) -> Iterator[Entry]:
+    """Those for this machine. Raises ReadFailed."""
+    files = facts.host.files
+    for place in PLACES:
+        folder = f"{place}/{_ENTRIES}"
+        for name in files.names(folder):
+            if not name.endswith(".conf"):
+                continue
+            text = files.read(f"{folder}/{name}")
+            keys = {line.split()[0]: line.split()[-1] for line in text.splitlines() if line.strip()}
+            if "uki" in keys:
+                raise ReadFailed(f"/{folder}/{name}: an entry that starts a unified kernel image is not followed")
+            machine = _ARCHITECTURES.get(facts.topology.arch or "", "")
+            if {"linux", "efi"} & set(keys) and keys.get("architecture", machine).lower() == machine:
+                yield entry_of_text(name, text)
+    for path in _images(facts):
+        for folder in (f"{path}.extra.d", f"{path.split('/EFI/')[0]}/loader/addons"):
+            if any(name.endswith(".addon.efi") for name in files.names(folder)):
+                raise ReadFailed(f"/{folder}: add-ons of unified kernel images are not followed")
+        found = _sections(facts, path)
+        release = variables_of_file(found.get(".osrel", ""))
+        yield entry_of_image(path.rpartition("/")[2], found.get(".cmdline", ""), release)
+
+
+def _sections(facts: Facts, path: str) -> dict[str, str]:
+    """What an image says of itself. Raises ReadFailed."""
+    files = facts.host.files
+    try:
+        places = unified_image.section_places(files.read_part(path, 0, unified_image.HEAD_BYTES))
+        found = {
+            name: (files.read_part(path, start, size), size)
+            for name, (start, size) in places.items()
+            if name in (".cmdline", ".osrel")
+        }
+        if any(len(data) < size for data, size in found.values()):
+            raise ValueError("a PE file that is cut")
+        return {name: data.split(b"\0")[0].decode().strip() for name, (data, _) in found.items()}
+    except ValueError as error:
+        raise ReadFailed(f"/{path}: {error}") from None
+
+
+LOADER = SystemdBoot()
