@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from guest import CPUS, Vm
 from guest_image import acpi_tables, code_disk, default_cache, disk
+from slurm_node import slurm_disk
 
 PROJECT = Path(__file__).parents[2]
 
@@ -19,7 +20,8 @@ def vm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Vm]:
     folder = tmp_path_factory.mktemp("vm")
     if not list((PROJECT / "wheelhouse/agent").glob("msgspec*")):
         subprocess.run(["make", "-s", "wheelhouse"], cwd=PROJECT, check=True)
-    made = Vm(folder, disk(default_cache()), code_disk(PROJECT, folder), acpi_tables(folder, CPUS))
+    code = code_disk(PROJECT, folder)
+    made = Vm(folder, disk(default_cache()), code, acpi_tables(folder, CPUS), slurm_disk(folder))
     try:
         made.start()
         made.settle()

@@ -31,9 +31,10 @@ class Done:
 class Vm:
     """The guest. Nodes 0 and 1 have four CPUs, an NVMe drive and a NIC each; node 2 has memory alone."""
 
-    def __init__(self, folder: Path, disk: Path, code: Path, tables: Path) -> None:
+    def __init__(self, folder: Path, disk: Path, code: Path, tables: Path, packages: Path | None = None) -> None:
         self.folder = folder
         self.code = code
+        self.packages = packages
         self.tables = tables
         self.overlay = folder / "root.qcow2"
         subprocess.run(
@@ -66,6 +67,11 @@ class Vm:
             "-device", "virtio-blk-pci,drive=code,bus=pcie.0,addr=6",
             "-device", "virtio-rng-pci,bus=pcie.0,addr=8",
         ]  # fmt: skip
+        if self.packages is not None:
+            argv += [
+                "-drive", f"if=none,id=packages,format=raw,readonly=on,file={self.packages}",
+                "-device", "virtio-blk-pci,drive=packages,bus=pcie.0,addr=7",
+            ]  # fmt: skip
         for node, (cpus, mib) in enumerate((("0-3", 3072), ("4-7", 3072), ("", 512))):
             argv += ["-object", f"memory-backend-ram,id=m{node},size={mib}M"]
             argv += ["-numa", f"node,nodeid={node},memdev=m{node}" + (f",cpus={cpus}" if cpus else "")]

@@ -35,10 +35,15 @@ def by_precedence(host: Host, folders: Iterable[str], suffix: str = ".conf") -> 
     return [files[name] for name in sorted(files)]
 
 
+def unit_file(host: Host, unit: str, folders: Iterable[str] = UNIT_FOLDERS) -> str | None:
+    """The one file of a unit that counts."""
+    return next((path for folder in folders if host.files.exists(path := f"{folder}/{unit}")), None)
+
+
 def unit_files(host: Host, unit: str, folders: Iterable[str] = UNIT_FOLDERS) -> list[str]:
     """The file of a unit and its drop-ins, the later overriding the earlier. Raises ReadFailed."""
     places = tuple(folders)
-    own = next((path for folder in places if host.files.exists(path := f"{folder}/{unit}")), None)
+    own = unit_file(host, unit, places)
     return [*([own] if own else []), *by_precedence(host, [f"{folder}/{unit}.d" for folder in places])]
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from tuneagent.errors import ProfileInvalid, ReadFailed
 from tuneagent.facts.one_pass import Facts
+from tuneagent.facts.precedence import unit_file
 from tuneagent.facts.unit_commands import commands_of
 from tuneagent.formats.lazy_regex import lazy_regex
 
@@ -25,7 +26,8 @@ def kubelet_words(facts: Facts) -> list[str]:
     """
     found: list[str] = []
     for program, units in UNITS.items():
-        text = " ".join(command.text for unit in units for command in commands_of(facts, unit))
+        there = [unit for unit in units if unit_file(facts.host, unit) is not None]
+        text = " ".join(command.text for unit in there for command in commands_of(facts, unit))
         named = _CONFIG.findall(text)
         given = [_switch(word) for word in GIVEN.findall(text)]
         names = {word.partition("=")[0] for word in given}

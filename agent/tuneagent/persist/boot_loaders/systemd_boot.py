@@ -6,14 +6,16 @@ What an image says is part of it and signed with it; entries are made anew with 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from tuneagent.errors import PathMissing, ReadFailed
 from tuneagent.facts.one_pass import Facts
-from tuneagent.formats import unified_image
-from tuneagent.formats.boot_entries import Entry, entry_of_image, entry_of_text, taken
 from tuneagent.formats.lazy_regex import lazy_regex
-from tuneagent.formats.systemd_unit import variables_of_file
 from tuneagent.persist.boot_loader import ReadOnlyLoader
+
+if TYPE_CHECKING:
+    # Loaded where there is an entry: on other hosts it is a part of the start-up time.
+    from tuneagent.formats.boot_entries import Entry
 
 # Where the EFI system partition and the one for boot entries are mounted (bootctl(1)).
 PLACES = ("efi", "boot", "boot/efi")
@@ -45,10 +47,9 @@ class SystemdBoot(ReadOnlyLoader):
 
     def next_line(self, facts: Facts) -> str:
         """Options of the entry that is taken. Raises PathMissing or ReadFailed."""
-        entries = list(_entries(facts))
-        if not entries:
-            raise PathMissing("no boot entry and no unified kernel image")
-        chosen = taken(entries, _patterns(facts))
+        from tuneagent.formats.boot_entries import taken
+
+        chosen = taken(_entries(facts), _patterns(facts))
         if chosen is None:
             raise PathMissing("no boot entry and no unified kernel image")
         return chosen.options
@@ -102,6 +103,9 @@ def _images(facts: Facts) -> Iterator[str]:
 
 def _entries(facts: Facts) -> Iterator[Entry]:
     """Those for this machine. Raises ReadFailed."""
+    from tuneagent.formats.boot_entries import entry_of_image, entry_of_text
+    from tuneagent.formats.systemd_unit import variables_of_file
+
     files = facts.host.files
     for place in PLACES:
         folder = f"{place}/{_ENTRIES}"
@@ -126,6 +130,8 @@ def _entries(facts: Facts) -> Iterator[Entry]:
 
 def _sections(facts: Facts, path: str) -> dict[str, str]:
     """What an image says of itself. Raises ReadFailed."""
+    from tuneagent.formats import unified_image
+
     files = facts.host.files
     try:
         places = unified_image.section_places(files.read_part(path, 0, unified_image.HEAD_BYTES))
