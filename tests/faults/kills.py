@@ -2,7 +2,7 @@
 
     tests/faults/kills.py [--pairs]
 
-A child applies thirty-six changes to a tree, or undoes them, and sends itself SIGKILL at one call. Afterwards one `undo`
+A child applies thirty-eight changes to a tree, or undoes them, and sends itself SIGKILL at one call. Afterwards one `undo`
 must give the tree back byte for byte, folders and leftovers included, with an empty journal to show for it. With `--pairs`
 the recovery is killed as well, at a call of its own, before the undo that counts. Exit 1 if one comes out otherwise.
 """
@@ -49,7 +49,7 @@ MORE = {
     "pciPower": {"devices": ["gpu"]},
     "kernelFiles": {"zswap": False},
 }
-CHANGES = 36
+CHANGES = 38
 
 
 def make(root: Path) -> None:

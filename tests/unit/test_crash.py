@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import kills
 import pytest
 from large_tree import FILES, TUNE
 from support import Dies, DyingFiles, read_tree, session_of, tree, write_tree
@@ -167,3 +168,13 @@ def test_what_a_death_between_write_and_rename_leaves_is_swept(tmp_path: Path) -
     write_tree(tmp_path, {"etc/sysctl.d/.99-zz-tuneagent.conf.tuneagent": "vm.swappiness = 5\n"})
     session.undo()
     assert read_tree(tmp_path) == before
+
+
+def test_the_tree_of_make_faults_is_applied_whole_and_undone(tmp_path: Path) -> None:
+    """`make faults` kills every call of this; here it runs once, so that a change of what it applies is seen."""
+    root = tmp_path / "tree"
+    kills.make(root)
+    before = kills.picture(root)
+    kills.apply(root)
+    kills.undo(root)
+    assert kills.picture(root) == before
