@@ -9,9 +9,11 @@ import pytest
 import tuneagent
 from support import session_of, tree, write_tree
 from tuneagent.contracts.values import Value
+from tuneagent.errors import PathMissing, ReadFailed
 from tuneagent.facts.kubelet import ARGUMENTS, KNOWN, SWITCHES, has_kubelet, kubelet_field
 from tuneagent.facts.one_pass import Facts
 from tuneagent.host.files import Files
+from tuneagent.persist.boot_arguments import BootArguments
 from tuneagent.persist.other_writers import OPTIONS, PROGRAMS, doubt
 from tuneagent.share.capture import take, unpack
 from tuneagent.share.redaction.places import CONFIGURED
@@ -242,6 +244,106 @@ def test_folders_among_the_drop_ins_keep_their_order_and_not_their_names(tmp_pat
     field = kubelet_field("cpuManagerPolicy", "x")
     assert field(host) == field(captured) == Value("none")
     assert not [path for path in (tmp_path / "capture").rglob("*") if "acme" in path.name]
+
+
+def boot_line(facts: Facts) -> str | None:
+    try:
+        return BootArguments().next_line(facts)
+    except (PathMissing, ReadFailed):
+        return None
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["etc/os-release", "etc/default/grub", "etc/sysctl.d/1.conf", "etc/udev/rules.d/60-x.rules", "boot/grub/grub.cfg", "etc/fstab",
+     "etc/kubernetes/kubelet/kubelet-config.json", "etc/modprobe.d/x.conf", "etc/tuned/active_profile", "etc/containerd/config.toml"],
+)  # fmt: skip
+def test_a_file_that_a_script_names_keeps_its_place_and_its_filter(tmp_path: Path, path: str) -> None:
+    """A script that reads a file of the system's makes it no script."""
+    text = "menuentry x {\n linux /vmlinuz isolcpus=3\n}\n" if path.endswith("grub.cfg") else "# a text\nx y\n"
+    host, _ = host_and_capture(tmp_path, {"etc/rc.local": f"#!/bin/sh\n. /{path}\ncp /{path} /root/keep\n", path: text})
+    assert host.host.files.exists(path)
+    name = path.rpartition("/")[2].partition(".")[0]
+    kept = [one for one in (tmp_path / "capture/root" / path.rpartition("/")[0]).glob("*") if one.is_file()]
+    assert kept, name
+    assert not list((tmp_path / "capture/root/opt").glob("script-*"))
+
+
+def test_what_a_script_loads_and_names_is_read_as_before(tmp_path: Path) -> None:
+    menu = "menuentry x {\n linux /vmlinuz root=/dev/sda1 isolcpus=3\n}\n"
+    files = {"etc/rc.local": "#!/bin/sh\nsysctl -p /etc/sysctl.d/1.conf\ngrub-mkconfig -o /boot/grub/grub.cfg\n",
+             "boot/grub/grub.cfg": menu, "etc/default/grub": ""}  # fmt: skip
+    host, captured = host_and_capture(tmp_path, files)
+    assert "isolcpus=3" in (boot_line(host) or "") and "isolcpus=3" in (boot_line(captured) or "")
+
+
+K3S = "var/lib/rancher/k3s/agent/etc/kubelet.conf.d/00.conf"
+
+
+@pytest.mark.parametrize(
+    ("files", "is_kept"),
+    [
+        ({"etc/systemd/system/k3s.service": "[Service]\nExecStart=/usr/local/bin/k3s server --kubelet-arg=cpu_manager_policy=static\n"}, True),
+        ({"etc/rancher/k3s/config.yaml": "kubelet-arg: [cpu_manager_policy=static]\n"}, True),
+        ({"etc/rancher/k3s/config.yaml.d/acme.yaml": "kubelet-arg: [cpu-manager-policy=none]\n",
+          "etc/rancher/k3s/config.yaml.d/zacme.yml": "kubelet-arg: [cpu-manager-policy=static]\n"}, True),
+        ({"etc/systemd/system/k3s.service": "[Service]\nEnvironmentFile=-/etc/acme/k3s.env\nExecStart=/usr/local/bin/k3s server $X\n",
+          "etc/acme/k3s.env": "X=--kubelet-arg=cpu-manager-policy=static\nTOKEN=HUSH\n"}, True),
+        ({"etc/systemd/system/k3s.service": "[Service]\nEnvironmentFile=-/etc/systemd/system/%N.service.env\nExecStart=/usr/local/bin/k3s server $X\n",
+          "etc/systemd/system/k3s.service.env": "X=--kubelet-arg=cpu-manager-policy=static\n"}, False),
+        ({"etc/systemd/system/k3s.service": "[Service]\nExecStart=/usr/local/bin/k3s server --config /etc/acme/k3s.yaml\n",
+          "etc/acme/k3s.yaml": "kubelet-arg: [cpu-manager-policy=static]\n"}, False),
+    ],
+)  # fmt: skip
+def test_what_k3s_hands_on_is_the_same_or_unknown_in_a_capture(
+    tmp_path: Path, files: dict[str, str], is_kept: bool
+) -> None:
+    host, captured = host_and_capture(tmp_path, {K3S: "cpuManagerPolicy: none\n", **files})
+    field = kubelet_field("cpuManagerPolicy", "none")
+    assert field(host) == Value("static")
+    assert field(captured) == Value("static") if is_kept else not isinstance(field(captured), Value)
+    texts = "".join(f"{one}{one.read_text() if one.is_file() else ''}" for one in (tmp_path / "capture").rglob("*"))
+    assert "HUSH" not in texts
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["kubelet --v=2", "-/usr/bin/kubelet", "/usr/libexec/acme/kubelet --v=2", "/usr/local/bin/hyperkube kubelet", "/opt/acme/bin/start --v=2",
+     "/bin/sh -c 'exec /usr/bin/kubelet --v=2'", '"/usr/bin/kubelet" --cpu-manager-policy=static'],
+)  # fmt: skip
+@pytest.mark.parametrize("program", [b"\x7fELF\2\1", b"#!/bin/sh\nexec /usr/bin/other\n"])
+def test_what_starts_the_kubelet_makes_a_capture_no_surer(tmp_path: Path, command: str, program: bytes) -> None:
+    files = {
+        KUBELET_UNIT: f"[Service]\nExecStart={command}\n",
+        "var/lib/kubelet/config.yaml": "cpuManagerPolicy: static\n",
+    }
+    for path in ("usr/bin/kubelet", "usr/libexec/acme/kubelet", "usr/local/bin/hyperkube", "opt/acme/bin/start"):
+        (tmp_path / "host" / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "host" / path).write_bytes(program)
+    host, captured = host_and_capture(tmp_path, files)
+    field = kubelet_field("cpuManagerPolicy", "none")
+    assert field(captured) == field(host) or not isinstance(field(captured), Value)
+
+
+def test_paths_that_go_up_make_no_archive_unusable(tmp_path: Path) -> None:
+    files = {
+        "etc/rc.local": "#!/bin/sh\n/usr/bin/../lib/acme/tune.sh\n/usr/lib/jvm/../java/x\n", "usr/lib/acme/tune.sh": "sysctl vm.swappiness=60\n",
+        KUBELET_UNIT: "[Service]\nEnvironmentFile=-/etc/default/../kubelet.env\nExecStart=/usr/bin/kubelet $A\n",
+        "etc/kubelet.env": "A=--cpu-manager-policy=static\n", "usr/lib/java/x": "x\n", "usr/lib/jvm/x": "", "etc/default/x": "",
+    }  # fmt: skip
+    host, captured = host_and_capture(tmp_path, files)
+    # A tree does not follow such paths: what they name is not known there either.
+    assert doubt(host, SWAPPINESS, own=False) and doubt(captured, SWAPPINESS, own=False)
+    assert "acme" not in (tmp_path / "capture/manifest.json").read_text()
+
+
+@pytest.mark.parametrize("file", ["etc/acme/acme.env", "data/acme/HUSH.env"])
+def test_a_file_of_variables_that_is_not_there_is_not_named(tmp_path: Path, file: str) -> None:
+    (tmp_path / "host" / file).parent.mkdir(parents=True)
+    unit = f"[Service]\nEnvironmentFile=-/{file}\nExecStart=/usr/bin/kubelet $ACME_SECRETS\n"
+    host_and_capture(tmp_path, {KUBELET_UNIT: unit})
+    texts = "".join(f"{one}{one.read_text() if one.is_file() else ''}" for one in (tmp_path / "capture").rglob("*"))
+    assert "acme" not in texts and "HUSH" not in texts and "ACME" not in texts
 
 
 LEAKING_FILES = (

@@ -46,7 +46,6 @@ def facts_of(root: Path, files: dict[str, str]) -> Facts:
           f"{UNIT}/20.conf": '[Service]\nEnvironment="KUBELET_EXTRA_ARGS=--config-dir=/etc/k.d"\n'}, "static"),
         ({"var/lib/kubelet/config.yaml": NONE, "etc/k.d/90.conf": STATIC,
           "etc/default/kubelet": 'KUBELET_EXTRA_ARGS="--config-dir /etc/k.d"\n'}, "static"),
-        ({"var/lib/kubelet/config.yaml": STATIC, f"{UNIT}/10.conf": "[Service]\nExecStart=kubelet --config=$FILE\n"}, "static"),
         # Of two units of one name the stronger folder's counts, and its drop-ins go by their names whatever the folder.
         ({"etc/systemd/system/kubelet.service": "[Service]\nExecStart=kubelet\n", "opt/k.yaml": NONE,
           "usr/lib/systemd/system/kubelet.service": "[Service]\nExecStart=kubelet --config=/opt/k.yaml\n"}, "none"),
@@ -95,9 +94,21 @@ def test_the_policy_that_the_kubelet_would_take(tmp_path: Path, files: dict[str,
         ({f"{UNIT}/1.conf": "[Service]\nEnvironment=B=--cpu-manager-policy=static\nExecStart=kubelet $A\n"}, "none"),
         ({f"{UNIT}/1.conf": "[Service]\nEnvironment=A=--cpu-manager-policy=static\nExecStart=kubelet $A --cpu-manager-policy=none\n"}, "none"),
         ({f"{UNIT}/1.conf": "[Service]\nEnvironment=A=--cpu-manager-policy=static\nExecStart=kubelet --cpu-manager-policy=none $A\n"}, "static"),
-        # A script of its owner's may use all of them.
-        ({f"{UNIT}/1.conf": "[Service]\nEnvironment=A=--cpu-manager-policy=static\nExecStart=/usr/local/bin/start-kubelet\n",
-          "var/lib/kubelet/config.yaml": NONE}, "static"),
+        # In quotes it is still a word of its own; a comment never goes on; files by a pattern and by the unit's name.
+        ({f"{UNIT}/1.conf": '[Service]\nEnvironment=A=--cpu-manager-policy=static\nExecStart="/usr/bin/kubelet" "$A"\n'}, "static"),
+        ({f"{UNIT}/1.conf": "[Service]\n# ExecStart=/usr/bin/kubelet \\\n#   --v=2\nExecStart=/usr/bin/kubelet --cpu-manager-policy=static\n"},
+         "static"),
+        ({f"{UNIT}/1.conf": "[Service]\nEnvironmentFile=/etc/k.d/*.env\nExecStart=kubelet $A\n",
+          "etc/k.d/1.env": "A=--cpu-manager-policy=static\n", "etc/k.d/1.txt": "A=\n"}, "static"),
+        ({f"{UNIT}/1.conf": "[Service]\nEnvironmentFile=-/etc/default/%N-args\nExecStart=kubelet $A\n",
+          "etc/default/kubelet-args": "A=--cpu-manager-policy=static\n"}, "static"),
+        ({f"{UNIT}/1.conf": "[Service]\nEnvironment=A=--cpu-manager-policy=static\nUnsetEnvironment=A\nExecStart=kubelet $A\n"}, "none"),
+        ({f"{UNIT}/1.conf": "[Service]\nExecStart=kubelet $A\n",
+          "etc/systemd/system/service.d/1.conf": "[Service]\nEnvironment=A=--cpu-manager-policy=none\n",
+          "etc/systemd/system/service.d/2.conf": "[Service]\nEnvironment=A=--cpu-manager-policy=static\n"}, "static"),
+        ({f"{UNIT}/1.conf": "[Service]\nEnvironment=A=--cpu-manager-policy=static\nExecStart=/usr/bin/kubelet\t$A --cpu-manager-policy=none\n"},
+         "none"),
+        ({f"{UNIT}/1.conf": "[Service]\nExecStart=kubelet --eviction-hard=nodefs.available<5%,x<3% --cpu-manager-policy=static\n"}, "static"),
         ({"var/lib/rancher/k3s/agent/etc/kubelet.conf.d/00.conf": NONE,
           "etc/rancher/k3s/config.yaml": "kubelet-arg:\n- cpu-manager-policy=static\n"}, "static"),
         ({"var/lib/rancher/rke2/agent/etc/kubelet.conf.d/00.conf": NONE,
@@ -137,6 +148,58 @@ def test_the_policy_that_the_kubelet_would_take(tmp_path: Path, files: dict[str,
 )  # fmt: skip
 def test_switches_override_files(tmp_path: Path, files: dict[str, str], policy: str) -> None:
     assert kubelet_field("cpuManagerPolicy", "none")(facts_of(tmp_path, files)) == Value(policy)
+
+
+NOT_KNOWN = (
+    "Environment=A=x B=it's\nExecStart=kubelet $A\n", "PassEnvironment=A\nExecStart=kubelet $A\n",
+    "EnvironmentFile=/etc/*/k.env\nExecStart=kubelet $A\n", "EnvironmentFile=-/etc/%H.env\nExecStart=kubelet $A\n",
+    "EnvironmentFile=-/data/elsewhere/k.env\nExecStart=kubelet $A\n", "EnvironmentFile=/etc/lines.env\nExecStart=kubelet $A\n",
+    "Environment=A=\\x2d\nExecStart=kubelet $A\n", "ExecStart=kubelet \\x2d-v=2\n", "ExecStart=:kubelet $A\n",
+    "ExecStart=/usr/local/bin/start-kubelet\n", "ExecStart=/bin/sh -c 'exec kubelet --v=2'\n", "ExecStart=/usr/local/bin/kubelet\n",
+    "ExecStart=kubelet --config=$FILE\n", "ExecStart=kubelet --config=k.yaml\n", "ExecStart=kubelet --config-dir=k.d\n",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("unit", NOT_KNOWN)
+def test_a_command_that_is_not_followed_is_unknown(tmp_path: Path, unit: str) -> None:
+    files = {f"{UNIT}/1.conf": f"[Service]\n{unit}", "var/lib/kubelet/config.yaml": STATIC, "etc/x": ""}
+    files |= {
+        "etc/lines.env": 'A="--v=2\n --cpu-manager-policy=none"\n',
+        "usr/local/bin/kubelet": "#!/bin/sh\nexec x\n",
+    }
+    facts = facts_of(tmp_path, files)
+    assert has_kubelet(facts) is None
+    assert isinstance(kubelet_field("cpuManagerPolicy", "none")(facts), Unreadable)
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        {"etc/systemd/system/k3s.service": "[Service]\nExecStart=k3s server --config /opt/gone.yaml\n"},
+        {"etc/systemd/system/k3s.service": "[Service]\nExecStart=k3s server --config $X\n"},
+        {
+            "etc/systemd/system/k3s.service": "[Service]\nEnvironmentFile=-/data/elsewhere/k.env\nExecStart=k3s server $X\n"
+        },
+    ],
+)
+def test_what_k3s_hands_on_may_not_be_known(tmp_path: Path, files: dict[str, str]) -> None:
+    facts = facts_of(tmp_path, {"var/lib/rancher/k3s/agent/etc/kubelet.conf.d/00.conf": STATIC, "opt/x": "", **files})
+    assert isinstance(kubelet_field("cpuManagerPolicy", "none")(facts), Unreadable)
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        {"etc/systemd/system/k3s.service": "[Service]\nEnvironmentFile=-/etc/systemd/system/%N.service.env\nExecStart=k3s server $X\n",
+         "etc/systemd/system/k3s.service.env": "X=--kubelet-arg=cpu_manager_policy=static\n"},
+        {"etc/systemd/system/k3s.service": "[Service]\nEnvironmentFile=-/etc/systemd/system/k3s.service.env\nExecStart=k3s server\n",
+         "etc/systemd/system/k3s.service.env": "K3S_CONFIG_FILE=/opt/k3s.yaml\n", "opt/k3s.yaml": "kubelet-arg: [cpu_manager_policy=static]\n",
+         "etc/rancher/k3s/config.yaml": "kubelet-arg: [cpu-manager-policy=none]\n"},
+    ],
+)  # fmt: skip
+def test_what_k3s_is_told_by_variables(tmp_path: Path, files: dict[str, str]) -> None:
+    facts = facts_of(tmp_path, {"var/lib/rancher/k3s/agent/etc/kubelet.conf.d/00.conf": NONE, **files})
+    assert kubelet_field("cpuManagerPolicy", "none")(facts) == Value("static")
 
 
 def test_a_list_beside_one_on_the_command_line_is_not_known(tmp_path: Path) -> None:

@@ -98,7 +98,10 @@ def _crio(facts: Facts) -> _Seen:
 def _containerd(facts: Facts) -> _Seen | Absent | Unreadable:
     """Raises ReadFailed."""
     exists = facts.host.files.exists
-    named = _NAMED.findall("\n".join(one.text for one in commands_of(facts, "containerd.service")))
+    commands = commands_of(facts, "containerd.service")
+    if not all(one.is_whole for one in commands):
+        return Unreadable("what containerd.service starts is not known: a file of its variables, or another form")
+    named = _NAMED.findall("\n".join(one.text for one in commands))
     path = named[-1].strip("/") if named else next(filter(exists, _CONTAINERD), _CONTAINERD[0])
     if not named and not exists(path) and not any(map(exists, _PROGRAMS)):
         return facts.host.missing(path)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TypeVar, cast
 
 from tuneagent.errors import PathMissing, ReadFailed
-from tuneagent.host.files import Files
+from tuneagent.host.files import Files, FileStatus
 
 T = TypeVar("T")
 # Folders where writing one file can change the content of another.
@@ -57,6 +57,10 @@ class FilesOnce(Files):
     def names(self, path: str) -> list[str]:
         """As Files."""
         return list(self._once("names", path, self._reader.names))
+
+    def status(self, path: str) -> FileStatus:
+        """As Files."""
+        return self._once("status", path, self._reader.status)
 
     def exists(self, path: str) -> bool:
         """As Files."""

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from tuneagent.contracts.values import Absent, Observation, Setting, Unreadable, Value
 from tuneagent.errors import PathMissing, ProfileInvalid, ReadFailed
 from tuneagent.facts.one_pass import Facts
-from tuneagent.facts.rancher import kubelet_words, mapping_of
+from tuneagent.facts.rancher import Handed, kubelet_words, mapping_of
 from tuneagent.facts.unit_commands import Command, commands_of, environment_of
 from tuneagent.formats.lazy_regex import lazy_regex
 from tuneagent.formats.nested_tables import merged, table
@@ -76,6 +76,7 @@ _PROGRAMS = ("kubelet", "hyperkube")
 _VARIABLE = "$"
 _CONFIG = lazy_regex(r"--config(?:=|\s+)[\"']?(/[^\s\"'$]+)")
 _ANY_CONFIG = lazy_regex(r"--config(?![\w-])")
+_ANY_DIR = lazy_regex(r"--config-dir(?![\w-])")
 _CONFIG_DIR = lazy_regex(r"--config-dir(?:=|\s+)[\"']?(/[^\s\"'$]+)")
 
 
@@ -102,7 +103,7 @@ def _places(facts: Facts) -> tuple[str, str]:
         if named:
             config = named[-1].strip("/")
             beside = dict(KNOWN).get(config, "")
-        elif _is_told(facts) and _is_without_file(facts):
+        elif _is_without_file(facts) and _commands(facts):
             # A file where others keep theirs is not read.
             config, beside = "", ""
         else:
@@ -117,28 +118,51 @@ def _commands(facts: Facts) -> list[Command]:
     return facts.once("commands of the kubelet", lambda: commands_of(facts, UNIT))
 
 
-def _is_told(facts: Facts) -> bool:
-    """Whether the unit runs the kubelet itself, and every word of its command is known."""
-    commands = _commands(facts)
-    return bool(commands) and all(one.is_whole and one.program in _PROGRAMS for one in commands)
+def _not_told(facts: Facts) -> str:
+    """Why the command line is not known; empty where it is. A unit that is not there is started in another way."""
+    if any(not one.is_whole for one in _commands(facts)):
+        return f"what {UNIT} starts is not known: a file of its variables, or a form that is not followed"
+    other = next((one.program for one in _commands(facts) if not _is_kubelet(facts, one)), None)
+    if other is not None:
+        return f"{UNIT} starts {other or 'something'}, and what that makes of the kubelet is not followed"
+    if not _handed_on(facts).is_whole:
+        return "what k3s or RKE2 hands on to the kubelet is not known"
+    text = "\n".join(words_of_kubelet(facts))
+    for name, any_form, known_form in (("config", _ANY_CONFIG, _CONFIG), ("config-dir", _ANY_DIR, _CONFIG_DIR)):
+        if len(any_form.findall(text)) > len(known_form.findall(text)):
+            return f"the kubelet's --{name} is a variable, or no whole path"
+    return ""
 
 
-def files_of_variables(facts: Facts) -> frozenset[str]:
-    """Files that give the kubelet's unit its variables. Raises ReadFailed."""
-    return environment_of(facts, UNIT).files
+def _is_kubelet(facts: Facts, command: Command) -> bool:
+    """Whether the program is the kubelet itself, not a script of its name."""
+    path = command.program
+    if path.rpartition("/")[2] not in _PROGRAMS:
+        return False
+    try:
+        return not path.startswith("/") or facts.host.files.read_part(path, 0, 4) == b"\x7fELF"
+    except PathMissing:
+        # In a tree of configuration alone there are no programs.
+        return True
+    except ReadFailed:
+        return False
+
+
+def _handed_on(facts: Facts) -> Handed:
+    return facts.once("kubelet arguments of k3s and RKE2", lambda: kubelet_words(facts))
 
 
 def words_of_kubelet(facts: Facts) -> list[str]:
     """Its command line, the later overriding the earlier. Raises ReadFailed."""
-    return facts.once("words of the kubelet", lambda: [*_words_of_unit(facts), *kubelet_words(facts)])
+    return facts.once("words of the kubelet", lambda: [*_words_of_unit(facts), *_handed_on(facts).words])
 
 
 def _words_of_unit(facts: Facts) -> list[str]:
-    """The command of its unit; where that is not all, also every variable and every file that units name elsewhere."""
+    """The command of its unit; without one, the variables of its drop-ins and the files that units name elsewhere."""
     found = [one.text for one in _commands(facts)]
-    if _is_told(facts):
+    if found:
         return found
-    found += [value for value, _ in environment_of(facts, UNIT).values.values()]
+    found = [value for value, _ in environment_of(facts, UNIT).values.values()]
     for path in ARGUMENTS:
         found += [line for line in facts.host.files.read_or(path, "").splitlines() if not line.lstrip().startswith("#")]
     return found
@@ -146,9 +170,12 @@ def _words_of_unit(facts: Facts) -> list[str]:
 
 def _config(facts: Facts) -> dict[str, object] | Absent | Unreadable:
     def read() -> dict[str, object] | Absent | Unreadable:
-        config, folder = _places(facts)
         found: dict[str, object] = {}
+        config = folder = ""
         try:
+            if reason := _not_told(facts):
+                return Unreadable(reason)
+            config, folder = _places(facts)
             if config and (facts.host.files.exists(config) or not _is_without_file(facts)):
                 found = _without_nulls(mapping_of(facts, config))
             # Drop-ins and switches find its defaults there already.
@@ -209,7 +236,7 @@ def _pairs(text: str, between: str, within: str) -> dict[str, object]:
 
 def _by_switches_alone(facts: Facts) -> dict[str, object]:
     try:
-        return _by_switches(facts)
+        return {} if _not_told(facts) else _by_switches(facts)
     except (ReadFailed, ProfileInvalid):
         return {}
 

@@ -44,7 +44,12 @@ def unit_files(host: Host, unit: str, folders: Iterable[str] = UNIT_FOLDERS) -> 
     """The file of a unit and its drop-ins, the later overriding the earlier. Raises ReadFailed."""
     places = tuple(folders)
     own = unit_file(host, unit, places)
-    return [*([own] if own else []), *by_precedence(host, [f"{folder}/{unit}.d" for folder in places])]
+    # Those for all units of its kind, and for all whose names begin alike, give way to its own of the same name.
+    stem, _, kind = unit.rpartition(".")
+    parts = stem.split("-")
+    alike = ["-".join(parts[:count]) + f"-.{kind}.d" for count in range(len(parts) - 1, 0, -1)]
+    folders = [f"{folder}/{name}" for name in (f"{unit}.d", *alike, f"{kind}.d") for folder in places]
+    return [*([own] if own else []), *by_precedence(host, folders)]
 
 
 def unit_text(host: Host, path: str) -> str:

@@ -5,39 +5,54 @@ Source: docs.k3s.io, Configuration Options: a later file replaces a list unless 
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from tuneagent.errors import ProfileInvalid, ReadFailed
 from tuneagent.facts.one_pass import Facts
 from tuneagent.facts.precedence import unit_file
-from tuneagent.facts.unit_commands import commands_of
+from tuneagent.facts.unit_commands import commands_of, environment_of
 from tuneagent.formats.lazy_regex import lazy_regex
 
 # Units by the name of the program, which is that of its folder in /etc/rancher too.
 UNITS = {"k3s": ("k3s.service", "k3s-agent.service"), "rke2": ("rke2-server.service", "rke2-agent.service")}
 KEY = "kubelet-arg"
 GIVEN = lazy_regex(rf"--{KEY}(?:=|[\"']?\s+)[\"']?([^\s\"'\\]+)")
+_ANY_CONFIG = lazy_regex(r"(?:--config(?![\w-])|(?<!\S)-c)(?=[\s=\"'])")
 _CONFIG = lazy_regex(r"(?:--config|(?<!\S)-c)(?:=|[\"']?\s+)[\"']?(/[^\s\"']+)")
 
 
-def kubelet_words(facts: Facts) -> list[str]:
-    """Switches of the kubelet. Raises ReadFailed.
+class Handed(NamedTuple):
+    """Switches of the kubelet; `is_whole` is false where there may be others."""
+
+    words: list[str]
+    is_whole: bool
+
+
+def kubelet_words(facts: Facts) -> Handed:
+    """What is handed on. Raises ReadFailed.
 
     Whether a list of the command line replaces that of the files or adds to it, the documentation and the releases do
     not say alike: then the value of a switch that the files alone give is a variable, `$`.
     """
     found: list[str] = []
+    is_whole = True
     for program, units in UNITS.items():
         there = [unit for unit in units if unit_file(facts.host, unit) is not None]
-        text = " ".join(command.text for unit in there for command in commands_of(facts, unit))
-        named = _CONFIG.findall(text)
+        commands = [command for unit in there for command in commands_of(facts, unit)]
+        by_variable = [environment_of(facts, unit).values.get(f"{program.upper()}_CONFIG_FILE") for unit in there]
+        is_whole = is_whole and all(command.is_whole for command in commands)
+        text = " ".join(command.text for command in commands)
+        named = [*(one[0] for one in by_variable if one), *_CONFIG.findall(text)]
+        is_whole = is_whole and len(_CONFIG.findall(text)) == len(_ANY_CONFIG.findall(text))
         given = [_switch(word) for word in GIVEN.findall(text)]
         names = {word.partition("=")[0] for word in given}
-        listed = [
-            _switch(word) for word in _listed(facts, named[-1] if named else f"/etc/rancher/{program}/config.yaml")
-        ]
+        config = named[-1] if named else f"/etc/rancher/{program}/config.yaml"
+        is_whole = is_whole and (not named or facts.host.files.exists(config.strip("/")))
+        listed = [_switch(word) for word in _listed(facts, config)]
         if given:
             listed = [word if word.partition("=")[0] in names else f"{word.partition('=')[0]}=$" for word in listed]
         found += [*listed, *given]
-    return found
+    return Handed(found, is_whole)
 
 
 def _switch(word: str) -> str:

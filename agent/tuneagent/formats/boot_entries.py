@@ -16,6 +16,8 @@ from tuneagent.formats.lazy_regex import lazy_regex
 
 # Tries that are left, and those that are done, between name and suffix.
 _TRIES = lazy_regex(r"(.+)\+(\d{1,9})(?:-(\d{1,9}))?(\.conf|\.efi)\Z")
+# Longer versions are cut: a file name has at most 255 letters.
+_VERSION_LIMIT = 1024
 # Letters of a version that count.
 _NO_VERSION = lazy_regex(r"[^A-Za-z0-9~^.-]+")
 
@@ -40,19 +42,27 @@ def named(file: str) -> tuple[str, int | None, int]:
     return match.group(1) + match.group(4), int(match.group(2)), int(match.group(3) or 0)
 
 
-def entry_of_text(file: str, text: str) -> Entry:
-    """A file of `loader/entries`: a key and its value on each line. Options of several lines add up."""
+def keys_of(text: str) -> dict[str, list[str]]:
+    """A key and its value on each line of an entry; quotes around a whole value are taken off."""
     found: dict[str, list[str]] = {}
     for line in text.splitlines():
         key, *rest = line.split(maxsplit=1)[:2] or [""]
+        value = rest[0].strip() if rest else ""
+        if len(value) > 1 and value[0] == value[-1] == '"' and '"' not in value[1:-1]:
+            value = value[1:-1]
         if key and not key.startswith("#"):
-            found.setdefault(key, []).append(rest[0].strip() if rest else "")
+            found.setdefault(key, []).append(value)
+    return found
+
+
+def entry_of_text(file: str, text: str) -> Entry:
+    """A file of `loader/entries`. Options of several lines add up."""
+    found = keys_of(text)
     last = {key: values[-1] for key, values in found.items()}
     name, left, done = named(file)
     options = " ".join(value for value in found.get("options", []) if value)
-    return Entry(
-        name, options, last.get("version", ""), last.get("sort-key", ""), last.get("machine-id", ""), left, done
-    )
+    version, sort_key, machine_id = (last.get(key, "") for key in ("version", "sort-key", "machine-id"))
+    return Entry(name, options, version, sort_key, machine_id, left, done)
 
 
 def entry_of_image(file: str, cmdline: str, release: Mapping[str, str]) -> Entry:
@@ -102,7 +112,7 @@ def _order(one: str, other: str) -> int:
 
 def compare_versions(one: str, other: str) -> int:
     """Below 0 where `one` is the older version (Version Format Specification)."""
-    mine, theirs = (_NO_VERSION.sub(lambda found: "\0" * len(found.group(0)), text) for text in (one, other))
+    mine, theirs = (_NO_VERSION.sub("\0", text[:_VERSION_LIMIT]) for text in (one, other))
     while True:
         mine, theirs = mine.lstrip("\0"), theirs.lstrip("\0")
         for mark in "~-^.":
@@ -123,7 +133,8 @@ def compare_versions(one: str, other: str) -> int:
 
 
 def _compare_numbers(one: str, other: str) -> int:
+    """As long as one likes: what is longer without leading zeros is larger."""
     if bool(one) != bool(other):
         return 1 if one else -1
-    mine, theirs = int(one or 0), int(other or 0)
-    return (mine > theirs) - (mine < theirs)
+    mine, theirs = one.lstrip("0"), other.lstrip("0")
+    return (len(mine) - len(theirs)) or _order(mine, theirs)

@@ -5,10 +5,14 @@ from __future__ import annotations
 import re
 import shlex
 
+from tuneagent.formats.lazy_regex import lazy_regex
+
+_COMMENT = lazy_regex(r"^[ \t]*[#;].*(?:\n|\Z)", re.MULTILINE)
+
 
 def whole_lines(text: str) -> str:
-    """Each line with those that go on with it; a comment between them is not there."""
-    return re.sub(r"\\\n([ \t]*[#;].*\n)*", " ", text)
+    """Lines that are no comments, each with those that go on with it. A comment never goes on, and ends nothing."""
+    return re.sub(r"\\(?:\n|\Z)", " ", _COMMENT.sub("", text))
 
 
 def assigned(text: str, name: str) -> list[str]:
@@ -17,23 +21,30 @@ def assigned(text: str, name: str) -> list[str]:
     return found
 
 
-def variables_of(value: str) -> dict[str, str]:
-    """Variables of one `Environment=`: words in quotes or not, each `NAME=value`."""
+def variables_of(value: str) -> tuple[dict[str, str], bool]:
+    """Variables of one `Environment=`: words in quotes or not, each `NAME=value`; false for what is not taken apart."""
     try:
         words = shlex.split(value)
     except ValueError:
-        words = []
-    return {name: text for name, equals, text in (word.partition("=") for word in words) if equals}
+        return {}, False
+    found = {name: text for name, equals, text in (word.partition("=") for word in words) if equals}
+    return found, "\\" not in value
 
 
-def variables_of_file(text: str) -> dict[str, str]:
-    """Variables of an `EnvironmentFile=`: a line each, without comments; quotes around a value are taken off."""
+def variables_of_file(text: str) -> tuple[dict[str, str], bool]:
+    """Variables of an `EnvironmentFile=`: a line each, without comments; quotes around a value are taken off.
+
+    Also whether all of it is so simple: a value in quotes may go on over lines, and hold escapes.
+    """
     found: dict[str, str] = {}
-    for line in text.replace("\\\n", "").splitlines():
+    is_plain = True
+    for line in whole_lines(text).splitlines():
         name, equals, value = line.strip().partition("=")
-        if not equals or name.startswith(("#", ";")):
+        if not equals:
             continue
         value = value.strip()
         quoted = len(value) > 1 and value[0] == value[-1] and value[0] in "\"'"
-        found[name.strip()] = value[1:-1] if quoted else value
-    return found
+        inner = value[1:-1] if quoted else value
+        is_plain = is_plain and "\\" not in inner and not (value[:1] in ("'", '"') and not quoted)
+        found[name.strip()] = inner
+    return found, is_plain

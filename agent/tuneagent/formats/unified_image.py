@@ -20,5 +20,8 @@ def section_places(head: bytes) -> dict[str, tuple[int, int]]:
     for number in range(count):
         row = head[table + number * _SECTION_BYTES :][:_SECTION_BYTES]
         size, raw_size, place = (int.from_bytes(row[start : start + 4], "little") for start in (8, 16, 20))
-        found[row[:8].rstrip(b"\0").decode("ascii", "replace")] = (place, min(size, raw_size))
+        name = row[:8].rstrip(b"\0").decode("ascii", "replace")
+        if name == ".profile" or name in found:
+            raise ValueError("a unified kernel image of several profiles is not followed")
+        found[name] = (place, min(size, raw_size))
     return found

@@ -37,6 +37,7 @@ from tuneagent.host.descriptors import (
 from tuneagent.host.rooted import OpenFolders, reached, steps
 
 T = TypeVar("T")
+FileStatus = os.stat_result
 LIST_LIMIT = 65536
 _MISSING = (errno.ENOENT, errno.ENOTDIR)
 
@@ -140,7 +141,7 @@ class Files:
             raise ReadFailed(f"{shown(path)}: more than {LIST_LIMIT} entries")
         return sorted(found)
 
-    def status(self, path: str) -> os.stat_result:
+    def status(self, path: str) -> FileStatus:
         """What the kernel says of the file or folder. Raises PathMissing, ReadFailed."""
         try:
             return self._look(path, status_of)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import stat
 from collections.abc import Sequence
 
 from tuneagent.errors import CommandFailed, NoSystemd, PathMissing, ReadFailed
 from tuneagent.host.commands import NO_SYSTEMD, Completed, Exec
-from tuneagent.host.files import Files
+from tuneagent.host.files import Files, FileStatus
+
+# How a program begins.
+ELF = b"\x7fELF"
 
 
 class RecordingFiles(Files):
@@ -23,16 +25,26 @@ class RecordingFiles(Files):
         # Files that may be run: a script that may not is no part of a boot.
         self.programs: set[str] = set()
 
-    def status(self, path: str) -> os.stat_result:
+    def _name(self, path: str) -> str:
+        """The path as a member of an archive, which never goes up."""
+        name = path.strip("/")
+        if ".." not in name.split("/"):
+            return name
+        try:
+            return self.resolved(path).strip("/")
+        except (PathMissing, ReadFailed):
+            return "/".join(part for part in name.split("/") if part != "..")
+
+    def status(self, path: str) -> FileStatus:
         """Ask, and keep whether it may be run."""
         found = super().status(path)
         if stat.S_ISREG(found.st_mode) and found.st_mode & 0o111:
-            self.programs.add(path.strip("/"))
+            self.programs.add(self._name(path))
         return found
 
     def read_bytes(self, path: str) -> bytes:
         """Read and keep."""
-        name = path.lstrip("/")
+        name = self._name(path)
         try:
             data = super().read_bytes(path)
         except PathMissing:
@@ -41,15 +53,16 @@ class RecordingFiles(Files):
                 self.absent.add(name)
             raise
         except ReadFailed as error:
-            self.failed[name] = str(error)
+            # Told in words alone: this is the path by which it is asked for.
+            self.failed[path.lstrip("/")] = str(error)
             raise
         self.content[name] = data
         return data
 
     def read_part(self, path: str, start: int, size: int) -> bytes:
-        """Read, and keep that it is there: files of this size are not packed, and are unknown in a capture."""
+        """Read, and keep that it is there, and a program's first bytes: files of this size are unknown in a capture."""
         found = super().read_part(path, start, size)
-        self.content.setdefault(path.strip("/"), b"")
+        self.content.setdefault(self._name(path), found if found == ELF else b"")
         return found
 
     def names(self, path: str) -> list[str]:
@@ -68,13 +81,13 @@ class RecordingFiles(Files):
 
     def exists(self, path: str) -> bool:
         """Ask and keep."""
-        found = super().exists(path)
+        found, name = super().exists(path), self._name(path)
         if found and super().is_dir(path):
-            self.folders.add(path.strip("/"))
+            self.folders.add(name)
         elif found:
-            self.content.setdefault(path.strip("/"), b"")
-        elif self.root == "/" or super().is_dir(path.strip("/").rpartition("/")[0]):
-            self.absent.add(path.strip("/"))
+            self.content.setdefault(name, b"")
+        elif self.root == "/" or super().is_dir(name.rpartition("/")[0]):
+            self.absent.add(name)
         return found
 
     def is_dir(self, path: str) -> bool:
@@ -98,6 +111,16 @@ class CaptureFiles(Files):
         if error is not None:
             raise ReadFailed(error)
         return super().read_bytes(path)
+
+    def status(self, path: str) -> FileStatus:
+        """Ask; what could not even be looked at on the machine is not missing here."""
+        try:
+            return super().status(path)
+        except PathMissing:
+            error = self._unreadable.get(path.lstrip("/"))
+            if error is None:
+                raise
+            raise ReadFailed(error) from None
 
 
 class RecordingExec:

@@ -6,6 +6,7 @@ They are not followed as programs; `other_writers` asks what they name.
 from __future__ import annotations
 
 import re
+import stat
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
@@ -32,7 +33,7 @@ _EXEC = lazy_regex(r"^\s*Exec\w+\s*=(?:[^\\\n]|\\.|\\\n)*", re.MULTILINE)
 # Settings of a container that a unit starts are the container's own.
 _OF_CONTAINERS = lazy_regex(r"--sysctl[= ]\S+")
 _LOADS = lazy_regex(r"\bsysctl\s+(?:-[a-zA-Z]*p|--load)[= ]?\s*(/[^\s;&|\"']+)")
-_CALLED = lazy_regex(r"(?<![\w./-])/(?!proc/|sys/|dev/|run/)[\w.+@-]+(?:/[\w.+@-]+)+")
+CALLED = lazy_regex(r"(?<![\w./-])/(?!proc/|sys/|dev/|run/)[\w.+@-]+(?:/[\w.+@-]+)+")
 
 
 class BootText(NamedTuple):
@@ -110,25 +111,44 @@ def _with_called(facts: Facts, path: str, counts: Callable[[str], str], *, follo
     # To systemd a comment between lines that go on is not there.
     text = counts(_COMMENT.sub("", _WITHIN.sub(r"\\\n", text)))
     loaded = [_script(facts, other) for other in _LOADS.findall(text)]
-    yield BootText(path, "\n".join([text, *(one for one in loaded if one)]))
-    for called in dict.fromkeys(_CALLED.findall(text)[:_LIMIT] if follow else ()):
+    yield BootText(path, None if None in loaded else "\n".join([text, *(one for one in loaded if one)]))
+    for called in dict.fromkeys(CALLED.findall(text)[:_LIMIT] if follow else ()):
         script = _script(facts, called)
-        if script:
+        if script != "":
             yield BootText(called.lstrip("/"), script)
 
 
-def _script(facts: Facts, path: str) -> str:
-    """A script's text without its comments; empty for a program, or where there is none."""
+def _script(facts: Facts, path: str) -> str | None:
+    """A script's text without its comments; empty for a program, or where there is none. None if it cannot be read."""
     name = path.lstrip("/")
     try:
         # Programs are large, scripts are not: most are told apart without being read.
-        text = facts.host.files.read(name) if facts.host.files.status(name).st_size <= _SCRIPT_LIMIT_BYTES else ""
-    except (PathMissing, ReadFailed):
+        if not _is_small_file(facts, name):
+            return ""
+        data = facts.host.files.read_bytes(name)
+    except PathMissing:
         return ""
-    if not text or text.startswith("\x7fELF") or "\0" in text:
+    except ReadFailed:
+        _called(facts).add(name)
+        return None
+    if not data.strip() or data.startswith(b"\x7fELF") or b"\0" in data:
+        return ""
+    try:
+        text = data.decode().strip()
+    except UnicodeDecodeError:
+        # No script of a shell's is such.
         return ""
     _called(facts).add(name)
     return _COMMENT.sub("", text)
+
+
+def _is_small_file(facts: Facts, name: str) -> bool:
+    """Also what cannot be looked at, so that reading it says why."""
+    try:
+        found = facts.host.files.status(name)
+    except ReadFailed:
+        return True
+    return stat.S_ISREG(found.st_mode) and found.st_size <= _SCRIPT_LIMIT_BYTES
 
 
 def _units(facts: Facts) -> Iterator[str]:

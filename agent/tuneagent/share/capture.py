@@ -18,9 +18,9 @@ import msgspec
 
 from tuneagent.contracts.capture_manifest import FORMAT, Manifest
 from tuneagent.engine.observe import observe
-from tuneagent.errors import PathMissing, ReadFailed, WriteFailed
-from tuneagent.facts.kubelet import files_of_variables
+from tuneagent.errors import PathMissing, ReadFailed, TuneError, WriteFailed
 from tuneagent.facts.one_pass import Facts
+from tuneagent.facts.unit_commands import variable_files
 from tuneagent.formats.lazy_regex import lazy_regex
 from tuneagent.gpu.ask import RECORDED_PATH, read_gpus, record
 from tuneagent.host.commands import Completed
@@ -91,7 +91,10 @@ def take(
         hide.path(path): hide.content(path, data) for path, data in files.content.items() if not _SKIPPED.match(path)
     }
     content[RECORDED_PATH] = hide.content(RECORDED_PATH, record(read_gpus(host)))
-    folders, runnable = ({hide.path(path) for path in found} for found in (files.folders, files.programs))
+    # Of a folder of its owner's choice only what is in it is told, under another name.
+    own = {path.rpartition("/")[0] for one in asked for path in (*one.scripts, *one.variables)}
+    known = files.folders - (own - {path.rpartition("/")[0] for path in content})
+    folders, runnable = ({hide.path(path) for path in found} for found in (known, files.programs))
     return _pack(manifest, content, folders, runnable)
 
 
@@ -109,14 +112,12 @@ def _observe_all(facts: Facts, registry: Mapping[str, AnyTunable]) -> _Seen:
     for one in observe(facts, registry):
         for reading in one.readings.values() if one.tunable.drop_in is not None else ():
             evidence.add(reading.evidence)
-            with contextlib.suppress(ReadFailed):
+            with contextlib.suppress(TuneError):
                 doubt(facts, reading.evidence, own=reading.own)
-    scripts = variables = frozenset[str]()
-    with contextlib.suppress(ReadFailed):
+    scripts = frozenset[str]()
+    with contextlib.suppress(TuneError):
         scripts = called_scripts(facts)
-    with contextlib.suppress(ReadFailed):
-        variables = files_of_variables(facts)
-    return _Seen(scripts, variables, frozenset(evidence))
+    return _Seen(scripts, frozenset(variable_files(facts)), frozenset(evidence))
 
 
 def _together(seen: Sequence[_Seen]) -> Asked:

@@ -79,7 +79,7 @@ class Irqbalance(Tunable[Spec, str]):
         """CPUs that the running daemon avoids, and those that it will avoid when its unit starts again."""
         owner, own = None, False
         try:
-            variables = environment_of(facts, UNIT, KEPT_UNIT_FOLDERS).values
+            variables = _variables(facts)
             place = next((variables[name][1] for name in (VARIABLE, OLD_VARIABLE) if name in variables), "")
             own = place == f"/{self.drop_in.variables}"
             owner = place if place and not own and self.drop_in.entries(facts) else None
@@ -101,7 +101,7 @@ class Irqbalance(Tunable[Spec, str]):
     def _by_itself(self, facts: Facts) -> set[int] | None:
         """CPUs that the daemon would avoid without our file; None where that is not known."""
         try:
-            others = environment_of(facts, UNIT, KEPT_UNIT_FOLDERS, self.drop_in.files).values
+            others = _variables(facts, self.drop_in.files)
             return _banned(facts, {name: text for name, (text, _) in others.items()})
         except (ReadFailed, ValueError):
             return None
@@ -153,6 +153,14 @@ class Irqbalance(Tunable[Spec, str]):
     def entries(self, subject: Subject, value: str) -> Entries:
         """The variable; `-` for no CPUs, because without it irqbalance bans the isolated ones."""
         return {VARIABLE: str(value) or "-"}
+
+
+def _variables(facts: Facts, without: tuple[str, ...] = ()) -> dict[str, tuple[str, str]]:
+    """Variables that the daemon's unit starts it with, and their files. Raises ReadFailed."""
+    found = environment_of(facts, UNIT, KEPT_UNIT_FOLDERS, without)
+    if not found.is_whole:
+        raise ReadFailed(f"what {UNIT} is told is not known: a file of its variables, or a form that is not followed")
+    return found.values
 
 
 def _banned(facts: Facts, variables: Mapping[str, str]) -> set[int]:

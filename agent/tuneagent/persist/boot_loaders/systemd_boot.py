@@ -23,7 +23,6 @@ _IMAGES, _ENTRIES, _CONFIG = "EFI/Linux", "loader/entries", "loader/loader.conf"
 # Variables of the Boot Loader Interface; four bytes of attributes stand before the text.
 _VARIABLES = "sys/firmware/efi/efivars"
 _VENDOR = "4a67b082-0a4c-41cf-b6c7-440b29bb8c4f"
-_DEFAULT = lazy_regex(r"\s*default\s+(\S.*?)\s*\Z")
 _OTHERS = ("grub", "grub2", "extlinux")
 _ARCHITECTURES = {"x86_64": "x64", "aarch64": "aa64"}
 _PROGRAM = lazy_regex(r"systemd-boot\w*\.efi\Z")
@@ -43,13 +42,24 @@ class SystemdBoot(ReadOnlyLoader):
         files = facts.host.files
         if files.exists("etc/default/grub") or any(files.is_dir(f"boot/{name}") for name in _OTHERS):
             return False
-        return _has_program(facts) or len(list(_images(facts))) == 1
+        return _partition(facts) is not None or len(_images(facts)) == 1
 
     def next_line(self, facts: Facts) -> str:
         """Options of the entry that is taken. Raises PathMissing or ReadFailed."""
         from tuneagent.formats.boot_entries import taken
 
-        chosen = taken(_entries(facts), _patterns(facts))
+        own = _partition(facts)
+        texts = _texts(facts) if own is not None else []
+        images = _images(facts)
+        if not texts and not images:
+            raise PathMissing("no boot entry and no unified kernel image")
+        if facts.host.source == "capture" and len(texts) + len(images) > 1:
+            # Their names and versions are other ones in a capture, and with them their order.
+            raise ReadFailed("which of several boot entries is taken is not known in a capture")
+        if len({path.split("/loader/")[0] for path in texts}) > 1:
+            raise ReadFailed("boot entries on several partitions: which of these systemd-boot sees is not followed")
+        patterns = _patterns(facts, own) if own is not None else []
+        chosen = taken([*_entries(facts, texts), *_from_images(facts, images, has_menu=own is not None)], patterns)
         if chosen is None:
             raise PathMissing("no boot entry and no unified kernel image")
         return chosen.options
@@ -77,55 +87,90 @@ def _variable(facts: Facts, name: str) -> str | None:
         raise ReadFailed(f"/{path}: not text as the firmware writes it") from None
 
 
-def _patterns(facts: Facts) -> list[str]:
+def _partition(facts: Facts) -> str | None:
+    """Where the EFI system partition with systemd-boot's program is mounted; None where there is none."""
+    files = facts.host.files
+    found = [place for place in PLACES if any(map(_PROGRAM.match, files.names(f"{place}/EFI/systemd")))]
+    if found:
+        return found[0]
+    said = _variable(facts, "LoaderInfo") or ""
+    places = [place for place in PLACES if files.is_dir(f"{place}/loader")]
+    return places[0] if said.startswith("systemd-boot") and places else None
+
+
+def _patterns(facts: Facts, partition: str) -> list[str]:
     """What names the entry: once, as people chose in the menu, as configured. Raises ReadFailed."""
     found = [one for name in ("LoaderEntryOneShot", "LoaderEntryDefault") if (one := _variable(facts, name))]
-    for place in PLACES:
-        for line in facts.host.files.read_or(f"{place}/{_CONFIG}", "").splitlines():
-            match = _DEFAULT.match(line)
-            found += [match.group(1)] if match else []
+    given: dict[str, str] = {}
+    for line in facts.host.files.read_or(f"{partition}/{_CONFIG}", "").splitlines():
+        key, *rest = line.split(maxsplit=1)[:2] or [""]
+        given[key] = rest[0].strip() if rest else ""
+    if "preferred" in given:
+        raise ReadFailed("systemd-boot's `preferred` is not followed")
+    found += [given["default"]] if given.get("default") else []
     special = next((one for one in found if one.startswith(("@", "auto-"))), None)
     if special is not None:
         raise ReadFailed(f"systemd-boot's default is {special}, which is not followed")
     return found
 
 
-def _has_program(facts: Facts) -> bool:
-    names = [name for place in PLACES for name in facts.host.files.names(f"{place}/EFI/systemd")]
-    return any(_PROGRAM.match(name) for name in names)
-
-
-def _images(facts: Facts) -> Iterator[str]:
-    for place in PLACES:
-        folder = f"{place}/{_IMAGES}"
-        yield from (f"{folder}/{name}" for name in facts.host.files.names(folder) if name.lower().endswith(".efi"))
-
-
-def _entries(facts: Facts) -> Iterator[Entry]:
-    """Those for this machine. Raises ReadFailed."""
-    from tuneagent.formats.boot_entries import entry_of_image, entry_of_text
-    from tuneagent.formats.systemd_unit import variables_of_file
-
-    files = facts.host.files
+def _texts(facts: Facts) -> list[str]:
+    """Files of entries."""
+    found = []
     for place in PLACES:
         folder = f"{place}/{_ENTRIES}"
-        for name in files.names(folder):
-            if not name.endswith(".conf"):
-                continue
-            text = files.read(f"{folder}/{name}")
-            keys = {line.split()[0]: line.split()[-1] for line in text.splitlines() if line.strip()}
-            if "uki" in keys:
-                raise ReadFailed(f"/{folder}/{name}: an entry that starts a unified kernel image is not followed")
-            machine = _ARCHITECTURES.get(facts.topology.arch or "", "")
-            if {"linux", "efi"} & set(keys) and keys.get("architecture", machine).lower() == machine:
-                yield entry_of_text(name, text)
-    for path in _images(facts):
+        names = (name for name in facts.host.files.names(folder) if name.lower().endswith(".conf"))
+        found += [f"{folder}/{name}" for name in names if not name.startswith((".", "auto-"))]
+    return found
+
+
+def _images(facts: Facts) -> list[str]:
+    """Files of unified kernel images."""
+    found = []
+    for place in PLACES:
+        folder = f"{place}/{_IMAGES}"
+        names = (name for name in facts.host.files.names(folder) if name.lower().endswith(".efi"))
+        found += [f"{folder}/{name}" for name in names if not name.startswith((".", "auto-"))]
+    return found
+
+
+def _entries(facts: Facts, paths: list[str]) -> Iterator[Entry]:
+    """Those for this machine whose kernel is there. Raises ReadFailed."""
+    from tuneagent.formats.boot_entries import entry_of_text, keys_of
+
+    for path in paths:
+        text = facts.host.files.read(path)
+        keys = keys_of(text)
+        if "uki" in keys or ("efi" in keys and not keys.get("options")):
+            raise ReadFailed(f"/{path}: an entry that starts a unified kernel image is not followed")
+        machine = _ARCHITECTURES.get(facts.topology.arch or "")
+        architecture = keys.get("architecture", [""])[-1].lower()
+        if architecture and machine is None:
+            raise ReadFailed(f"/{path}: whether {architecture} is this machine's architecture is not known")
+        kernel = (keys.get("linux") or keys.get("efi") or [""])[-1]
+        if not kernel or architecture not in ("", machine):
+            continue
+        # systemd-boot leaves out an entry whose kernel it cannot open. A tree of configuration has no kernels.
+        place = path.split("/loader/")[0]
+        has_kernel = facts.host.files.exists(f"{place}/{kernel.lstrip('/')}")
+        if not has_kernel and facts.host.source != "tree":
+            continue
+        yield entry_of_text(path.rpartition("/")[2], text)
+
+
+def _from_images(facts: Facts, paths: list[str], *, has_menu: bool) -> Iterator[Entry]:
+    """Entries of images; the menu leaves out one that does not say what it is. Raises ReadFailed."""
+    from tuneagent.formats.boot_entries import entry_of_image
+    from tuneagent.formats.systemd_unit import variables_of_file
+
+    for path in paths:
         for folder in (f"{path}.extra.d", f"{path.split('/EFI/')[0]}/loader/addons"):
-            if any(name.endswith(".addon.efi") for name in files.names(folder)):
+            if any(name.endswith(".addon.efi") for name in facts.host.files.names(folder)):
                 raise ReadFailed(f"/{folder}: add-ons of unified kernel images are not followed")
         found = _sections(facts, path)
-        release = variables_of_file(found.get(".osrel", ""))
-        yield entry_of_image(path.rpartition("/")[2], found.get(".cmdline", ""), release)
+        release, _ = variables_of_file(found.get(".osrel", ""))
+        if release or not has_menu:
+            yield entry_of_image(path.rpartition("/")[2], found.get(".cmdline", ""), release)
 
 
 def _sections(facts: Facts, path: str) -> dict[str, str]:

@@ -190,8 +190,14 @@ def _told(key: str, value: str, words: Words) -> str | None:
         # A file that the capture does not have is one whose variables are not known.
         return f"{key}=-/{words.placed(value.lstrip('-').strip().lstrip('/')) or 'redacted'}"
     if key == "Environment":
-        told = [f"{words.variable(name)}={spoken(one, words)}" for name, one in variables_of(value).items()]
-        return f"{key}=" + " ".join(f'"{one}"' for one in told) if told else None
+        given, is_plain = variables_of(value)
+        told = [f"{words.variable(name)}={spoken(one, words)}" for name, one in given.items()]
+        # What cannot be taken apart stays so.
+        return (
+            f"{key}=" + " ".join(f'"{one}"' for one in told) + ("" if is_plain else ' "')
+            if told or not is_plain
+            else None
+        )
     said = mentions(value, words).strip()
     return f"{key}={said}" if said else None
 
@@ -243,10 +249,13 @@ def boot_entries(text: str, allowed: Callable[[str], bool]) -> str:
         return (
             line
             if re.match(
-                r"((?:prev_)?saved_entry=|next_entry=|(?:version|linux|efi|uki|sort-key|machine-id|architecture)\s+)[\w./()@+>~^-]{1,128}\Z"
-                r"|default\s+[\w.*?+@-]{1,128}\Z",
+                r"((?:prev_)?saved_entry=|next_entry=|version\s+|linux\s+)[\w./()@+>-]{1,128}\Z"
+                # What systemd-boot starts without an entry of its own name.
+                r"|(default\s+(@\w+|auto-[\w-]+)|preferred|uki|efi|architecture\s+\w+)\Z",
                 line,
             )
+            else re.sub(r"(preferred|uki|efi)\s.*", r"\1 redacted", line)
+            if re.match(r"(preferred|uki|efi)\s", line)
             else None
         )
 

@@ -11,6 +11,7 @@ from tuneagent.facts.kubelet import KNOWN, SWITCHES, any_spelling
 from tuneagent.facts.rancher import GIVEN, KEY
 from tuneagent.facts.unit_commands import VARIABLE
 from tuneagent.formats.lazy_regex import lazy_regex
+from tuneagent.persist.boot_texts import CALLED
 from tuneagent.persist.other_writers import OPTIONS, PROGRAMS
 from tuneagent.share.redaction.vocabulary import KUBELET_KEYS, KUBELET_WORDS, SOCKET, is_quantity, known_part
 
@@ -27,7 +28,9 @@ _SWITCH = lazy_regex(rf"(--(?:{'|'.join(_PLACES)}))(?:=|\s+)[\"']?([^\s\"'\\]+)"
 _POLICIES = any_spelling(name for name in SWITCHES if name not in _PLACES)
 _POLICY = lazy_regex(rf"(--(?:{_POLICIES}))(=|\s+)[\"']?([^\s\"'\\]*)")
 _KUBELET_PLACES = {f"/{place}" for pair in KNOWN for place in pair if place}
-_SCRIPT = lazy_regex(r"(?<![\w./-])/(?!proc/|sys/|dev/|run/)[\w.+@-]+(?:/[\w.+@-]+)+")
+# Prefixes and program of a unit's command, and programs that may be named without a folder.
+_STARTED = lazy_regex(r"\s*([@:+!|-]+|(?=(?:kubelet|hyperkube|k3s|rke2)(?:\s|\Z)))[\"']?([^\s\"']+)")
+_KUBELETS = ("kubelet", "hyperkube", "k3s", "rke2")
 _ASSIGNMENT = lazy_regex(r"\s*(?:export\s+)?([A-Za-z_]\w*)=(.*)")
 
 
@@ -66,13 +69,35 @@ def _line(line: str, words: Words) -> str:
     option = _OPTION.match(line)
     if option is not None:
         return f"{option.group(1)} = redacted"
-    said = spoken(line, words)
-    return said if not said or said.startswith("/") else f"redacted {said}"
+    parts = _parts(line, words)
+    said = _joined(parts, line, words)
+    # Where a command's first word is told, it is the program.
+    is_from_start = bool(parts) and parts[0][0] <= len(line) - len(line.lstrip(" \t\"'"))
+    return said if is_from_start or not said else f"redacted {said}"
 
 
 def spoken(line: str, words: Words) -> str:
     """What a command mentions, in its order: of two switches the later one counts."""
+    return _joined(_parts(line, words), line, words)
+
+
+def _joined(parts: list[tuple[int, str]], line: str, words: Words) -> str:
+    known = " ".join(text for _, text in parts)
+    # Any other way in which it names a setting, as by a variable.
+    return " ".join([*([known] if known else []), *(one for one in words.named(line) if one not in known)])
+
+
+def _parts(line: str, words: Words) -> list[tuple[int, str]]:
+    """What is mentioned, each with its place."""
     found = [(match.start(), match.group(0)) for match in _PATH.finditer(line)]
+    program = _STARTED.match(line)
+    if program is not None:
+        # Its prefixes would hide a path, and a name without a folder is none.
+        place = words.placed(program.group(2).lstrip("/")) if program.group(2).startswith("/") else ""
+        known = program.group(2) if program.group(2) in _KUBELETS else ""
+        found += (
+            [(-1, f"{program.group(1)}/{place}" if place else f"{program.group(1)}{known}")] if place or known else []
+        )
     keys = [(match.start(), re.split(r"[=:]", match.group(0))[0].rstrip(".")) for match in _KEY.finditer(line)]
     found += [(place, key) for place, key in keys if _is_key(key, words.is_sysctl)]
     found += [(match.start(), match.group(0)) for match in _PROGRAM.finditer(line)]
@@ -83,19 +108,21 @@ def spoken(line: str, words: Words) -> str:
         if match.group(3) or match.group(2) == "="
     ]
     found += [(match.start(), f"--{KEY}={_handed_on(match.group(1))}") for match in GIVEN.finditer(line)]
+    # A word of its own may be several, a part of one is not.
     found += [
-        (match.start(), f"${{{words.variable(name)}}}")
+        (
+            match.start(),
+            f"${{{words.variable(match.group(1))}}}" if match.group(1) else f"${words.variable(match.group(2))}",
+        )
         for match in VARIABLE.finditer(line)
-        if (name := match.group(1) or match.group(2))
+        if match.group(1) or match.group(2)
     ]
     found += [
         (match.start(), f"/{place}")
-        for match in _SCRIPT.finditer(line)
+        for match in CALLED.finditer(line)
         if (place := words.placed(match.group(0).lstrip("/")))
     ]
-    known = " ".join(text for _, text in sorted(found, key=lambda one: one[0]))
-    # Any other way in which it names a setting, as by a variable.
-    return " ".join([*([known] if known else []), *(one for one in words.named(line) if one not in known)])
+    return sorted(found, key=lambda one: one[0])
 
 
 def _handed_on(word: str) -> str:
@@ -103,7 +130,7 @@ def _handed_on(word: str) -> str:
     name, equals, value = word.removeprefix("--").partition("=")
     if name in _PLACES:
         return f"{name}={_place(value)}"
-    return f"{name}={_plain(value)}" if equals and name in SWITCHES else "redacted"
+    return f"{name}={_plain(value)}" if equals and name.replace("_", "-") in SWITCHES else "redacted"
 
 
 def rancher(text: str) -> str:

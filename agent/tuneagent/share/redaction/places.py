@@ -10,7 +10,7 @@ from tuneagent.formats.lazy_regex import lazy_regex
 UNIT_KINDS = "service|slice|scope|target|mount|socket|timer|swap|path|device|automount"
 # Files whose names their owner chose, and whose order decides which of them wins.
 CONFIGURED = lazy_regex(
-    rf"(etc|run|usr|lib)/.*\.(conf|rules|cfg|toml|yaml|{UNIT_KINDS})\Z"
+    rf"(etc|run|usr|lib)/.*\.(conf|rules|cfg|toml|ya?ml|{UNIT_KINDS})\Z"
     r"|(etc/cron\.[a-z]{1,8}|etc/init\.d|var/lib/cloud/scripts/per-boot)/[^/]+\Z|(usr/local/s?bin|opt|root|home|srv)/.*"
 )
 UNIT_FOLDER = lazy_regex(rf"/([^/]+\.(?:{UNIT_KINDS}))\.(?:d|wants|requires)(?=/|\Z)")

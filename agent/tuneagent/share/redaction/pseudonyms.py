@@ -98,7 +98,7 @@ class Pseudonyms:
                 last, count = name, 0
                 continue
             count += 1
-            kind = re.search(r"\.(conf|rules|cfg|toml|yaml|service)\Z", name)
+            kind = re.search(r"\.(conf|rules|cfg|toml|ya?ml|service)\Z", name)
             found[name] = f"{last}+{count:05d}{kind.group(0) if kind else ''}"
         return found
 

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from tuneagent.contracts.values import Setting
 from tuneagent.facts.kubelet import ARGUMENTS
 from tuneagent.formats.lazy_regex import lazy_regex
+from tuneagent.host.recording import ELF
 from tuneagent.share.redaction import grammars
 from tuneagent.share.redaction.grub_menus import grub_menus, kept_entries
 from tuneagent.share.redaction.mentions import Words, assignments, mentions, rancher
@@ -45,9 +46,10 @@ _IDENTITY = lazy_regex(
 )
 # Attributes of modules are what an administrator gave them: a password of a driver among them.
 _MODULE = lazy_regex(r"sys/module/([^/]+)/parameters/")
+_ACTIVE_PROFILE = "etc/tuned/active_profile"
+_IMAGE = lazy_regex(r"((?:efi|boot|boot/efi)/EFI/Linux/)([^/]+)\.efi(\.extra\.d/.*|)\Z")
 _DSN_CAPABILITY = 0x0003
 _OF_FIRMWARE = lazy_regex(r"sys/firmware/efi/efivars/Loader[A-Za-z]+-[0-9a-f-]{36}\Z")
-_OF_KUBELET = lazy_regex(r"(KUBE|K3S|RKE2)[A-Z0-9_]{0,40}\Z")
 # Words of specs: modes, names of profiles of MIG, lists of CPUs, `{reserved}`.
 _SETTING = lazy_regex(r"[A-Za-z0-9_.,:+{}<>=-]{1,32}\Z")
 
@@ -83,7 +85,7 @@ class Redactor:
 
     def content(self, path: str, data: bytes) -> bytes:
         """A file's content as it may leave the host."""
-        if not data:
+        if not data or data == ELF:
             return data
         if re.match(r"sys/bus/pci/devices/[^/]+/config\Z", path):
             return _without_serial(data)
@@ -135,7 +137,7 @@ class Redactor:
             return self.path(other) if name in self._files or (is_place and is_file_name(name)) else ""
 
         words = Words(is_sysctl, placed, self._variable, self._asked.named)
-        if path == "etc/tuned/active_profile":
+        if path == _ACTIVE_PROFILE:
             return lambda text: " ".join(map(self._profile, text.split())) + "\n"
         if TUNED_PROFILE.match(path):
             return lambda text: "".join(
@@ -144,10 +146,10 @@ class Redactor:
                 else mentions(line, words)
                 for line in text.splitlines()
             )
-        if UNITS.match(path):
-            return lambda text: grammars.unit(text, words)
         if path in ARGUMENTS or path in self._asked.variables:
             return lambda text: assignments(text, words)
+        if UNITS.match(path):
+            return lambda text: grammars.unit(text, words)
         if self._is_elsewhere(path):
             return lambda text: mentions(text, words)
         if KUBELET.match(path) or not SPOKEN.match(path):
@@ -157,13 +159,17 @@ class Redactor:
         return lambda text: mentions(text, words)
 
     def _is_elsewhere(self, path: str) -> bool:
-        """A script or a file of variables in a folder of its owner's choice."""
-        is_asked = path in self._asked.scripts or path in self._asked.variables
-        return is_asked and not (SPOKEN.match(path) or UNITS.match(path) or path in ARGUMENTS)
+        """A script or a file of variables in a folder of its owner's choice, of which no other rule speaks."""
+        if path not in self._asked.scripts and path not in self._asked.variables:
+            return False
+        if ".." in path.split("/"):
+            return True
+        claimed = (SPOKEN, UNITS, KUBELET, BELOW_KUBELETS, TUNED_PROFILE, *(form for form, _ in RULES))
+        return path not in (*ARGUMENTS, _ACTIVE_PROFILE) and not any(form.match(path) for form in claimed)
 
     def _variable(self, name: str) -> str:
-        """A variable of a unit: one of the kubelet's own, or what stands for it."""
-        return name if _OF_KUBELET.match(name) else self._pseudonyms.named("VAR", name).replace("-", "_")
+        """What stands for a variable of a unit."""
+        return self._pseudonyms.named("VAR", name).replace("-", "_")
 
     def _profile(self, name: str) -> str:
         """The name of a profile of TuneD: one that packages ship, or what stands for it."""
@@ -177,6 +183,9 @@ class Redactor:
         if _OF_FIRMWARE.match(path):
             # The number in it is that of an interface, not of a machine.
             return path
+        image = _IMAGE.match(path)
+        if image is not None:
+            return f"{image.group(1)}{self._pseudonyms.named('image', image.group(2))}.efi{image.group(3)}"
         if self._is_elsewhere(path):
             return f"opt/{self._pseudonyms.named('script', path)}" if self._pseudonyms.enabled else path
         profile = TUNED_PROFILE.match(path)
@@ -217,7 +226,7 @@ class Redactor:
     def sentence(self, text: str, path: str = "") -> str:
         """A message, such as why the file at `path` could not be read."""
         if path:
-            text = text.replace(f"/{path}", f"/{self.path(path)}")
+            text = text.replace(path, self.path(path))
         words = re.sub(
             r"\S+",
             lambda m: m.group(0) if WORD.match(m.group(0)) and len(m.group(0)) < 80 else blank(m.group(0)),
