@@ -393,3 +393,44 @@ def test_files_that_the_code_names_keep_their_names() -> None:
     }
     assert len(named) > 50
     assert not [path for path in named if CONFIGURED.match(path) and not is_file_name(path.rpartition("/")[2])]
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        {KUBELET_UNIT: '[Service]\nEnvironment="A=--cpu-manager-policy=" "B=static"\nExecStart=/usr/bin/kubelet ${A}${B}\n'},
+        {KUBELET_UNIT: '[Service]\nEnvironment="A=--cpu-manager-policy=static --node-ip=10.1.2.3"\nExecStart=/usr/bin/kubelet $A\n'},
+        {KUBELET_UNIT: "[Service]\nExecStart=/usr/bin/kubelet --config-dir=/etc/acme/k.d\n", "etc/acme/k.d/1.conf": "cpuManagerPolicy: static\n"},
+        {K3S: "cpuManagerPolicy: none\n", "etc/rancher/k3s/config.yaml": "kubelet-arg: ['cpu-manager-policy static']\n"},
+    ],
+)  # fmt: skip
+def test_a_kubelet_is_the_same_or_unknown_in_a_capture(tmp_path: Path, files: dict[str, str]) -> None:
+    host, captured = host_and_capture(tmp_path, files)
+    field = kubelet_field("cpuManagerPolicy", "none")
+    assert field(captured) == field(host) or not isinstance(field(captured), Value)
+    texts = "".join(f"{one}{one.read_text() if one.is_file() else ''}" for one in (tmp_path / "capture").rglob("*"))
+    assert "acme" not in texts and "10.1.2.3" not in texts
+
+
+@pytest.mark.parametrize("program", [b"\x7fELF\2", b"", b"\xff\xfe", b"#!/bin/sh\n"])
+def test_a_program_in_a_folder_of_its_owners_is_not_named(tmp_path: Path, program: bytes) -> None:
+    (tmp_path / "host/data/acme/bin").mkdir(parents=True)
+    (tmp_path / "host/data/acme/bin/acme").write_bytes(program)
+    host_and_capture(tmp_path, {"etc/rc.local": "#!/bin/sh\n/data/acme/bin/acme --start\n/data/acme/bin\n"})
+    assert "acme" not in "".join(str(one) for one in (tmp_path / "capture").rglob("*"))
+    assert "acme" not in (tmp_path / "capture/manifest.json").read_text()
+
+
+def test_what_irqbalance_is_told_is_kept(tmp_path: Path) -> None:
+    files = {
+        "etc/acme/irq.env": 'IRQBALANCE_BANNED_CPULIST="2-3"\nTOKEN=HUSH\n',
+        "usr/lib/systemd/system/irqbalance.service": "[Service]\nEnvironmentFile=-/etc/acme/irq.env\nExecStart=/usr/sbin/irqbalance\n",
+    }
+    write_tree(tmp_path / "host", files)
+    session = session_of(tree(Files(str(tmp_path / "host"))), {"irqbalance": {"bannedCpus": "2-3"}})
+    (tmp_path / "capture.tar.gz").write_bytes(take(session.host, [session.profile], registry(), identifiers=False))
+    captured = Facts(unpack(str(tmp_path / "capture.tar.gz"), str(tmp_path / "capture")))
+    for facts in (Facts(session.host), captured):
+        assert registry()["irqbalance"].read(facts, "irqbalance:banned").persisted == Value("2-3")
+    texts = "".join(f"{one}{one.read_text() if one.is_file() else ''}" for one in (tmp_path / "capture").rglob("*"))
+    assert "HUSH" not in texts and "acme" not in texts

@@ -114,6 +114,12 @@ def _places(facts: Facts) -> tuple[str, str]:
     return facts.once("kubelet places", find)
 
 
+def own_places(facts: Facts) -> list[str]:
+    """Its configuration and the folder of its drop-ins where they lie in a place of their owner's choice."""
+    known = {place for pair in KNOWN for place in pair}
+    return [place for place in _places(facts) if place and place not in known]
+
+
 def _commands(facts: Facts) -> list[Command]:
     return facts.once("commands of the kubelet", lambda: commands_of(facts, UNIT))
 
@@ -131,6 +137,9 @@ def _not_told(facts: Facts) -> str:
     for name, any_form, known_form in (("config", _ANY_CONFIG, _CONFIG), ("config-dir", _ANY_DIR, _CONFIG_DIR)):
         if len(any_form.findall(text)) > len(known_form.findall(text)):
             return f"the kubelet's --{name} is a variable, or no whole path"
+    named = _CONFIG_DIR.findall(text)
+    if named and not facts.host.files.is_dir(named[-1].strip("/")):
+        return f"{named[-1]} is not there, and the kubelet does not start without it"
     return ""
 
 

@@ -49,6 +49,8 @@ def kubelet_words(facts: Facts) -> Handed:
         config = named[-1] if named else f"/etc/rancher/{program}/config.yaml"
         is_whole = is_whole and (not named or facts.host.files.exists(config.strip("/")))
         listed = [_switch(word) for word in _listed(facts, config)]
+        # One word is one argument: a kubelet that is told of a blank in it does not start.
+        is_whole = is_whole and not any(" " in word for word in listed)
         if given:
             listed = [word if word.partition("=")[0] in names else f"{word.partition('=')[0]}=$" for word in listed]
         found += [*listed, *given]

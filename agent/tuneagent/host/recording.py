@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import stat
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from tuneagent.errors import CommandFailed, NoSystemd, PathMissing, ReadFailed
 from tuneagent.host.commands import NO_SYSTEMD, Completed, Exec
@@ -24,6 +24,17 @@ class RecordingFiles(Files):
         self.folders: set[str] = set()
         # Files that may be run: a script that may not is no part of a boot.
         self.programs: set[str] = set()
+
+    def leave_out(self, places: Iterable[str]) -> None:
+        """Forget these files and folders, and what is in them."""
+        for place in places:
+
+            def stays(path: str, place: str = place) -> bool:
+                return path != place and not path.startswith(f"{place}/") and not place.startswith(f"{path}/")
+
+            self.content = {path: data for path, data in self.content.items() if stays(path)}
+            self.failed = {path: error for path, error in self.failed.items() if stays(path)}
+            self.absent, self.folders = set(filter(stays, self.absent)), set(filter(stays, self.folders))
 
     def _name(self, path: str) -> str:
         """The path as a member of an archive, which never goes up."""

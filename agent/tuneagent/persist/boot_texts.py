@@ -131,15 +131,14 @@ def _script(facts: Facts, path: str) -> str | None:
     except ReadFailed:
         _called(facts).add(name)
         return None
-    if not data.strip() or data.startswith(b"\x7fELF") or b"\0" in data:
+    _called(facts).add(name)
+    if data.startswith(b"\x7fELF") or b"\0" in data:
         return ""
     try:
-        text = data.decode().strip()
+        return _COMMENT.sub("", data.decode().strip())
     except UnicodeDecodeError:
         # No script of a shell's is such.
         return ""
-    _called(facts).add(name)
-    return _COMMENT.sub("", text)
 
 
 def _is_small_file(facts: Facts, name: str) -> bool:

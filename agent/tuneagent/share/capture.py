@@ -19,6 +19,7 @@ import msgspec
 from tuneagent.contracts.capture_manifest import FORMAT, Manifest
 from tuneagent.engine.observe import observe
 from tuneagent.errors import PathMissing, ReadFailed, TuneError, WriteFailed
+from tuneagent.facts.kubelet import own_places
 from tuneagent.facts.one_pass import Facts
 from tuneagent.facts.unit_commands import variable_files
 from tuneagent.formats.lazy_regex import lazy_regex
@@ -74,6 +75,7 @@ def take(
             if not _SKIPPED.match(path) and not files.is_dir(path):
                 watched.observe(path)
     hide = hide or Redactor(Pseudonyms(host, enabled=not identifiers))
+    files.leave_out(place for one in asked for place in one.unplaced)
     paths = [*files.content, *files.absent, *files.failed, *files.folders, *host.absent]
     hide.learn(paths, _together(asked))
     manifest = Manifest(
@@ -99,11 +101,15 @@ def take(
 
 
 class _Seen(NamedTuple):
-    """What audits of one profile asked for: scripts, files of variables, and the files that settings were read from."""
+    """What audits of one profile asked for: scripts, files of variables, and the files that settings were read from.
+
+    `unplaced` lie where a capture does not tell: a kubelet's configuration in a folder of its owner's choice.
+    """
 
     scripts: frozenset[str]
     variables: frozenset[str]
     evidence: frozenset[str]
+    unplaced: frozenset[str]
 
 
 def _observe_all(facts: Facts, registry: Mapping[str, AnyTunable]) -> _Seen:
@@ -117,7 +123,10 @@ def _observe_all(facts: Facts, registry: Mapping[str, AnyTunable]) -> _Seen:
     scripts = frozenset[str]()
     with contextlib.suppress(TuneError):
         scripts = called_scripts(facts)
-    return _Seen(scripts, frozenset(variable_files(facts)), frozenset(evidence))
+    unplaced: list[str] = []
+    with contextlib.suppress(TuneError):
+        unplaced = own_places(facts)
+    return _Seen(scripts, frozenset(variable_files(facts)), frozenset(evidence), frozenset(unplaced))
 
 
 def _together(seen: Sequence[_Seen]) -> Asked:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection
 
 from tuneagent.formats.lazy_regex import lazy_regex
 from tuneagent.formats.systemd_unit import variables_of, whole_lines
-from tuneagent.share.redaction.mentions import Words, mentions, spoken
+from tuneagent.share.redaction.mentions import OF_IRQBALANCE, Words, assignment, mentions
 from tuneagent.share.redaction.pseudonyms import blank
 from tuneagent.share.redaction.vocabulary import (
     DEVICE,
@@ -158,7 +158,6 @@ _UNIT_VALUE = lazy_regex(
     r"|bind|preferred|interleave|local|default|numa|yes|no|[0-9]{1,20}(\.[0-9]{1,6})?[KMGTPE%]?|[0-9,: -]{0,4096}|infinity)"
     r"(:([0-9]{1,20}(\.[0-9]{1,6})?[KMGTPE]?|infinity))?\Z"
 )
-_IRQBALANCE = lazy_regex(r'"?IRQBALANCE_(BANNED_CPULIST|BANNED_CPUS|ARGS)=[0-9a-fA-F,: -]*"?\Z')
 
 
 def unit(text: str, words: Words | None = None) -> str:
@@ -171,7 +170,7 @@ def unit(text: str, words: Words | None = None) -> str:
         if match is None:
             return None
         key, value = match.group(2), match.group(4)
-        if key == "Environment" and _IRQBALANCE.match(value):
+        if key == "Environment" and OF_IRQBALANCE.match(value):
             return line
         if key.startswith(("Exec", "Environment")):
             return _told(key, value, words) if words is not None else None
@@ -191,7 +190,7 @@ def _told(key: str, value: str, words: Words) -> str | None:
         return f"{key}=-/{words.placed(value.lstrip('-').strip().lstrip('/')) or 'redacted'}"
     if key == "Environment":
         given, is_plain = variables_of(value)
-        told = [f"{words.variable(name)}={spoken(one, words)}" for name, one in given.items()]
+        told = [assignment(name, one, words) for name, one in given.items()]
         # What cannot be taken apart stays so.
         return (
             f"{key}=" + " ".join(f'"{one}"' for one in told) + ("" if is_plain else ' "')

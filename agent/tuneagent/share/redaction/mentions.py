@@ -31,6 +31,7 @@ _KUBELET_PLACES = {f"/{place}" for pair in KNOWN for place in pair if place}
 # Prefixes and program of a unit's command, and programs that may be named without a folder.
 _STARTED = lazy_regex(r"\s*([@:+!|-]+|(?=(?:kubelet|hyperkube|k3s|rke2)(?:\s|\Z)))[\"']?([^\s\"']+)")
 _KUBELETS = ("kubelet", "hyperkube", "k3s", "rke2")
+OF_IRQBALANCE = lazy_regex(r'"?IRQBALANCE_(BANNED_CPULIST|BANNED_CPUS|ARGS)="?[0-9a-fA-F,: -]*"?\Z')
 _ASSIGNMENT = lazy_regex(r"\s*(?:export\s+)?([A-Za-z_]\w*)=(.*)")
 
 
@@ -57,10 +58,19 @@ def assignments(text: str, words: Words) -> str:
     lines = []
     for line in text.replace("\\\n", " ").splitlines():
         match = _ASSIGNMENT.match(line)
-        lines.append(
-            f"{words.variable(match.group(1))}={spoken(match.group(2), words)}" if match else _line(line, words)
-        )
-    return "".join(f"{line}\n" for line in lines)
+        if OF_IRQBALANCE.match(line.strip()):
+            kept = line
+        else:
+            kept = assignment(match.group(1), match.group(2), words) if match else _line(line, words)
+        lines.append(f"{kept}\n")
+    return "".join(lines)
+
+
+def assignment(name: str, value: str, words: Words) -> str:
+    """One variable. What is left out of its value stands in it as a dollar sign: nothing is known of that part."""
+    said = spoken(value, words)
+    is_all = said == value.strip().strip("\"'")
+    return f"{words.variable(name)}={said if is_all else f'{said} $'.strip()}"
 
 
 def _line(line: str, words: Words) -> str:
@@ -108,15 +118,7 @@ def _parts(line: str, words: Words) -> list[tuple[int, str]]:
         if match.group(3) or match.group(2) == "="
     ]
     found += [(match.start(), f"--{KEY}={_handed_on(match.group(1))}") for match in GIVEN.finditer(line)]
-    # A word of its own may be several, a part of one is not.
-    found += [
-        (
-            match.start(),
-            f"${{{words.variable(match.group(1))}}}" if match.group(1) else f"${words.variable(match.group(2))}",
-        )
-        for match in VARIABLE.finditer(line)
-        if match.group(1) or match.group(2)
-    ]
+    found += _variables(line, words)
     found += [
         (match.start(), f"/{place}")
         for match in CALLED.finditer(line)
@@ -125,9 +127,27 @@ def _parts(line: str, words: Words) -> list[tuple[int, str]]:
     return sorted(found, key=lambda one: one[0])
 
 
+def _variables(line: str, words: Words) -> list[tuple[int, str]]:
+    """Variables of a command. A word of its own may be several, a part of one is not; parts side by side stay so."""
+    found: list[tuple[int, str]] = []
+    end = -1
+    for match in VARIABLE.finditer(line):
+        inner, word = match.group(1), match.group(2)
+        text = f"${{{words.variable(inner)}}}" if inner else f"${words.variable(word)}" if word else "$$"
+        if match.start() == end:
+            found[-1] = (found[-1][0], found[-1][1] + text)
+        else:
+            found.append((match.start(), text))
+        end = match.end()
+    return found
+
+
 def _handed_on(word: str) -> str:
     """A switch that k3s hands on to the kubelet."""
     name, equals, value = word.removeprefix("--").partition("=")
+    if " " in word:
+        # It is one all the same, and no kubelet takes it.
+        return "redacted redacted"
     if name in _PLACES:
         return f"{name}={_place(value)}"
     return f"{name}={_plain(value)}" if equals and name.replace("_", "-") in SWITCHES else "redacted"
