@@ -14,6 +14,7 @@ from tuneagent.contracts.host_status import HostStatus
 from tuneagent.contracts.journal import JournalDocument
 from tuneagent.contracts.outcome import Applied, UndoneDocument
 from tuneagent.contracts.plan import Plan
+from tuneagent.contracts.proof import Proof
 from tuneagent.contracts.report import Report
 from tuneagent.contracts.tuning_profile import ProfileSpec
 from tuneagent.contracts.values import About
@@ -34,6 +35,7 @@ DOCUMENTS: tuple[tuple[str, type[msgspec.Struct], str], ...] = (
     ("status", HostStatus, "tuneagent status -o json"),
     ("diff", Comparison, "tuneagent diff -o json"),
     ("topology", TopologyWithPaths, "tuneagent topology -o json"),
+    ("proof", Proof, "tuneagent prove -o json"),
 )
 MADE = "<!-- Made by `make generate`; do not edit. -->\n\n"
 PROFILE_HEAD = f"""{MADE}# Fields of a profile

@@ -54,6 +54,10 @@ class PlanMoved(TuneError):
     """The plan no longer has the digest that was agreed to."""
 
 
+class MeasureFailed(TuneError):
+    """A command that is measured failed, or said nothing that could be understood."""
+
+
 class UsageError(TuneError):
     """Wrong use: exit code 2."""
 

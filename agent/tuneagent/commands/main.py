@@ -29,6 +29,7 @@ COMMANDS = {
     "journal": "read_commands",
     "plan": "write_commands",
     "profile": "profiles",
+    "prove": "experiments",
     "run": "process",
     "status": "read_commands",
     "support-bundle": "share",
@@ -39,7 +40,7 @@ COMMANDS = {
 
 
 # Commands that may have written to the host when they are interrupted.
-WRITERS = ("apply", "confirm", "daemon", "undo")
+WRITERS = ("apply", "confirm", "daemon", "prove", "undo")
 
 
 def fail(error: TuneError, document: ProfileText | None = None) -> NoReturn:

@@ -34,6 +34,18 @@ def complete_explained(ctx: click.Context, param: click.Parameter, incomplete: s
     return sorted({name for name in (*known, *rows, *profile_fields()) if name.startswith(incomplete)})
 
 
+def seconds(ctx: click.Context, parameter: click.Parameter, value: str | None) -> float | None:
+    """Seconds of a time such as 90s, 5m or 1h. Raises BadParameter."""
+    del ctx, parameter
+    if value is None:
+        return None
+    units = {"s": 1, "m": 60, "h": 3600}
+    number, unit = (value[:-1], value[-1]) if value[-1:] in units else (value, "s")
+    if not number.isdigit() or not 1 <= int(number) * units[unit] <= 86400:
+        raise click.BadParameter("a time such as 90s, 5m or 1h, at most 24h")
+    return float(int(number) * units[unit])
+
+
 FILE = click.option("-f", "--file", metavar="FILE", type=click.Path(), help="Profile file; - is standard input.")
 PROFILE = click.option(
     "-p", "--profile", "name", metavar="NAME", help="Built-in profile.  [default: generic]",

@@ -7,7 +7,7 @@ import sys
 import click
 
 from tuneagent.commands.main import EXIT_FAILED
-from tuneagent.commands.options import FILE, ONLY, OUTPUT, PROFILE
+from tuneagent.commands.options import FILE, ONLY, OUTPUT, PROFILE, seconds
 from tuneagent.commands.settings import Settings, emit
 from tuneagent.contracts.outcome import UndoneDocument
 from tuneagent.contracts.plan import Plan
@@ -45,17 +45,6 @@ def plan(settings: Settings, file: str | None, name: str | None, output: str, on
     sys.exit(exit_code(found.findings_of(settings_chosen)))
 
 
-def _seconds(ctx: click.Context, parameter: click.Parameter, value: str | None) -> float | None:
-    del ctx, parameter
-    if value is None:
-        return None
-    units = {"s": 1, "m": 60, "h": 3600}
-    number, unit = (value[:-1], value[-1]) if value[-1:] in units else (value, "s")
-    if not number.isdigit() or not 1 <= int(number) * units[unit] <= 86400:
-        raise click.BadParameter("a time such as 90s, 5m or 1h, at most 24h")
-    return float(int(number) * units[unit])
-
-
 @click.command()
 @FILE
 @PROFILE
@@ -73,7 +62,7 @@ def _seconds(ctx: click.Context, parameter: click.Parameter, value: str | None) 
 @click.option("--force", is_flag=True, help="Apply although a cluster governs this host.")
 @click.option(
     "--confirm-within",
-    callback=_seconds,
+    callback=seconds,
     metavar="TIME",
     help="Undo automatically unless you run `tuneagent confirm` within TIME, such as 5m.",
 )

@@ -117,7 +117,7 @@ class HostTuner(msgspec.Struct, frozen=True, dict=True):
     def _today(self) -> date:
         return datetime.fromtimestamp(self.host.now(), timezone.utc).date()
 
-    def apply(
+    def apply(  # noqa: PLR0913 - one for each thing that a caller may decide
         self,
         *,
         found: HostAssessment | None = None,
@@ -126,6 +126,7 @@ class HostTuner(msgspec.Struct, frozen=True, dict=True):
         limit: Disruption = Disruption.LIVE,
         over_other: bool = False,
         again: bool = False,
+        live_only: bool = False,
         confirm: Confirm | None = None,
         stop: Callable[[], bool] = lambda: False,
     ) -> ApplyResult:
@@ -133,10 +134,11 @@ class HostTuner(msgspec.Struct, frozen=True, dict=True):
 
         `found` is what this pass has observed already; it is used unless the journal has moved since. `limit` is the
         heaviest class of change to make. With `again`, GPU settings that were applied before and that a reloaded
-        driver has forgotten are applied again, whatever the limit.
+        driver has forgotten are applied again, whatever the limit. With `live_only` nothing is written for the next
+        boot.
         """
         from tuneagent.engine.apply import apply, context_of
-        from tuneagent.engine.plan import narrowed
+        from tuneagent.engine.plan import live_part, narrowed
         from tuneagent.engine.recover import recover
 
         if self.host.files.exists(HOLD_PATH):
@@ -148,6 +150,8 @@ class HostTuner(msgspec.Struct, frozen=True, dict=True):
             before = found if found is not None and found.applied is journal.applied() else self.observe()
             chosen = before.chosen(only)
             plan = narrowed(before.plan, chosen)
+            if live_only:
+                plan = live_part(plan, self.registry)
             if digest is not None and digest != plan.digest:
                 raise PlanMoved(f"the plan now has digest {plan.digest}, not {digest}: review the new plan")
             repeated = repeats(plan, journal.applied()) if again else set()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 
+import msgspec
+
 from tuneagent.contracts.plan import Change, Plan, Prior, Refusal, digest_of
 from tuneagent.engine.applied_settings import AppliedSetting, Key
 from tuneagent.engine.assess import Assessment
@@ -76,6 +78,17 @@ def make_plan(
     places = {name: number for number, name in enumerate(ordered(used))}
     changes.sort(key=lambda change: (change.disruption.rank, places[change.tunable], change.subject))
     return Plan(digest=digest_of(changes), changes=tuple(changes), refused=tuple(refused))
+
+
+def live_part(plan: Plan, registry: Mapping[str, AnyTunable]) -> Plan:
+    """The part of a plan that changes running values, and nothing of the next boot."""
+    changes = tuple(
+        msgspec.structs.replace(change, persistence=registry[change.tunable].lifetime.value)
+        for change in plan.changes
+        if change.persistence != BASELINE
+        and not registry[change.tunable].matches(change.subject, change.prior.live, change.desired)
+    )
+    return Plan(digest=digest_of(changes), changes=changes, refused=plan.refused)
 
 
 def narrowed(plan: Plan, only: Collection[Key] | None) -> Plan:

@@ -1,0 +1,94 @@
+"""How sure it is that one arm is better than the other. Pure; the statistics are scipy's.
+
+A block has two runs of each arm in an order such as ABBA, so that a steady drift counts for both alike. What is judged
+is the logarithm of tuned over baseline, one value for each block.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from tuneagent.contracts.proof import Better, Verdict
+
+# Numbers of blocks at which is looked whether it is settled; each look spends an equal part of the error.
+LOOKS = (4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128)
+# Chance of a difference told where there is none, over all looks and metrics.
+ERROR = 0.02
+RUNS_OF_BLOCK = 4
+
+
+class Block(NamedTuple):
+    """What one metric was in the two runs of each arm."""
+
+    baseline: tuple[float, float]
+    tuned: tuple[float, float]
+
+    @property
+    def effect(self) -> float:
+        """Logarithm of the ratio."""
+        return sum(math.log(one) for one in self.tuned) / 2 - sum(math.log(one) for one in self.baseline) / 2
+
+
+class Judged(NamedTuple):
+    """An interval of the ratio, the noise, and what follows from them; `more_runs` is None where it is settled."""
+
+    ratio: float
+    low: float
+    high: float
+    noise: float
+    verdict: Verdict | None
+    more_runs: int | None
+
+
+def judge(blocks: Sequence[Block], better: Better, metrics: int, margin: float) -> Judged:
+    """Judge one of `metrics` metrics after these blocks, at least two.
+
+    `margin` is the smallest difference that matters, as a share: an interval within it is no difference.
+    """
+    effects = [block.effect for block in blocks]
+    mean, half = _interval(effects, ERROR / len(LOOKS) / metrics)
+    low, high, edge = mean - half, mean + half, math.log1p(margin)
+    verdict: Verdict | None = None
+    if low > 0 or high < 0:
+        verdict = "better" if (mean > 0) == (better == "higher") else "worse"
+        if -edge < low and high < edge:
+            # Real, and too small to matter.
+            verdict = "no difference"
+    elif -edge < low and high < edge:
+        verdict = "no difference"
+    more = None if verdict is not None else _more_runs(len(blocks), mean, half, edge)
+    return Judged(math.exp(mean), math.exp(low), math.exp(high), _noise(blocks), verdict, more)
+
+
+def _interval(effects: Sequence[float], error: float) -> tuple[float, float]:
+    """Mean and half the width of its interval."""
+    from scipy import stats
+
+    mean = sum(effects) / len(effects)
+    spread = math.sqrt(sum((one - mean) ** 2 for one in effects) / (len(effects) - 1))
+    # Differences of the last digits of a number are no spread.
+    if spread <= 1e-12:
+        return mean, 0.0
+    return mean, float(stats.t.isf(error / 2, len(effects) - 1)) * spread / math.sqrt(len(effects))
+
+
+def _noise(blocks: Sequence[Block]) -> float:
+    """Typical share by which two runs of one arm differ: the median over both arms of all blocks."""
+    pairs = [pair for block in blocks for pair in (block.baseline, block.tuned)]
+    return median([math.expm1(abs(math.log(one / other))) for one, other in pairs])
+
+
+def median(values: Sequence[float]) -> float:
+    """The middle one, or between the two in the middle."""
+    found = sorted(values)
+    middle = len(found) // 2
+    return found[middle] if len(found) % 2 else (found[middle - 1] + found[middle]) / 2
+
+
+def _more_runs(count: int, mean: float, half: float, edge: float) -> int:
+    """Runs after which the interval would be narrow enough to tell, if effect and noise stay as they are."""
+    wanted = max(abs(mean), edge - abs(mean), edge / 8)
+    needed = math.ceil(count * (half / wanted) ** 2)
+    return RUNS_OF_BLOCK * max(needed - count, 1)

@@ -1,0 +1,107 @@
+"""The two arms on a host: a profile's live settings applied through the engine, and undone again.
+
+Nothing is written for the next boot. A process that dies in an arm leaves a journal that `tuneagent undo` goes back by.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from tuneagent.contracts.plan import Change, Plan
+from tuneagent.contracts.values import Disruption, Value
+from tuneagent.engine.applied_settings import Key
+from tuneagent.engine.host_tuner import HostTuner
+from tuneagent.engine.plan import live_part, narrowed
+from tuneagent.errors import MeasureFailed, UsageError
+from tuneagent.facts.one_pass import Facts
+
+_LISTED = 5
+
+
+class LiveArms:
+    """`A` is the host as it was when the trial began, `B` has every change of the plan."""
+
+    def __init__(self, tuner: HostTuner, plan: Plan, only: tuple[str, ...], name_of: Callable[[str, str], str]) -> None:
+        self._tuner = tuner
+        self._only = only
+        self._name_of = name_of
+        self.changes = {(one.tunable, one.subject): one for one in plan.changes}
+        self._arm = "A"
+
+    def switch(self, arm: str) -> None:
+        """Apply or undo. Raises MeasureFailed with the first setting that did not come out as wanted."""
+        if arm == self._arm:
+            return
+        if arm == "B":
+            # From here on there may be something to undo.
+            self._arm = "B"
+            self._apply()
+        else:
+            self._undo()
+            self._arm = "A"
+
+    def _apply(self) -> None:
+        result = self._tuner.apply(only=self._only, live_only=True)
+        wrong = next((one for one in result.outcomes if one.result != "verified"), None)
+        if wrong is not None:
+            name = self._name_of(wrong.tunable, wrong.subject)
+            raise MeasureFailed(f"{name} was not applied: {wrong.reason or wrong.result}")
+
+    def _undo(self) -> None:
+        # What a command has changed of these settings itself goes back as well.
+        results = self._tuner.undo(set(self.changes), force=True)
+        wrong = next((one for one in results if not one.is_settled), None)
+        if wrong is not None:
+            name = self._name_of(wrong.tunable, wrong.subject)
+            raise MeasureFailed(
+                f"{name} was not undone: {wrong.reason or wrong.result}; run `tuneagent status`, then `tuneagent undo`"
+            )
+
+    def verify(self, arm: str) -> None:
+        """Raise MeasureFailed unless each setting has the value of this arm; then each has its first one again."""
+        facts = Facts(self._tuner.host, self._tuner.specs())
+        moved = [key for key, change in self.changes.items() if not self._is_at(facts, change, arm)]
+        if not moved:
+            return
+        if arm == "A":
+            # None of this is in the journal: nothing is applied.
+            for key in moved:
+                self._tuner.registry[key[0]].write(facts, key[1], self.changes[key].prior.live)
+        raise MeasureFailed(f"the command changes {self._name_of(*moved[0])} itself: nothing can be compared")
+
+    def _is_at(self, facts: Facts, change: Change, arm: str) -> bool:
+        tunable = self._tuner.registry[change.tunable]
+        live = tunable.read(facts, change.subject).live
+        wanted = change.desired if arm == "B" else change.prior.live
+        return isinstance(live, Value) and tunable.matches(change.subject, live.value, wanted)
+
+
+def live_plan(tuner: HostTuner, only: tuple[str, ...], name_of: Callable[[str, str], str]) -> Plan:
+    """What a trial switches. Raises UsageError for a profile that cannot be tried on this host as it is."""
+    found = tuner.observe()
+    plan = narrowed(found.plan, found.chosen(only))
+    heavier = [one for one in plan.changes if one.disruption is not Disruption.LIVE]
+    if heavier:
+        raise UsageError(
+            f"{len(heavier)} of {len(plan.changes)} changes cannot be switched while the host works "
+            f"({_listed(heavier, name_of)} needs a change of class {heavier[0].disruption.value}); "
+            "try the others with --only NAME"
+        )
+    live = live_part(plan, tuner.registry)
+    applied = tuner.journal.applied()
+    ours = [one for one in live.changes if _key(one) in applied]
+    if ours:
+        raise UsageError(
+            f"{_listed(ours, name_of)} was applied before and is not as wanted now: run `tuneagent apply` or "
+            "`tuneagent undo` first, so that it is clear what the host is without the profile"
+        )
+    return live
+
+
+def _key(change: Change) -> Key:
+    return (change.tunable, change.subject)
+
+
+def _listed(changes: list[Change], name_of: Callable[[str, str], str]) -> str:
+    names = [name_of(*_key(one)) for one in changes[:_LISTED]]
+    return ", ".join(names) + (f" and {len(changes) - _LISTED} more" if len(changes) > _LISTED else "")

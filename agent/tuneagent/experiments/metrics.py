@@ -1,0 +1,100 @@
+"""Where a command says how well it did: a regular expression on its output, a path in its JSON, or a file."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Callable
+from typing import NamedTuple
+
+from tuneagent.contracts.proof import Better
+from tuneagent.errors import MeasureFailed, UsageError
+
+_SHOWN_BYTES = 300
+_NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
+
+
+class Metric(NamedTuple):
+    """One number of each run, and which direction is better."""
+
+    name: str
+    better: Better
+
+    def of(self, output: str, read: Callable[[str], str]) -> float:
+        """The number in a run's output, or in the file that `read` gives. Raises MeasureFailed."""
+        kind, _, place = self.name.partition(":")
+        if kind == "json" and place:
+            found = _in_json(output, place)
+        elif kind == "file" and place:
+            found = _last_number(read(place).strip(), f"/{place.lstrip('/')}")
+        else:
+            found = _matched(output, self.name)
+        if not math.isfinite(found) or found <= 0:
+            raise MeasureFailed(f"metric {self.name!r}: {found:g} is not a number above 0")
+        return found
+
+
+def checked(name: str) -> str:
+    """The words of `--metric`. Raises UsageError for a regular expression or a path that cannot be used."""
+    kind, _, place = name.partition(":")
+    if kind in ("json", "file"):
+        if not place:
+            raise UsageError(f"--metric {name}: expected {kind}:PATH")
+        return name
+    try:
+        groups = re.compile(name).groups
+    except re.error as error:
+        raise UsageError(f"--metric {name}: not a regular expression: {error}") from None
+    if groups > 1:
+        raise UsageError(f"--metric {name}: at most one group, the number; use (?:...) for others")
+    return name
+
+
+def _matched(output: str, expression: str) -> float:
+    """The last match: programs print their result at the end."""
+    found = list(re.finditer(expression, output))
+    if not found:
+        raise MeasureFailed(f"metric {expression!r}: nothing matches in the output: {_shown(output)}")
+    match = found[-1]
+    if match.re.groups:
+        return _last_number(match.group(1) or "", f"the match {match.group(0)[:80]!r}")
+    # Without a group it is the number in the match, or the first one behind it.
+    inside = re.findall(_NUMBER, match.group(0))
+    if inside:
+        return float(inside[-1])
+    behind = re.compile(_NUMBER).search(output, match.end())
+    if behind is None:
+        raise MeasureFailed(f"metric {expression!r}: no number in or behind {match.group(0)[:80]!r}")
+    return float(behind.group(0))
+
+
+def _in_json(output: str, path: str) -> float:
+    """A dotted path in the output, or in its last line that is JSON."""
+    for text in (output, *reversed(output.splitlines())):
+        try:
+            found: object = json.loads(text)
+        except ValueError:
+            continue
+        for part in path.split("."):
+            if isinstance(found, dict) and part in found:
+                found = found[part]
+            elif isinstance(found, list) and part.lstrip("-").isdigit() and -len(found) <= int(part) < len(found):
+                found = found[int(part)]
+            else:
+                raise MeasureFailed(f"metric json:{path}: no {part!r} in the output's JSON")
+        if isinstance(found, bool) or not isinstance(found, (int, float)):
+            raise MeasureFailed(f"metric json:{path}: {str(found)[:80]!r} is not a number")
+        return float(found)
+    raise MeasureFailed(f"metric json:{path}: the output is not JSON: {_shown(output)}")
+
+
+def _last_number(text: str, where: str) -> float:
+    found = re.findall(_NUMBER, text)
+    if not found:
+        raise MeasureFailed(f"no number in {where}: {_shown(text)}")
+    return float(found[-1])
+
+
+def _shown(text: str) -> str:
+    return repr(text.strip()[-_SHOWN_BYTES:]) if text.strip() else "it is empty"
