@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 # Where the EFI system partition and the one for boot entries are mounted (bootctl(1)).
 PLACES = ("efi", "boot", "boot/efi")
-_IMAGES, _ENTRIES, _CONFIG = "EFI/Linux", "loader/entries", "loader/loader.conf"
+_CONFIG = "loader/loader.conf"
 # Variables of the Boot Loader Interface; four bytes of attributes stand before the text.
 _VARIABLES = "sys/firmware/efi/efivars"
 _VENDOR = "4a67b082-0a4c-41cf-b6c7-440b29bb8c4f"
@@ -114,24 +114,21 @@ def _patterns(facts: Facts, partition: str) -> list[str]:
     return found
 
 
-def _texts(facts: Facts) -> list[str]:
-    """Files of entries."""
+def _files(facts: Facts, inner: str, suffix: str) -> list[str]:
+    """Files of entries or of images, without those that systemd-boot passes over."""
     found = []
     for place in PLACES:
-        folder = f"{place}/{_ENTRIES}"
-        names = (name for name in facts.host.files.names(folder) if name.lower().endswith(".conf"))
-        found += [f"{folder}/{name}" for name in names if not name.startswith((".", "auto-"))]
+        names = (name for name in facts.host.files.names(f"{place}/{inner}") if name.lower().endswith(suffix))
+        found += [f"{place}/{inner}/{name}" for name in names if not name.startswith((".", "auto-"))]
     return found
+
+
+def _texts(facts: Facts) -> list[str]:
+    return _files(facts, "loader/entries", ".conf")
 
 
 def _images(facts: Facts) -> list[str]:
-    """Files of unified kernel images."""
-    found = []
-    for place in PLACES:
-        folder = f"{place}/{_IMAGES}"
-        names = (name for name in facts.host.files.names(folder) if name.lower().endswith(".efi"))
-        found += [f"{folder}/{name}" for name in names if not name.startswith((".", "auto-"))]
-    return found
+    return _files(facts, "EFI/Linux", ".efi")
 
 
 def _entries(facts: Facts, paths: list[str]) -> Iterator[Entry]:
