@@ -44,12 +44,15 @@ def unit_files(host: Host, unit: str, folders: Iterable[str] = UNIT_FOLDERS) -> 
     """The file of a unit and its drop-ins, the later overriding the earlier. Raises ReadFailed."""
     places = tuple(folders)
     own = unit_file(host, unit, places)
+    own_only = [f"{folder}/{unit}.d" for folder in places]
+    if own is None:
+        return by_precedence(host, own_only)
     # Those for all units of its kind, and for all whose names begin alike, give way to its own of the same name.
     stem, _, kind = unit.rpartition(".")
     parts = stem.split("-")
     alike = ["-".join(parts[:count]) + f"-.{kind}.d" for count in range(len(parts) - 1, 0, -1)]
-    folders = [f"{folder}/{name}" for name in (f"{unit}.d", *alike, f"{kind}.d") for folder in places]
-    return [*([own] if own else []), *by_precedence(host, folders)]
+    shared = [f"{folder}/{name}" for name in (*alike, f"{kind}.d") for folder in places]
+    return [own, *by_precedence(host, [*own_only, *shared])]
 
 
 def unit_text(host: Host, path: str) -> str:

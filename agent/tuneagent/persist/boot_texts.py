@@ -99,12 +99,11 @@ def _commands(text: str) -> str:
 def _with_called(facts: Facts, path: str, counts: Callable[[str], str], *, follow: bool = True) -> Iterator[BootText]:
     """A file, and the scripts that it calls by their paths."""
     files = facts.host.files
-    if files.is_mask(path) or files.is_dir(path):
-        return
     try:
         text = files.read_or(path, "")
     except ReadFailed:
-        yield BootText(path, None)
+        if not files.is_mask(path) and not files.is_dir(path):
+            yield BootText(path, None)
         return
     if text.startswith(HEADER):
         return

@@ -85,11 +85,19 @@ def at_boot(facts: Facts, path: str, entry: str) -> Written:
 
 def _rules(facts: Facts) -> list[list[Rule]]:
     def read() -> list[list[Rule]]:
-        files = facts.host.files
-        paths = [path for path in by_precedence(facts.host, FOLDERS, ".rules") if not files.is_mask(path)]
-        return [parse(files.read_or(path, ""), f"/{path}") for path in paths]
+        return [parse(_text(facts, path), f"/{path}") for path in by_precedence(facts.host, FOLDERS, ".rules")]
 
     return facts.once("udev rules", read)
+
+
+def _text(facts: Facts, path: str) -> str:
+    """A file of rules; a masked one has none. Raises ReadFailed."""
+    try:
+        return facts.host.files.read_or(path, "")
+    except ReadFailed:
+        if facts.host.files.is_mask(path):
+            return ""
+        raise
 
 
 def _device(facts: Facts, device: str, address: str) -> Device:
