@@ -124,4 +124,4 @@ def _need_scipy() -> None:
     try:
         import scipy.stats  # noqa: F401
     except ImportError:
-        raise UsageError("prove needs scipy: pip install 'tuneagent[prove]'") from None
+        raise UsageError("prove needs scipy: install python3-scipy, or pip install 'tuneagent[prove]'") from None
