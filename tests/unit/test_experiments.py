@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import psutil
 import pytest
 from click.testing import CliRunner
@@ -21,9 +22,9 @@ from large_tree import FILES
 from support import Dies, DyingFiles, read_tree, session_of, tree, write_tree
 from tuneagent.commands.main import cli
 from tuneagent.contracts.proof import Better, MetricProof, Proof
-from tuneagent.engine.host_tuner import STATE_FOLDER, HostTuner
+from tuneagent.engine.host_tuner import EXPERIMENT_LOCK, STATE_FOLDER, HostTuner
 from tuneagent.engine.names import namer
-from tuneagent.errors import MeasureFailed, UsageError
+from tuneagent.errors import Locked, MeasureFailed, UsageError
 from tuneagent.experiments.judgement import LOOKS, Block, judge
 from tuneagent.experiments.live_arms import LiveArms, live_plan
 from tuneagent.experiments.metrics import Metric, checked
@@ -42,6 +43,7 @@ EXPERIMENTS = 10_000 if SOAK else 400
         (r"tps (\d+)", "tps 3\nwarm-up done\ntps 40\n", 40), ("tps", "tps 3\ntps: 41.5 done\n", 41.5),
         (r"[\d.]+ ms", "took 12.5 ms\n", 12.5), (r"p99=([^ ]+)", "p99=1.5e-3s x", 1.5e-3),
         ("json:a.b", '{"a": {"b": 7}}', 7), ("json:runs.-1.tps", '{"runs": [{"tps": 1}, {"tps": 2}]}', 2),
+        ("tps", "tps: 12.5ms\n", 12.5), (r"x: (\S+)", "\x1b[1mx: \x1b[32m5\x1b[0m\n", 5),
         ("json:tps", 'starting\n{"tps": 1}\n{"tps": 5}\n', 5), ("file:/out", "", 9), (r"tps (?:is )?(\d+)", "tps is 4", 4),
     ],
 )  # fmt: skip
@@ -54,10 +56,12 @@ def test_the_number_of_a_run(metric: str, output: str, found: float) -> None:
     [
         ("tps", "hello\n", "nothing matches in the output: 'hello'"), ("tps", "", "it is empty"),
         ("tps", "tps -3", "-3 is not a number above 0"), ("tps", "tps 0", "0 is not a number above 0"),
-        (r"tps (\S+)", "tps nan", "no number in the match 'tps nan'"), ("tps", "tps 1e999", "inf is not a number above 0"),
+        (r"tps (\S+)", "tps nan", "'nan' is not a number"), ("tps", "tps 1e999", "inf is not a number above 0"),
+        (r"tps (\S+)", "tps 1,234.5", "'1,234.5' is not a number"), ("tps", "tps 1,100", "'1,100' is not a number"), ("tps", "tps 1_000", "'1_000' is"),
+        (r"x (.*)", "x 5 of 8", "'5 of 8' is not a number"), ("eth0.*", "eth0: 100 err2", "several numbers"), (r"x (\S+)", "x 0x10", "'0x10' is"),
         ("json:a", "x", "is not JSON"), ("json:a", "{}", "no 'a'"), ("json:a", '{"a": "1"}', "is not a number"),
         ("json:a", '{"a": true}', "is not a number"), ("json:a", '{"a": NaN}', "nan is not a number above 0"),
-        ("tps", "tps none", "no number in or behind 'tps'"), ("file:/out", "", "no number in /out"),
+        ("tps", "tps none", "no number in or behind 'tps'"), ("file:/out", "", "/out: 'none' is not a number"),
     ],
 )  # fmt: skip
 def test_a_run_without_a_number_is_told(metric: str, output: str, told: str) -> None:
@@ -124,6 +128,21 @@ def test_five_percent_under_ten_percent_of_noise_is_found(effect: float, better:
     assert told.count(verdict) >= 0.95 * count and told.count(other) == 0
 
 
+def test_numbers_of_few_digits_are_no_proof() -> None:
+    """Equal blocks by chance, as of a command that says 100 or 200 whatever is set."""
+    dice = random.Random(4)
+
+    def coins() -> Iterator[Block]:
+        while True:
+            yield Block(*[(dice.choice((100.0, 200.0)), dice.choice((100.0, 200.0))) for _ in range(2)])
+
+    told = [settled(coins())[0] for _ in range(EXPERIMENTS)]
+    assert sum(1 for one in told if one in ("better", "worse")) <= 0.02 * EXPERIMENTS + 3 * math.sqrt(
+        0.02 * EXPERIMENTS
+    )
+    assert judge([Block((1e-100, 1e100), (1e100, 1e100))] * 4, "higher", 1, 0.02).verdict is None
+
+
 def test_how_many_more_runs_are_needed_is_foretold() -> None:
     """After eight blocks, the number that is foretold is about the one that is needed."""
     dice = random.Random(3)
@@ -187,8 +206,11 @@ def test_a_trial_ends_when_every_metric_is_settled() -> None:
 
 def test_a_trial_that_is_too_noisy_says_how_many_more_runs_it_would_take() -> None:
     dice = random.Random(8)
-    (found,) = trial(lambda _: {"m": 100 * math.exp(dice.gauss(0, 1.0))}, time_s=20)
+    (found,) = trial(lambda _: {"m": 100 * math.exp(dice.gauss(0, 1.0))}, time_s=1)
+    # However short the time is, a verdict takes as many blocks as its first look.
+    assert found.runs == 4 * LOOKS[0]
     assert found.verdict == "too noisy" and found.more_runs is not None and found.more_runs > 100
+    assert "no experiment is long enough" in decide([found])[1]
     assert decide([found])[0] is False and "too noisy to tell" in decide([found])[1]
 
 
@@ -264,7 +286,9 @@ def test_a_command_that_changes_a_setting_itself_is_told_and_taken_back(arm: str
     arms = arms_of(session_of(tree(Files(str(tmp_path))), TUNE))
     arms.switch(arm)
     (tmp_path / "proc/sys/vm/swappiness").write_text("33\n")
-    with pytest.raises(MeasureFailed, match=r"changes vm\.swappiness itself"):
+    with pytest.raises(
+        MeasureFailed, match=r"vm\.swappiness was changed while the command ran, by it or by someone else"
+    ):
         arms.verify(arm)
     arms.switch("A")
     assert without_state(tmp_path) == before
@@ -300,9 +324,10 @@ def test_a_profile_that_was_applied_and_has_drifted_is_refused(tmp_path: Path) -
     write_tree(tmp_path, FILES, ["etc/tmpfiles.d"])
     tuner = session_of(tree(Files(str(tmp_path))), TUNE)
     tuner.apply()
-    assert live_plan(tuner, (), namer(tuner.registry)).changes == ()
+    with pytest.raises(UsageError, match="and it is what this one wants"):
+        live_plan(tuner, (), namer(tuner.registry))
     (tmp_path / "proc/sys/vm/swappiness").write_text("33\n")
-    with pytest.raises(UsageError, match=r"vm\.swappiness was applied before and is not as wanted now"):
+    with pytest.raises(UsageError, match="is applied on this host, or an experiment was interrupted"):
         live_plan(tuner, (), namer(tuner.registry))
 
 
@@ -318,6 +343,8 @@ RUNS = ["prove", "-p", "generic", "--command", "true", "--metric", "x"]
         ([*RUNS, "--metric", "(", "--yes"], 2, "not a regular expression"),
         ([*RUNS, "--for", "soon"], 2, "a time such as 90s"),
         ([*RUNS, "--margin", "0"], 2, "0.1<=x<=50"),
+        ([*RUNS, "--margin", "nan"], 2, "--margin: not a number"),
+        (["prove", *RUNS[3:], "--yes"], 2, "give -f FILE or -p NAME"),
         (RUNS, 2, "nothing was written; use --yes to begin"),
         (RUNS[:5], 2, "Missing option '--metric'"),
     ],
@@ -342,9 +369,9 @@ def test_the_words_of_a_result() -> None:
     assert proof_text(proof) == (
         "KEPT: tps is better with it.\nprofile p, 1 setting, host node?7\n\n"
         "tps (higher is better): better\n  without 1, with 1 (medians of 4 runs each)\n  ratio 1, between 1 and 1\n"
-        "  two runs of the same kind differ by 0 %\n  about 9 more runs would settle it\n\n"
+        "  half of all pairs of runs of the same kind differ by more than 0 %\n  about 9 more runs would settle it\n\n"
         "ms (higher is better): too noisy\n  without 1, with 1 (medians of 4 runs each)\n  ratio 1, between 1 and 1\n"
-        "  two runs of the same kind differ by 0 %\n  about 9 more runs would settle it\n\n"
+        "  half of all pairs of runs of the same kind differ by more than 0 %\n  about 9 more runs would settle it\n\n"
         "The profile is applied, also for the next boot. `tuneagent undo` goes back."
     )
 
@@ -375,3 +402,18 @@ def test_a_command_that_hangs_is_ended(command: str) -> None:
     with pytest.raises(KeyboardInterrupt):
         run_measured(command, 60, lambda: True)
     assert not [one for one in psutil.Process().children(recursive=True) if "sleep" in one.name()]
+
+
+def test_nothing_else_writes_during_an_experiment(tmp_path: Path) -> None:
+    write_tree(tmp_path, FILES, ["etc/tmpfiles.d"])
+    tuner = session_of(tree(Files(str(tmp_path))), TUNE)
+    tuner.state.make()
+    with tuner.state.locked(EXPERIMENT_LOCK):
+        with pytest.raises(Locked, match="`tuneagent prove` is running"):
+            tuner.apply()
+        own = msgspec.structs.replace(tuner, is_experiment=True, shared_journal=tuner.journal)
+        own.apply()
+        with pytest.raises(Locked, match="`tuneagent prove` is running"):
+            tuner.undo()
+        own.undo()
+    assert tuner.apply().outcomes

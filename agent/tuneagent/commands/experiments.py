@@ -7,15 +7,21 @@ import time
 
 import click
 
+from tuneagent.commands.main import EXIT_INTERRUPTED
 from tuneagent.commands.options import FILE, ONLY, OUTPUT, PROFILE, seconds
 from tuneagent.commands.settings import Settings, emit
+from tuneagent.engine.host_tuner import HostTuner
+from tuneagent.engine.names import namer
 from tuneagent.errors import UsageError
+from tuneagent.experiments.live_arms import live_plan
 from tuneagent.experiments.metrics import Metric, checked
 from tuneagent.experiments.prove import Experiment
 from tuneagent.experiments.trial import Limits, Progress
-from tuneagent.host.signals import stop_event
+from tuneagent.formats.spoken_values import in_words
+from tuneagent.host.signals import any_stop_event
 
 EXIT_UNDONE, EXIT_NOTHING_TOLD = 5, 6
+_SHOWN = 12
 _DIRECTIONS = ("higher", "lower")
 
 
@@ -69,12 +75,18 @@ def prove(  # noqa: PLR0913 - one for each option of the command
     Exit code 0: kept. 5: something is worse with it, and it was undone. 6: no difference was found, or it is too noisy
     to tell. 1: failure. 2: wrong use.
     """
-    from tuneagent.host.terminal import can_ask, is_terminal
+    from tuneagent.host.terminal import can_ask, is_root, is_terminal
     from tuneagent.node import confirmation
     from tuneagent.report.proof import progress_line, proof_text
 
     if settings.root or settings.capture:
         raise UsageError("prove works on this machine only")
+    if file is None and name is None:
+        raise UsageError("give -f FILE or -p NAME")
+    if margin != margin:  # noqa: PLR0124 - only NaN differs from itself
+        raise UsageError("--margin: not a number")
+    if not is_root():
+        raise UsageError("prove writes settings: run it as root, with sudo")
     metrics = _metrics(names, directions)
     _need_scipy()
     tuner = settings.tuner(file, name, writing=True)
@@ -85,26 +97,39 @@ def prove(  # noqa: PLR0913 - one for each option of the command
     if not yes:
         if not can_ask():
             raise UsageError("nothing was written; use --yes to begin")
-        asked = f"Switch the live settings of profile {tuner.profile.name} while the command runs?"
-        if not click.confirm(asked, err=True):
-            raise UsageError("nothing was written")
+        _ask(tuner, only, time_s)
 
     def tell(progress: Progress) -> None:
         if is_terminal():
             click.echo(f"\r\033[K{progress_line(progress)}", err=True, nl=False)
 
-    with stop_event() as stop:
+    with any_stop_event() as stop:
         try:
             proof = run(tuner, experiment, stop=stop.is_set, tell=tell, clock=time.monotonic)
-        finally:
-            if is_terminal():
-                click.echo("\r\033[K", err=True, nl=False)
+        except KeyboardInterrupt:
+            click.echo("\ntuneagent: interrupted; the host is as it was", err=True)
+            sys.exit(EXIT_INTERRUPTED)
+    if is_terminal():
+        click.echo("\r\033[K", err=True, nl=False)
     if output == "json":
         emit(proof)
     else:
         click.echo(proof_text(proof))
     if not proof.kept:
         sys.exit(EXIT_UNDONE if any(one.verdict == "worse" for one in proof.metrics) else EXIT_NOTHING_TOLD)
+
+
+def _ask(tuner: HostTuner, only: tuple[str, ...], time_s: float) -> None:
+    """Show what would be switched, and ask. Raises UsageError for no."""
+    name_of = namer(tuner.registry)
+    changes = live_plan(tuner, only, name_of).changes
+    listed = [f"{name_of(one.tunable, one.subject)} to {in_words(one.desired)}" for one in changes]
+    for line in listed[:_SHOWN]:
+        click.echo(f"  {line}", err=True)
+    count = f"{len(listed)} setting{'' if len(listed) == 1 else 's'}"
+    asked = f"Switch {count} while the command runs, for {time_s:.0f} s or until it is clear"
+    if not click.confirm(f"{asked}, and keep the profile if it helps?", err=True):
+        raise UsageError("nothing was written")
 
 
 def _metrics(names: tuple[str, ...], directions: tuple[str, ...]) -> list[Metric]:

@@ -12,7 +12,7 @@ import msgspec
 
 from tuneagent.contracts.values import Disruption
 from tuneagent.engine.host_assessment import HostAssessment
-from tuneagent.errors import PathMissing, PlanMoved, ProfileInvalid, ReadFailed, StateFolderUnsafe, UsageError
+from tuneagent.errors import Locked, PathMissing, PlanMoved, ProfileInvalid, ReadFailed, StateFolderUnsafe, UsageError
 from tuneagent.facts.one_pass import Facts
 from tuneagent.host.machine import Host
 from tuneagent.host.state_folder import StateFolder
@@ -27,6 +27,7 @@ GOVERNED = "governed-by-cluster"
 CONFIRM = "confirm.json"
 REVERTED = "reverted.json"
 DAEMON_LOCK = "daemon.lock"
+EXPERIMENT_LOCK = "experiment.lock"
 
 
 if TYPE_CHECKING:
@@ -76,6 +77,8 @@ class HostTuner(msgspec.Struct, frozen=True, dict=True):
     # Whether naming hardware that is not here is a usage error. One profile serves many nodes of a cluster, and a
     # daemon may outlive a card: there the hardware is reported as gone.
     is_strict: bool = False
+    # Whether this is the experiment that holds the host: nothing else writes meanwhile.
+    is_experiment: bool = False
     # Shared by copies for another profile, so that a file that has not moved is parsed once.
     shared_journal: Journal | None = None
 
@@ -98,6 +101,8 @@ class HostTuner(msgspec.Struct, frozen=True, dict=True):
     def locked(self) -> Iterator[Journal]:
         """The host's one lock, with the journal sound and open for writing. Raises Locked, StateFolderUnsafe."""
         self.state.make()
+        if not self.is_experiment and self.state.is_locked(EXPERIMENT_LOCK):
+            raise Locked("`tuneagent prove` is running on this host: nothing else is written until it ends")
         with self.state.locked("lock"):
             self.journal.open_for_writing()
             yield self.journal

@@ -17,6 +17,8 @@ LOOKS = (4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128)
 # Chance of a difference told where there is none, over all looks and metrics.
 ERROR = 0.02
 RUNS_OF_BLOCK = 4
+# Logarithm of the largest number that is told.
+_LARGEST = 700.0
 
 
 class Block(NamedTuple):
@@ -48,7 +50,7 @@ def judge(blocks: Sequence[Block], better: Better, metrics: int, margin: float) 
     `margin` is the smallest difference that matters, as a share: an interval within it is no difference.
     """
     effects = [block.effect for block in blocks]
-    mean, half = _interval(effects, ERROR / len(LOOKS) / metrics)
+    mean, half = _interval(effects, _between_runs(blocks), ERROR / len(LOOKS) / metrics)
     low, high, edge = mean - half, mean + half, math.log1p(margin)
     verdict: Verdict | None = None
     if low > 0 or high < 0:
@@ -59,15 +61,25 @@ def judge(blocks: Sequence[Block], better: Better, metrics: int, margin: float) 
     elif -edge < low and high < edge:
         verdict = "no difference"
     more = None if verdict is not None else _more_runs(len(blocks), mean, half, edge)
-    return Judged(math.exp(mean), math.exp(low), math.exp(high), _noise(blocks), verdict, more)
+    ratio, least, most = (math.exp(min(one, _LARGEST)) for one in (mean, low, high))
+    return Judged(ratio, least, most, _noise(blocks), verdict, more)
 
 
-def _interval(effects: Sequence[float], error: float) -> tuple[float, float]:
-    """Mean and half the width of its interval."""
+def _between_runs(blocks: Sequence[Block]) -> float:
+    """Variance of an effect by what runs of the same arm in the same block differ."""
+    pairs = [pair for block in blocks for pair in (block.baseline, block.tuned)]
+    return sum(math.log(one / other) ** 2 for one, other in pairs) / (2 * len(pairs))
+
+
+def _interval(effects: Sequence[float], least: float, error: float) -> tuple[float, float]:
+    """Mean and half the width of its interval.
+
+    The variance is at least what runs of the same kind differ by: numbers of few digits make equal blocks by chance.
+    """
     from scipy import stats
 
     mean = sum(effects) / len(effects)
-    spread = math.sqrt(sum((one - mean) ** 2 for one in effects) / (len(effects) - 1))
+    spread = math.sqrt(max(sum((one - mean) ** 2 for one in effects) / (len(effects) - 1), least))
     # Differences of the last digits of a number are no spread.
     if spread <= 1e-12:
         return mean, 0.0
@@ -77,7 +89,7 @@ def _interval(effects: Sequence[float], error: float) -> tuple[float, float]:
 def _noise(blocks: Sequence[Block]) -> float:
     """Typical share by which two runs of one arm differ: the median over both arms of all blocks."""
     pairs = [pair for block in blocks for pair in (block.baseline, block.tuned)]
-    return median([math.expm1(abs(math.log(one / other))) for one, other in pairs])
+    return median([math.expm1(min(abs(math.log(one / other)), _LARGEST)) for one, other in pairs])
 
 
 def median(values: Sequence[float]) -> float:

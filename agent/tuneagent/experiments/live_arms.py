@@ -14,6 +14,7 @@ from tuneagent.engine.host_tuner import HostTuner
 from tuneagent.engine.plan import live_part, narrowed
 from tuneagent.errors import MeasureFailed, UsageError
 from tuneagent.facts.one_pass import Facts
+from tuneagent.formats.spoken_values import in_words
 
 _LISTED = 5
 
@@ -63,11 +64,21 @@ class LiveArms:
         moved = [key for key, change in self.changes.items() if not self._is_at(facts, change, arm)]
         if not moved:
             return
+        found = self._found(facts, moved[0])
         if arm == "A":
             # None of this is in the journal: nothing is applied.
             for key in moved:
                 self._tuner.registry[key[0]].write(facts, key[1], self.changes[key].prior.live)
-        raise MeasureFailed(f"the command changes {self._name_of(*moved[0])} itself: nothing can be compared")
+        change = self.changes[moved[0]]
+        wanted = change.desired if arm == "B" else change.prior.live
+        raise MeasureFailed(
+            f"{self._name_of(*moved[0])} was changed while the command ran, by it or by someone else "
+            f"(wanted {in_words(wanted)}, found {found}): nothing can be compared"
+        )
+
+    def _found(self, facts: Facts, key: Key) -> str:
+        live = self._tuner.registry[key[0]].read(facts, key[1]).live
+        return in_words(live.value) if isinstance(live, Value) else "nothing"
 
     def _is_at(self, facts: Facts, change: Change, arm: str) -> bool:
         tunable = self._tuner.registry[change.tunable]
@@ -90,10 +101,18 @@ def live_plan(tuner: HostTuner, only: tuple[str, ...], name_of: Callable[[str, s
     live = live_part(plan, tuner.registry)
     applied = tuner.journal.applied()
     ours = [one for one in live.changes if _key(one) in applied]
-    if ours:
+    if ours or (applied and not live.changes):
+        profile = next(iter(applied.values())).profile
+        told = f"{_listed(ours, name_of)} is not as this one wants it" if ours else "it is what this one wants"
         raise UsageError(
-            f"{_listed(ours, name_of)} was applied before and is not as wanted now: run `tuneagent apply` or "
-            "`tuneagent undo` first, so that it is clear what the host is without the profile"
+            f"profile {profile} is applied on this host, or an experiment was interrupted, and {told}: "
+            "run `tuneagent undo` first, so that it is clear what the host is without a profile"
+        )
+    if plan.refused:
+        first = plan.refused[0]
+        raise UsageError(
+            f"{name_of(first.tunable, first.subject)} cannot be changed on this host: {first.reason}; "
+            "try the others with --only NAME"
         )
     return live
 

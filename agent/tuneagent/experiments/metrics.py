@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Callable
 from typing import NamedTuple
 
 from tuneagent.contracts.proof import Better
 from tuneagent.errors import MeasureFailed, UsageError
+from tuneagent.formats.lazy_regex import lazy_regex
 
 _SHOWN_BYTES = 300
+_LEAST, _MOST = 1e-100, 1e100
+# What may be meant as one number, well written or not, and what colours a terminal.
+_TOKEN = lazy_regex(r"[-+]?\.?\d[\w.,+-]*")
+_COLOUR = lazy_regex(r"\x1b\[[0-9;?]*[A-Za-z]")
 _NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
 
 
@@ -27,11 +31,12 @@ class Metric(NamedTuple):
         if kind == "json" and place:
             found = _in_json(output, place)
         elif kind == "file" and place:
-            found = _last_number(read(place).strip(), f"/{place.lstrip('/')}")
+            lines = read(place).split()
+            found = _number(lines[-1] if lines else "", f"/{place.lstrip('/')}")
         else:
             found = _matched(output, self.name)
-        if not math.isfinite(found) or found <= 0:
-            raise MeasureFailed(f"metric {self.name!r}: {found:g} is not a number above 0")
+        if not _LEAST <= found <= _MOST:
+            raise MeasureFailed(f"metric {self.name}: {found:g} is not a number above 0")
         return found
 
 
@@ -53,20 +58,21 @@ def checked(name: str) -> str:
 
 def _matched(output: str, expression: str) -> float:
     """The last match: programs print their result at the end."""
-    found = list(re.finditer(expression, output))
+    plain = _COLOUR.sub("", output)
+    found = list(re.finditer(expression, plain))
     if not found:
-        raise MeasureFailed(f"metric {expression!r}: nothing matches in the output: {_shown(output)}")
+        raise MeasureFailed(f"metric {expression}: nothing matches in the output: {_shown(plain)}")
     match = found[-1]
     if match.re.groups:
-        return _last_number(match.group(1) or "", f"the match {match.group(0)[:80]!r}")
-    # Without a group it is the number in the match, or the first one behind it.
-    inside = re.findall(_NUMBER, match.group(0))
-    if inside:
-        return float(inside[-1])
-    behind = re.compile(_NUMBER).search(output, match.end())
-    if behind is None:
-        raise MeasureFailed(f"metric {expression!r}: no number in or behind {match.group(0)[:80]!r}")
-    return float(behind.group(0))
+        return _number(match.group(1) or "", f"metric {expression}")
+    # Without a group it is the number in the match, or the one behind it.
+    inside = _TOKEN.findall(match.group(0))
+    if len(inside) > 1:
+        raise MeasureFailed(f"metric {expression}: several numbers in {match.group(0)[:80]!r}; put the one in a group")
+    behind = _TOKEN.search(plain[match.end() :].split("\n", 1)[0])
+    if not inside and behind is None:
+        raise MeasureFailed(f"metric {expression}: no number in or behind {match.group(0)[:80]!r}")
+    return _number(inside[0] if inside else behind.group(0) if behind else "", f"metric {expression}")
 
 
 def _in_json(output: str, path: str) -> float:
@@ -89,11 +95,12 @@ def _in_json(output: str, path: str) -> float:
     raise MeasureFailed(f"metric json:{path}: the output is not JSON: {_shown(output)}")
 
 
-def _last_number(text: str, where: str) -> float:
-    found = re.findall(_NUMBER, text)
-    if not found:
-        raise MeasureFailed(f"no number in {where}: {_shown(text)}")
-    return float(found[-1])
+def _number(text: str, where: str) -> float:
+    """A text that is one number and nothing else, but for a unit behind it."""
+    match = re.fullmatch(rf"\s*({_NUMBER})\s?(?:[A-Za-z%/]+)?\s*", text)
+    if match is None:
+        raise MeasureFailed(f"{where}: {text.strip()[:80]!r} is not a number")
+    return float(match.group(1))
 
 
 def _shown(text: str) -> str:

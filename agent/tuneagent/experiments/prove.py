@@ -7,8 +7,10 @@ import random
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
+import msgspec
+
 from tuneagent.contracts.proof import MetricProof, Proof
-from tuneagent.engine.host_tuner import DAEMON_LOCK, HostTuner
+from tuneagent.engine.host_tuner import DAEMON_LOCK, EXPERIMENT_LOCK, HostTuner
 from tuneagent.engine.names import namer
 from tuneagent.errors import Locked, MeasureFailed, UsageError
 from tuneagent.experiments.live_arms import LiveArms, live_plan
@@ -32,7 +34,7 @@ class Experiment(NamedTuple):
 
 
 def prove(
-    tuner: HostTuner,
+    given: HostTuner,
     experiment: Experiment,
     *,
     stop: Callable[[], bool],
@@ -43,7 +45,7 @@ def prove(
 
     Raises UsageError, MeasureFailed, and KeyboardInterrupt once `stop` says so. The host is then as it was.
     """
-    with _alone(tuner):
+    with _alone(given) as tuner:
         name_of = namer(tuner.registry)
         plan = live_plan(tuner, experiment.only, name_of)
         if not plan.changes:
@@ -52,10 +54,15 @@ def prove(
         files = Files("/")
 
         def measure() -> dict[str, float]:
+            before = _written_at(files, experiment.metrics)
             done = run_measured(experiment.command, experiment.command_limit_s, stop)
             if done.code != 0:
                 said = done.output.strip()[-_TAIL:] or "it said nothing"
                 raise MeasureFailed(f"the command exited {done.code}: {said}")
+            after = _written_at(files, experiment.metrics)
+            stale = next((path for path, at in after.items() if at == before[path]), None)
+            if stale is not None:
+                raise MeasureFailed(f"the command did not write /{stale}")
             return {one.name: one.of(done.output, files.read) for one in experiment.metrics}
 
         proofs = run_trial(
@@ -71,19 +78,24 @@ def prove(
         return _told(tuner, len(plan.changes), tuple(proofs), kept=keep, why=why)
 
 
+def _written_at(files: Files, metrics: Sequence[Metric]) -> dict[str, int]:
+    """When each file that a metric is read from was written last; 0 for one that is not there."""
+    paths = [one.name.partition(":")[2].lstrip("/") for one in metrics if one.name.startswith("file:")]
+    return {path: files.status(path).st_mtime_ns if files.exists(path) else 0 for path in paths}
+
+
 @contextlib.contextmanager
-def _alone(tuner: HostTuner) -> Iterator[None]:
-    """No daemon repairs drift meanwhile: it could not start, and one that runs is told of. Raises UsageError."""
+def _alone(tuner: HostTuner) -> Iterator[HostTuner]:
+    """The host for this experiment alone: whatever else would write is refused. Raises UsageError."""
+    if tuner.state.is_locked(DAEMON_LOCK):
+        raise UsageError("the daemon runs on this host and would repair what is switched off: stop it first")
     tuner.state.make()
-    try:
-        lock = contextlib.ExitStack()
-        lock.enter_context(tuner.state.locked(DAEMON_LOCK))
-    except Locked:
-        raise UsageError(
-            "the daemon runs on this host, or another experiment: it would repair what is switched off; stop it first"
-        ) from None
-    with lock:
-        yield
+    with contextlib.ExitStack() as held:
+        try:
+            held.enter_context(tuner.state.locked(EXPERIMENT_LOCK))
+        except Locked:
+            raise UsageError("another experiment is running on this host") from None
+        yield msgspec.structs.replace(tuner, is_experiment=True, shared_journal=tuner.journal)
 
 
 def _told(tuner: HostTuner, settings: int, metrics: tuple[MetricProof, ...], *, kept: bool, why: str) -> Proof:

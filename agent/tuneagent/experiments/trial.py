@@ -8,12 +8,12 @@ from typing import NamedTuple, Protocol
 
 from tuneagent.contracts.proof import MetricProof
 from tuneagent.errors import MeasureFailed
-from tuneagent.experiments.judgement import LOOKS, Block, Judged, judge, median
+from tuneagent.experiments.judgement import LOOKS, RUNS_OF_BLOCK, Block, Judged, judge, median
 from tuneagent.experiments.metrics import Metric
 
 _WORDS = {"A": "without", "B": "with"}
 _ORDERS = ("ABBA", "BAAB")
-_FEWEST_BLOCKS = 2
+_FEWEST_BLOCKS = LOOKS[0]
 
 
 class Arms(Protocol):
@@ -117,7 +117,7 @@ def _proof(metric: Metric, blocks: Sequence[Block], judged: Judged) -> MetricPro
         low=judged.low,
         high=judged.high,
         noise=judged.noise,
-        runs=4 * len(blocks),
+        runs=RUNS_OF_BLOCK * len(blocks),
         more_runs=judged.more_runs,
         verdict=judged.verdict or "too noisy",
     )
@@ -134,9 +134,15 @@ def decide(proofs: Sequence[MetricProof]) -> tuple[bool, str]:
     noisy = [one for one in proofs if one.verdict == "too noisy"]
     if noisy:
         names = _listed([one.name for one in noisy])
-        more = max(one.more_runs or 0 for one in noisy)
-        return False, f"{names}: too noisy to tell; about {more} more runs would settle it"
+        return False, f"{names}: too noisy to tell; {more_runs(max(one.more_runs or 0 for one in noisy))}"
     return False, "no difference"
+
+
+def more_runs(count: int) -> str:
+    """How far it is from being settled."""
+    if count > RUNS_OF_BLOCK * LOOKS[-1]:
+        return "no experiment is long enough to settle it: take a longer or a steadier command"
+    return f"about {count} more runs would settle it"
 
 
 def _listed(names: Sequence[str]) -> str:

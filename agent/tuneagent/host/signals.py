@@ -10,8 +10,10 @@ from types import FrameType
 
 
 @contextlib.contextmanager
-def stop_event(*, ignored: tuple[signal.Signals, ...] = ()) -> Iterator[threading.Event]:
-    """An event that SIGINT and SIGTERM set. The tunable in hand is finished, nothing new begins.
+def stop_event(
+    *, ignored: tuple[signal.Signals, ...] = (), more: tuple[signal.Signals, ...] = ()
+) -> Iterator[threading.Event]:
+    """An event that SIGINT, SIGTERM and those in `more` set. The tunable in hand is finished, nothing new begins.
 
     Signals in `ignored` do nothing meanwhile. The previous handlers are restored at the end.
     """
@@ -21,13 +23,21 @@ def stop_event(*, ignored: tuple[signal.Signals, ...] = ()) -> Iterator[threadin
         del number, frame
         stop.set()
 
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM, *more)}
     before |= {number: signal.signal(number, signal.SIG_IGN) for number in ignored}
     try:
         yield stop
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def any_stop_event() -> Iterator[threading.Event]:
+    """`stop_event` for what must put the host back whatever ends it: also a terminal that is closed."""
+    more = (signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM)
+    with stop_event(more=more) as stop:
+        yield stop
 
 
 @contextlib.contextmanager

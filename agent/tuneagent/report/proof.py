@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tuneagent.contracts.proof import MetricProof, Proof
-from tuneagent.experiments.trial import Progress
+from tuneagent.experiments.trial import Progress, more_runs
 from tuneagent.report.terminal import clean
 
 _DIGITS = 4
@@ -31,14 +31,16 @@ def _metric_lines(one: MetricProof) -> list[str]:
     lines.append(f"  without {without}, with {tuned} (medians of {one.runs // 2} runs each)")
     lines.append(f"  ratio {ratio}, between {low} and {high}")
     if one.noise is not None:
-        lines.append(f"  two runs of the same kind differ by {100 * one.noise:.2g} %")
+        lines.append(f"  half of all pairs of runs of the same kind differ by more than {_short(100 * one.noise)} %")
     if one.more_runs is not None:
-        lines.append(f"  about {one.more_runs} more runs would settle it")
+        lines.append(f"  {more_runs(one.more_runs)}")
     return lines
 
 
 def _short(value: float | None) -> str:
-    return "?" if value is None else f"{value:.{_DIGITS}g}"
+    if value is None:
+        return "?"
+    return f"{value:.0f}" if 10 ** (_DIGITS - 1) <= abs(value) < 1e15 else f"{value:.{_DIGITS}g}"
 
 
 def progress_line(progress: Progress) -> str:
