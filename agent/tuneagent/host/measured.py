@@ -84,11 +84,12 @@ def _end(child: subprocess.Popen[bytes]) -> None:
         os.killpg(child.pid, signal.SIGKILL)
     for _ in range(_ROUNDS):
         left = [one for one in psutil.Process().children(recursive=True) if one.pid != child.pid]
+        if not left:
+            return
         for one in left:
             with contextlib.suppress(psutil.Error):
                 one.kill()
-        if not psutil.wait_procs(left, timeout=1)[1]:
-            return
+        psutil.wait_procs(left, timeout=1)
 
 
 def _adopt_orphans() -> None:
