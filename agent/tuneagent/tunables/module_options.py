@@ -23,6 +23,7 @@ from tuneagent.formats.lazy_regex import lazy_regex
 from tuneagent.persist.boot_arguments import at_next_boot
 from tuneagent.persist.drop_in import Entries
 from tuneagent.persist.early_modules import is_built_in
+from tuneagent.persist.initramfs import stale
 from tuneagent.persist.modprobe_d import OWN_NAME, ModprobeD, options
 from tuneagent.tunables.base import Tunable
 
@@ -86,7 +87,7 @@ class ModuleOptions(Tunable[Spec, str]):
     def read(self, facts: Facts, subject: Subject) -> Reading:
         """Value in force, and what modprobe.d and the kernel's line give at the next load."""
         name = subject.removeprefix("option:")
-        owner = None
+        owner, on_line = None, list[str]()
         module = name.partition(".")[0]
         impossible = self.drop_in.impossible(facts)
         live, evidence = self._live(facts, name)
@@ -107,7 +108,8 @@ class ModuleOptions(Tunable[Spec, str]):
             persisted = Unreadable(str(error))
         return Reading(
             live, evidence=evidence, persisted=persisted, mechanism=self.drop_in.path,
-            impossible=impossible, owner=owner,
+            # The kernel's line counts for a module of the initramfs too.
+            impossible=impossible, owner=owner, doubt="" if on_line else stale(facts),
         )  # fmt: skip
 
     @staticmethod
