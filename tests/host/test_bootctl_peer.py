@@ -57,8 +57,8 @@ def make(root: Path, dice: random.Random) -> None:
     for number in range(dice.randint(1, 6)):
         # bootctl passes over other letters in names of files.
         name = f"{dice.choice('abm')}-{version(dice, '.-_')}".rstrip(".")
-        # Names that differ only in letters that do not count have no order.
-        counting = name.lower().replace("_", "")
+        # Names that differ only in letters that do not count, or in leading zeros, have no order.
+        counting = re.sub(r"(?<!\d)0+(?=\d)", "", re.sub(r"_+", "_", name.lower())).replace("_", "")
         if counting in taken:
             continue
         taken.add(counting)
