@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 
@@ -83,7 +84,7 @@ def prove(  # noqa: PLR0913 - one for each option of the command
         raise UsageError("prove works on this machine only")
     if file is None and name is None:
         raise UsageError("give -f FILE or -p NAME")
-    if margin != margin:  # noqa: PLR0124 - only NaN differs from itself
+    if math.isnan(margin):
         raise UsageError("--margin: not a number")
     if not is_root():
         raise UsageError("prove writes settings: run it as root, with sudo")
@@ -121,13 +122,14 @@ def prove(  # noqa: PLR0913 - one for each option of the command
 
 def _ask(tuner: HostTuner, only: tuple[str, ...], time_s: float) -> None:
     """Show what would be switched, and ask. Raises UsageError for no."""
+    from tuneagent.report.lines import counted
+
     name_of = namer(tuner.registry)
     changes = live_plan(tuner, only, name_of).changes
     listed = [f"{name_of(one.tunable, one.subject)} to {in_words(one.desired)}" for one in changes]
     for line in listed[:_SHOWN]:
         click.echo(f"  {line}", err=True)
-    count = f"{len(listed)} setting{'' if len(listed) == 1 else 's'}"
-    asked = f"Switch {count} while the command runs, for {time_s:.0f} s or until it is clear"
+    asked = f"Switch {counted(len(listed), 'setting')} while the command runs, for {time_s:.0f} s or until it is clear"
     if not click.confirm(f"{asked}, and keep the profile if it helps?", err=True):
         raise UsageError("nothing was written")
 
@@ -147,6 +149,6 @@ def _metrics(names: tuple[str, ...], directions: tuple[str, ...]) -> list[Metric
 def _need_scipy() -> None:
     """Raise UsageError where the library for the statistics is not installed, before anything is switched."""
     try:
-        import scipy.stats  # noqa: F401
+        import scipy.stats  # noqa: F401 - asked for alone: whether it loads
     except ImportError:
         raise UsageError("prove needs scipy: install python3-scipy, or pip install 'tuneagent[prove]'") from None

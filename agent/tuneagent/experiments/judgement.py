@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from statistics import median
 from typing import NamedTuple
 
 from tuneagent.contracts.proof import Better, Verdict
@@ -65,9 +66,14 @@ def judge(blocks: Sequence[Block], better: Better, metrics: int, margin: float) 
     return Judged(ratio, least, most, _noise(blocks), verdict, more)
 
 
+def _pairs(blocks: Sequence[Block]) -> list[tuple[float, float]]:
+    """Runs of the same arm in the same block."""
+    return [pair for block in blocks for pair in (block.baseline, block.tuned)]
+
+
 def _between_runs(blocks: Sequence[Block]) -> float:
     """Variance of an effect by what runs of the same arm in the same block differ."""
-    pairs = [pair for block in blocks for pair in (block.baseline, block.tuned)]
+    pairs = _pairs(blocks)
     return sum(math.log(one / other) ** 2 for one, other in pairs) / (2 * len(pairs))
 
 
@@ -88,15 +94,7 @@ def _interval(effects: Sequence[float], least: float, error: float) -> tuple[flo
 
 def _noise(blocks: Sequence[Block]) -> float:
     """Typical share by which two runs of one arm differ: the median over both arms of all blocks."""
-    pairs = [pair for block in blocks for pair in (block.baseline, block.tuned)]
-    return median([math.expm1(min(abs(math.log(one / other)), _LARGEST)) for one, other in pairs])
-
-
-def median(values: Sequence[float]) -> float:
-    """The middle one, or between the two in the middle."""
-    found = sorted(values)
-    middle = len(found) // 2
-    return found[middle] if len(found) % 2 else (found[middle - 1] + found[middle]) / 2
+    return median(math.expm1(min(abs(math.log(one / other)), _LARGEST)) for one, other in _pairs(blocks))
 
 
 def _more_runs(count: int, mean: float, half: float, edge: float) -> int:

@@ -5,10 +5,11 @@ Nothing is written for the next boot. A process that dies in an arm leaves a jou
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
+from tuneagent.contracts.outcome import Outcome
 from tuneagent.contracts.plan import Change, Plan
-from tuneagent.contracts.values import Disruption, Value
+from tuneagent.contracts.values import Disruption, Setting, Value
 from tuneagent.engine.applied_settings import Key
 from tuneagent.engine.host_tuner import HostTuner
 from tuneagent.engine.plan import live_part, narrowed
@@ -26,7 +27,7 @@ class LiveArms:
         self._tuner = tuner
         self._only = only
         self._name_of = name_of
-        self.changes = {(one.tunable, one.subject): one for one in plan.changes}
+        self.changes = {_key(one): one for one in plan.changes}
         self._arm = "A"
 
     def switch(self, arm: str) -> None:
@@ -43,10 +44,9 @@ class LiveArms:
 
     def _apply(self) -> None:
         result = self._tuner.apply(only=self._only, live_only=True)
-        wrong = next((one for one in result.outcomes if one.result != "verified"), None)
-        if wrong is not None:
-            name = self._name_of(wrong.tunable, wrong.subject)
-            raise MeasureFailed(f"{name} was not applied: {wrong.reason or wrong.result}")
+        wrong = not_applied(result.outcomes, self._name_of)
+        if wrong:
+            raise MeasureFailed(wrong)
 
     def _undo(self) -> None:
         # What a command has changed of these settings itself goes back as well.
@@ -69,8 +69,7 @@ class LiveArms:
             # None of this is in the journal: nothing is applied.
             for key in moved:
                 self._tuner.registry[key[0]].write(facts, key[1], self.changes[key].prior.live)
-        change = self.changes[moved[0]]
-        wanted = change.desired if arm == "B" else change.prior.live
+        wanted = _wanted(self.changes[moved[0]], arm)
         raise MeasureFailed(
             f"{self._name_of(*moved[0])} was changed while the command ran, by it or by someone else "
             f"(wanted {in_words(wanted)}, found {found}): nothing can be compared"
@@ -83,8 +82,13 @@ class LiveArms:
     def _is_at(self, facts: Facts, change: Change, arm: str) -> bool:
         tunable = self._tuner.registry[change.tunable]
         live = tunable.read(facts, change.subject).live
-        wanted = change.desired if arm == "B" else change.prior.live
-        return isinstance(live, Value) and tunable.matches(change.subject, live.value, wanted)
+        return isinstance(live, Value) and tunable.matches(change.subject, live.value, _wanted(change, arm))
+
+
+def not_applied(outcomes: Iterable[Outcome], name_of: Callable[[str, str], str]) -> str:
+    """The first setting that did not come out as wanted, and why; empty where all did."""
+    wrong = next((one for one in outcomes if one.result != "verified"), None)
+    return f"{name_of(wrong.tunable, wrong.subject)} was not applied: {wrong.reason or wrong.result}" if wrong else ""
 
 
 def live_plan(tuner: HostTuner, only: tuple[str, ...], name_of: Callable[[str, str], str]) -> Plan:
@@ -115,6 +119,10 @@ def live_plan(tuner: HostTuner, only: tuple[str, ...], name_of: Callable[[str, s
             "try the others with --only NAME"
         )
     return live
+
+
+def _wanted(change: Change, arm: str) -> Setting:
+    return change.desired if arm == "B" else change.prior.live
 
 
 def _key(change: Change) -> Key:

@@ -13,7 +13,7 @@ from tuneagent.contracts.proof import MetricProof, Proof
 from tuneagent.engine.host_tuner import DAEMON_LOCK, EXPERIMENT_LOCK, HostTuner
 from tuneagent.engine.names import namer
 from tuneagent.errors import Locked, MeasureFailed, UsageError
-from tuneagent.experiments.live_arms import LiveArms, live_plan
+from tuneagent.experiments.live_arms import LiveArms, live_plan, not_applied
 from tuneagent.experiments.metrics import Metric
 from tuneagent.experiments.trial import Limits, Progress, decide, run_trial
 from tuneagent.facts.host_name import host_name
@@ -70,11 +70,9 @@ def prove(
         )
         keep, why = decide(proofs)
         if keep:
-            outcomes = tuner.apply(only=experiment.only).outcomes
-            wrong = next((one for one in outcomes if one.result != "verified"), None)
-            if wrong is not None:
-                name = name_of(wrong.tunable, wrong.subject)
-                keep, why = False, f"{why}, but {name} was not applied: {wrong.reason or wrong.result}"
+            wrong = not_applied(tuner.apply(only=experiment.only).outcomes, name_of)
+            if wrong:
+                keep, why = False, f"{why}, but {wrong}"
         return _told(tuner, len(plan.changes), tuple(proofs), kept=keep, why=why)
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping, Sequence
+from statistics import median
 from typing import NamedTuple, Protocol
 
 from tuneagent.contracts.proof import MetricProof
 from tuneagent.errors import MeasureFailed
-from tuneagent.experiments.judgement import LOOKS, RUNS_OF_BLOCK, Block, Judged, judge, median
+from tuneagent.experiments.judgement import LOOKS, RUNS_OF_BLOCK, Block, Judged, judge
 from tuneagent.experiments.metrics import Metric
 
 _WORDS = {"A": "without", "B": "with"}
@@ -111,8 +112,8 @@ def _proof(metric: Metric, blocks: Sequence[Block], judged: Judged) -> MetricPro
     return MetricProof(
         name=metric.name,
         better=metric.better,
-        baseline=median([one for block in blocks for one in block.baseline]),
-        tuned=median([one for block in blocks for one in block.tuned]),
+        baseline=median(one for block in blocks for one in block.baseline),
+        tuned=median(one for block in blocks for one in block.tuned),
         ratio=judged.ratio,
         low=judged.low,
         high=judged.high,

@@ -11,6 +11,7 @@ from tuneagent.facts.rancher import Handed, kubelet_words, mapping_of
 from tuneagent.facts.unit_commands import Command, commands_of, environment_of
 from tuneagent.formats.lazy_regex import lazy_regex
 from tuneagent.formats.nested_tables import merged, table
+from tuneagent.host.files import ELF
 
 KUBELET_CONFIG = "var/lib/kubelet/config.yaml"
 # Configuration and folder of drop-ins, where nothing on the host says otherwise: kubeadm; EKS (nodeadm, and before it);
@@ -149,7 +150,7 @@ def _is_kubelet(facts: Facts, command: Command) -> bool:
     if path.rpartition("/")[2] not in _PROGRAMS:
         return False
     try:
-        return not path.startswith("/") or facts.host.files.read_part(path, 0, 4) == b"\x7fELF"
+        return not path.startswith("/") or facts.host.files.read_part(path, 0, len(ELF)) == ELF
     except PathMissing:
         # In a tree of configuration alone there are no programs.
         return True

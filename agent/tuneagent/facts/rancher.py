@@ -42,8 +42,9 @@ def kubelet_words(facts: Facts) -> Handed:
         by_variable = [environment_of(facts, unit).values.get(f"{program.upper()}_CONFIG_FILE") for unit in there]
         is_whole = is_whole and all(command.is_whole for command in commands)
         text = " ".join(command.text for command in commands)
-        named = [*(one[0] for one in by_variable if one), *_CONFIG.findall(text)]
-        is_whole = is_whole and len(_CONFIG.findall(text)) == len(_ANY_CONFIG.findall(text))
+        on_line = _CONFIG.findall(text)
+        named = [*(one[0] for one in by_variable if one), *on_line]
+        is_whole = is_whole and len(on_line) == len(_ANY_CONFIG.findall(text))
         given = [_switch(word) for word in GIVEN.findall(text)]
         names = {word.partition("=")[0] for word in given}
         config = named[-1] if named else f"/etc/rancher/{program}/config.yaml"

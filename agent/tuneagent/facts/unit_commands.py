@@ -65,8 +65,9 @@ def environment_of(
     for path in unit_files(facts.host, unit, folders):
         text = unit_text(facts.host, path)
         for value in assigned(text, "Environment"):
-            given, is_plain = variables_of(_specified(value, unit) or value)
-            is_whole = is_whole and is_plain and _specified(value, unit) is not None
+            specified = _specified(value, unit)
+            given, is_plain = variables_of(specified or value)
+            is_whole = is_whole and is_plain and specified is not None
             found = {**found, **{name: (one, f"/{path}") for name, one in given.items()}} if value else {}
         for value in assigned(text, "EnvironmentFile"):
             named = [*named, value] if value else []

@@ -39,6 +39,8 @@ from tuneagent.host.rooted import OpenFolders, reached, steps
 T = TypeVar("T")
 FileStatus = os.stat_result
 LIST_LIMIT = 65536
+# How a program begins.
+ELF = b"\x7fELF"
 _MISSING = (errno.ENOENT, errno.ENOTDIR)
 
 

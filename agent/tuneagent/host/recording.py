@@ -7,10 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from tuneagent.errors import CommandFailed, NoSystemd, PathMissing, ReadFailed
 from tuneagent.host.commands import NO_SYSTEMD, Completed, Exec
-from tuneagent.host.files import Files, FileStatus
-
-# How a program begins.
-ELF = b"\x7fELF"
+from tuneagent.host.files import ELF, Files, FileStatus
 
 
 class RecordingFiles(Files):

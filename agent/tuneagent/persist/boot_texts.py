@@ -14,6 +14,7 @@ from tuneagent.errors import PathMissing, ReadFailed
 from tuneagent.facts.one_pass import Facts
 from tuneagent.facts.precedence import KEPT_UNIT_FOLDERS, LOCAL_UNIT_FOLDERS, distinct
 from tuneagent.formats.lazy_regex import lazy_regex
+from tuneagent.host.files import ELF
 from tuneagent.persist.own_files import HEADER
 
 _SCRIPTS = ("etc/rc.local", "etc/rc.d/rc.local")
@@ -131,7 +132,7 @@ def _script(facts: Facts, path: str) -> str | None:
         _called(facts).add(name)
         return None
     _called(facts).add(name)
-    if data.startswith(b"\x7fELF") or b"\0" in data:
+    if data.startswith(ELF) or b"\0" in data:
         return ""
     try:
         return _COMMENT.sub("", data.decode().strip())

@@ -21,6 +21,11 @@ class Row(NamedTuple):
     remark: str = ""
 
 
+def counted(number: int | None, word: str) -> str:
+    """A number with its word in singular or plural; `?` for one that is not known."""
+    return f"{number if number is not None else '?'} {word}{'' if number == 1 else 's'}"
+
+
 def wrapped(text: str, limit: int, hanging: str = "") -> list[str]:
     """Lines of at most `limit` where that is possible without cutting a word."""
     return textwrap.wrap(

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from tuneagent.formats.cpulist import parse_cpulist
 from tuneagent.host.terminal import width
+from tuneagent.report.lines import counted
 from tuneagent.topology.paths import TopologyWithPaths
 from tuneagent.topology.picture import NumaNode, PciDevice, Topology
 
@@ -19,7 +20,7 @@ def topology_text(topology: Topology, interrupts: Mapping[str, str] | None = Non
     told = interrupts or {}
     head = [
         f"{topology.arch or '?'}  CPUs {topology.cpulist_online or '?'} online of {topology.cpulist_possible or '?'}",
-        f"{_count(topology.packages, 'package')}, {_count(topology.cores, 'core')}, SMT {topology.smt or '?'}",
+        f"{counted(topology.packages, 'package')}, {counted(topology.cores, 'core')}, SMT {topology.smt or '?'}",
         *_distances(topology),
     ]
     devices = [
@@ -60,10 +61,6 @@ def _ways(topology: TopologyWithPaths) -> list[str]:
         cells = ["X" if address == gpu else told.get(frozenset((gpu, address)), "?") for gpu in gpus]
         lines.append(f"{heads[address]:{room}}  " + " ".join(f"{cell:>4}" for cell in cells))
     return [*lines, *textwrap.wrap(_WAYS, width())]
-
-
-def _count(number: int | None, word: str) -> str:
-    return f"{number if number is not None else '?'} {word}{'' if number == 1 else 's'}"
 
 
 def _distances(topology: Topology) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tuneagent.contracts.proof import MetricProof, Proof
 from tuneagent.experiments.trial import Progress, more_runs
+from tuneagent.report.lines import counted
 from tuneagent.report.terminal import clean
 
 _DIGITS = 4
@@ -12,8 +13,7 @@ _DIGITS = 4
 def proof_text(proof: Proof) -> str:
     """The verdict first, then each metric."""
     head = f"KEPT: {proof.why}." if proof.kept else f"NOT KEPT: {proof.why}."
-    count = f"{proof.settings} setting{'' if proof.settings == 1 else 's'}"
-    lines = [head, f"profile {proof.profile}, {count}, host {proof.host}"]
+    lines = [head, f"profile {proof.profile}, {counted(proof.settings, 'setting')}, host {proof.host}"]
     for one in proof.metrics:
         lines += ["", *_metric_lines(one)]
     if proof.kept:

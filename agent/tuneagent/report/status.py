@@ -8,7 +8,7 @@ from tuneagent.contracts.confirmation import Reverted
 from tuneagent.contracts.host_status import HostStatus
 from tuneagent.engine.names import short
 from tuneagent.host.terminal import width
-from tuneagent.report.lines import wrapped
+from tuneagent.report.lines import counted, wrapped
 from tuneagent.report.terminal import clean
 from tuneagent.report.values import at
 
@@ -20,7 +20,7 @@ def status_text(status: HostStatus, now: float, columns: int | None = None) -> s
     rows: list[tuple[str, str]] = []
     for one in status.profiles:
         newest = f", last written {at(one.last)}" if one.last != one.since else ""
-        settings = f"{one.settings} setting{'' if one.settings == 1 else 's'}"
+        settings = counted(one.settings, "setting")
         rows.append(("profile", f"{clean(one.name)} {clean(one.revision)}: {settings} since {at(one.since)}{newest}"))
     if not status.profiles and not status.not_understood:
         rows.append(("profile", "none: tuneagent has changed nothing on this host"))
@@ -48,7 +48,7 @@ def status_text(status: HostStatus, now: float, columns: int | None = None) -> s
 def confirmation_text(deadline: float, now: float, count: int) -> str:
     """What happens when, and what to type."""
     left = int(deadline - now)
-    settings = f"{count} setting{'' if count == 1 else 's'}"
+    settings = counted(count, "setting")
     if left <= 0:
         return f"{settings} waited for `tuneagent confirm` until {at(deadline)}, and will be undone"
     goes = "is" if count == 1 else "are"
@@ -60,7 +60,7 @@ def confirmation_text(deadline: float, now: float, count: int) -> str:
 
 def reverted_text(reverted: Reverted) -> str:
     """That an apply was undone, and why."""
-    settings = f"{reverted.settings} setting{'' if reverted.settings == 1 else 's'}"
+    settings = counted(reverted.settings, "setting")
     return (
         f"plan {reverted.plan} was not confirmed in time: {settings} undone at {at(reverted.time)}; "
         "`tuneagent journal` lists them"

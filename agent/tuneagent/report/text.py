@@ -11,7 +11,7 @@ from tuneagent.contracts.values import Disruption, Subject
 from tuneagent.engine.names import short
 from tuneagent.host.terminal import width
 from tuneagent.report.findings import Invocation, reason_of_unknown, source_of, weight
-from tuneagent.report.lines import Row, name_column, rows_text, wrapped
+from tuneagent.report.lines import Row, counted, name_column, rows_text, wrapped
 from tuneagent.report.terminal import clean
 from tuneagent.report.values import spoken
 
@@ -69,7 +69,7 @@ def _counted(plan: Plan) -> str:
     """How many values change, and how many are only written where the next boot reads them."""
     staying = sum(1 for one in plan.changes if one.prior.live == one.desired)
     moving = len(plan.changes) - staying
-    parts = [f"{moving} value{'' if moving == 1 else 's'} to change"] if moving else []
+    parts = [f"{counted(moving, 'value')} to change"] if moving else []
     parts += [f"{staying} to keep for the next boot"] if staying else []
     return ", ".join(parts) or "nothing to change"
 
@@ -128,7 +128,7 @@ def success(outcomes: Sequence[Outcome], findings: Sequence[Finding]) -> str | N
         return None
     lost = [one for one in findings if (one.tunable, one.subject) in done and one.verdict is Verdict.NOT_PERSISTED]
     told = f"; {len(lost)} of them {'is' if len(lost) == 1 else 'are'} lost at the next boot" if lost else ""
-    return f"{len(done)} setting{'' if len(done) == 1 else 's'} written and verified{told}"
+    return f"{counted(len(done), 'setting')} written and verified{told}"
 
 
 def aftermath(outcomes: Sequence[Outcome]) -> str | None:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from tuneagent.contracts.values import Setting
 from tuneagent.facts.kubelet import ARGUMENTS
 from tuneagent.formats.lazy_regex import lazy_regex
-from tuneagent.host.recording import ELF
+from tuneagent.host.files import ELF
 from tuneagent.share.redaction import grammars
 from tuneagent.share.redaction.grub_menus import grub_menus, kept_entries
 from tuneagent.share.redaction.mentions import Words, assignments, mentions, rancher
