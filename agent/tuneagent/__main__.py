@@ -12,8 +12,14 @@ def main() -> None:
     gc.disable()
     try:
         from tuneagent.commands.main import main as run
+        from tuneagent.host.own_process import end
 
-        run()
+        try:
+            run()
+        except SystemExit as ended:
+            if isinstance(ended.code, int):
+                end(ended.code)
+            raise
     except KeyboardInterrupt:
         sys.exit(130)
 

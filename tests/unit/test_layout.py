@@ -40,9 +40,9 @@ def test_the_daemon_loads_neither_the_terminal_nor_the_kubernetes_client() -> No
 def loaded_by(*argv: str) -> set[str]:
     """Modules that a command has loaded when it ends."""
     code = (
-        "import sys; from tuneagent.__main__ import main; sys.argv[0] = 'tuneagent'\n"
+        "import os, sys; from tuneagent.__main__ import main; sys.argv[0] = 'tuneagent'\n"
+        "os._exit = lambda code: print(*sorted(sys.modules), file=sys.stderr)\n"
         "try:\n    main()\nexcept SystemExit:\n    pass\n"
-        "print(*sorted(sys.modules), file=sys.stderr)"
     )
     done = subprocess.run([sys.executable, "-c", code, *argv], capture_output=True, text=True, check=True, cwd="/")
     return set(done.stderr.split())
@@ -52,7 +52,7 @@ def test_the_version_loads_nothing_that_looks_at_a_host() -> None:
     own = {name for name in loaded_by("--version") if name.startswith("tuneagent")}
     assert own == {
         "tuneagent", "tuneagent.__main__", "tuneagent.commands", "tuneagent.commands.main", "tuneagent.errors",
-        "tuneagent.host", "tuneagent.host.paths",
+        "tuneagent.host", "tuneagent.host.own_process",
     }  # fmt: skip
     assert "msgspec" not in loaded_by("--version")
 

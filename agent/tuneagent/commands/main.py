@@ -10,7 +10,7 @@ import click
 
 from tuneagent import __version__
 from tuneagent.errors import ProfileInvalid, TuneError, UsageError
-from tuneagent.host.paths import discarding
+from tuneagent.host.own_process import discarding
 
 if TYPE_CHECKING:
     from tuneagent.commands.settings import ProfileText
@@ -120,7 +120,8 @@ def refuse_both(root: str | None, capture: str | None) -> None:
 
 
 @click.group(cls=CommandGroup, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(__version__, "-V", "--version", prog_name="tuneagent")
+# With a text of its own nothing is translated, and `locale` stays unloaded.
+@click.version_option(__version__, "-V", "--version", prog_name="tuneagent", message="%(prog)s, version %(version)s")
 @click.option("--root", metavar="DIR", help="A tree of another machine's files instead of this machine.")
 @click.option("--capture", metavar="FILE", help="A capture of another machine, read only.")
 @click.option("--state-dir", metavar="DIR", envvar="TUNEAGENT_STATE_DIR", help="Where journal and lock are kept.")

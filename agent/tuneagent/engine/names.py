@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from tuneagent.contracts.report import Finding
-from tuneagent.engine.applied_settings import Key
 from tuneagent.errors import UsageError, nearest
 from tuneagent.formats.lazy_regex import lazy_regex
 from tuneagent.tunables.base import AnyTunable
+
+if TYPE_CHECKING:
+    # An audit without a journal loads no module of it.
+    from tuneagent.engine.applied_settings import Key
 
 _UUID = lazy_regex(r"((?:GPU|MIG)-[0-9a-f]{8})[0-9a-f-]*")
 _GIVEN_UUID = lazy_regex(r"(?:GPU|MIG)-[0-9a-f]{4}[0-9a-f-]*")

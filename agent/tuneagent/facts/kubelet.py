@@ -92,7 +92,7 @@ def has_kubelet(facts: Facts) -> str | None:
 def _is_without_file(facts: Facts) -> bool:
     """Whether something starts the kubelet and names no configuration: then its defaults count, and its switches."""
     is_started = bool(_commands(facts)) or facts.host.files.exists(_MICROK8S)
-    return is_started and not any(_ANY_CONFIG.search(line) for line in words_of_kubelet(facts))
+    return is_started and not any("--config" in line and _ANY_CONFIG.search(line) for line in words_of_kubelet(facts))
 
 
 def _places(facts: Facts) -> tuple[str, str]:
@@ -135,6 +135,8 @@ def _not_told(facts: Facts) -> str:
     if not _handed_on(facts).is_whole:
         return "what k3s or RKE2 hands on to the kubelet is not known"
     text = "\n".join(words_of_kubelet(facts))
+    if "--config" not in text:
+        return ""
     for name, any_form, known_form in (("config", _ANY_CONFIG, _CONFIG), ("config-dir", _ANY_DIR, _CONFIG_DIR)):
         if len(any_form.findall(text)) > len(known_form.findall(text)):
             return f"the kubelet's --{name} is a variable, or no whole path"

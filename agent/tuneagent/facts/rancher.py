@@ -38,6 +38,8 @@ def kubelet_words(facts: Facts) -> Handed:
     is_whole = True
     for program, units in UNITS.items():
         there = [unit for unit in units if unit_file(facts.host, unit) is not None]
+        if not there and not facts.host.files.exists(f"etc/rancher/{program}"):
+            continue
         commands = [command for unit in there for command in commands_of(facts, unit)]
         by_variable = [environment_of(facts, unit).values.get(f"{program.upper()}_CONFIG_FILE") for unit in there]
         is_whole = is_whole and all(command.is_whole for command in commands)

@@ -14,7 +14,6 @@ from tuneagent.host.commands import OUTPUT_LIMIT_BYTES, Exec, LocalExec, Namespa
 from tuneagent.host.files import Files
 from tuneagent.host.kernel_log import DMESG, device_warnings
 from tuneagent.host.processes import LocalProcesses, NoProcesses, Processes, namespace_is_hosts
-from tuneagent.host.recording import RecordedExec
 
 
 class Host(msgspec.Struct, frozen=True):
@@ -74,6 +73,10 @@ class Host(msgspec.Struct, frozen=True):
     @property
     def lacks_systemd(self) -> bool:
         """Whether a capture's programs said that systemd does not run on its machine."""
+        if self.source != "capture":
+            return False
+        from tuneagent.host.recording import RecordedExec
+
         return isinstance(self.exec, RecordedExec) and self.exec.lacks_systemd
 
     def missing(self, path: str) -> Absent | Unreadable:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator
-from typing import IO
 
 from tuneagent.errors import ReadFailed
 
@@ -67,8 +66,3 @@ def program(name: str) -> str | None:
     import shutil
 
     return shutil.which(name)
-
-
-def discarding() -> IO[str]:
-    """A stream that takes everything and keeps nothing."""
-    return open(os.devnull, "w")
