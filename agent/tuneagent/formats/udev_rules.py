@@ -26,6 +26,8 @@ _ORDER = (
     "ACTION", "DEVPATH", "KERNEL", "SYMLINK", "NAME", "ENV", "CONST", "TAG", "SUBSYSTEM", "DRIVER", "ATTR", "SYSCTL",
     "KERNELS", "SUBSYSTEMS", "DRIVERS", "ATTRS", "TAGS",
 )  # fmt: skip
+_OF_SUBSYSTEM = {"NAME": "net", "SYMLINK": "block", "OWNER": "block", "GROUP": "block", "MODE": "block"}
+_OPTIONS = ("dump", "string_escape=", "db_persist", "watch", "nowatch", "link_priority=", "log_level=")
 # Only lines with one of these write an attribute, read one, run a program or skip other lines.
 _COUNTS = ("ATTR", "RUN", "LABEL", "GOTO")
 _ALTERNATIVES_LIMIT = 64
@@ -117,8 +119,24 @@ def _rule(line: str, place: str) -> Rule | None:
         pairs.append(pair)
         position = match.end()
     # A line that only asks has no effect; conditions are looked at in the order of their kinds.
-    acts = any(not pair.is_match or pair.key in ("PROGRAM", "IMPORT") for pair in pairs)
+    acts = any(pair.key == "LABEL" or _acts(pair) for pair in pairs)
     return Rule(place, tuple(sorted(pairs, key=_place_of))) if acts else None
+
+
+def _acts(pair: Pair) -> bool:
+    """Whether it changes something on some device; an option that udev does not know changes nothing."""
+    if pair.key == "OPTIONS":
+        return pair.value.startswith(_OPTIONS)
+    return pair.key == "IMPORT" or not (pair.is_match or pair.key in ("LABEL", "PROGRAM"))
+
+
+def _counts(pair: Pair, device: Device, after: Sequence[Rule]) -> bool:
+    """Whether it changes something here: names of interfaces, files of devices, and jumps to a place that is there."""
+    if pair.key == "GOTO":
+        return _has_label(after, pair.value)
+    if pair.key in _OF_SUBSYSTEM and not pair.is_match:
+        return device.chain[0].subsystem == _OF_SUBSYSTEM[pair.key]
+    return _acts(pair)
 
 
 def _place_of(pair: Pair) -> int:
@@ -150,7 +168,9 @@ def written(files: Iterable[Sequence[Rule]], device: Device) -> dict[str, Writte
             labels = {pair.value for pair in rule.pairs if pair.key == "LABEL"}
             skip_to = "" if skip_to in labels else skip_to
             may_skip_to = "" if may_skip_to in labels else may_skip_to
-            holds = False if skip_to else _holds(rule, device, found, read)
+            # udev asks no condition, and so reads no attribute, for a line that does nothing on this device.
+            counts = not skip_to and any(_counts(pair, device, rules[number + 1 :]) for pair in rule.pairs)
+            holds = _holds(rule, device, found, read) if counts else False
             if holds is False:
                 continue
             is_sure = holds is True and not may_skip_to
