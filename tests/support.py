@@ -12,7 +12,6 @@ from typing import Any
 
 import jsonschema
 import msgspec
-from tuneagent.contracts.report import Report
 from tuneagent.contracts.tuning_profile import ProfileSpec
 from tuneagent.engine.host_tuner import STATE_FOLDER, HostTuner
 from tuneagent.errors import CommandFailed, ReadFailed, WriteFailed
@@ -27,11 +26,12 @@ from tuneagent.profile_files.document import Profile
 FIXTURES = Path(__file__).parent / "fixtures"
 
 
-def assert_keeps_to_its_schema(report: Report) -> None:
-    """Check that a report matches its schema, including the type of each tunable's values."""
+def assert_keeps_to_its_schema(document: msgspec.Struct) -> None:
+    """Check that a document matches the schema that it names; a report's has the type of each tunable's values."""
+    found = json.loads(msgspec.json.encode(document))
+    name = found["schema"].split("/")[1]
     folder = importlib.resources.files("tuneagent.contracts")
-    schema = json.loads((folder / "schemas" / "report.schema.json").read_text())
-    jsonschema.validate(json.loads(msgspec.json.encode(report)), schema)
+    jsonschema.validate(found, json.loads((folder / "schemas" / f"{name}.schema.json").read_text()))
 
 
 def write_tree(root: Path, files: dict[str, str], folders: Sequence[str] = ()) -> None:

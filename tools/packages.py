@@ -87,11 +87,16 @@ def modules(architecture: str) -> None:
         lock = ["--require-hashes", "--requirement", _lock(version)]
         subprocess.run([*pip, "download", *asked, "--dest", wheels, *lock], check=True)
     own = ["wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", wheels, ROOT]
-    subprocess.run([*pip, *own], check=True)
+    # The kernels of probes are compiled for the machine that builds: a package for another one has none.
+    without = {} if architecture == platform.machine() else {"TUNEAGENT_KERNELS": "no"}
+    subprocess.run([*pip, *own], check=True, env={**os.environ, **without})
     target = TREE / "usr/lib/tuneagent"
     for wheel in sorted(wheels.glob("*.whl")):
         with zipfile.ZipFile(wheel) as archive:
             archive.extractall(target)
+    kernels_of_probes = target / "tuneagent/host/tuneagent-kernels"
+    if kernels_of_probes.exists():
+        kernels_of_probes.chmod(0o755)
     # The operator has its own image; it is not for hosts.
     shutil.rmtree(target / "tuneoperator")
 

@@ -12,8 +12,10 @@ from man_pages import commands
 from tuneagent.commands.main import cli
 from tuneagent.contracts.host_status import HostStatus
 from tuneagent.contracts.journal import JournalDocument
+from tuneagent.contracts.measurement import MeasuredAgain, Measurement
 from tuneagent.contracts.outcome import Applied, UndoneDocument
 from tuneagent.contracts.plan import Plan
+from tuneagent.contracts.probe import ProbeReport
 from tuneagent.contracts.proof import Proof
 from tuneagent.contracts.report import Report
 from tuneagent.contracts.tuning_profile import ProfileSpec
@@ -36,6 +38,9 @@ DOCUMENTS: tuple[tuple[str, type[msgspec.Struct], str], ...] = (
     ("diff", Comparison, "tuneagent diff -o json"),
     ("topology", TopologyWithPaths, "tuneagent topology -o json"),
     ("proof", Proof, "tuneagent prove -o json"),
+    ("measurement", Measurement, "tuneagent prove --once before -o json"),
+    ("measured-again", MeasuredAgain, "tuneagent prove --once after -o json"),
+    ("probes", ProbeReport, "tuneagent probe run -o json"),
 )
 MADE = "<!-- Made by `make generate`; do not edit. -->\n\n"
 PROFILE_HEAD = f"""{MADE}# Fields of a profile

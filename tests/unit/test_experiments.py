@@ -70,7 +70,7 @@ def test_a_run_without_a_number_is_told(metric: str, output: str, told: str) -> 
     assert told in str(raised.value)
 
 
-@pytest.mark.parametrize("metric", ["(", "(a)(b)", "json:", "file:"])
+@pytest.mark.parametrize("metric", ["(", "[[", "(a)(b)", "json:", "file:"])
 def test_a_metric_that_cannot_be_used_is_refused(metric: str) -> None:
     with pytest.raises(UsageError):
         checked(metric)
@@ -346,7 +346,7 @@ RUNS = ["prove", "-p", "generic", "--command", "true", "--metric", "x"]
         ([*RUNS, "--margin", "nan"], 2, "--margin: not a number"),
         (["prove", *RUNS[3:], "--yes"], 2, "give -f FILE or -p NAME"),
         (RUNS, 2, "nothing was written; use --yes to begin"),
-        (RUNS[:5], 2, "Missing option '--metric'"),
+        (RUNS[:5], 2, "--command and --metric belong together"),
     ],
 )  # fmt: skip
 def test_wrong_use(arguments: list[str], code: int, told: str, tmp_path: Path) -> None:

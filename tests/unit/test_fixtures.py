@@ -33,7 +33,7 @@ def modules_of(package: ModuleType) -> set[str]:
 
 def test_every_folder_of_fixtures_has_its_test() -> None:
     assert {path.name for path in FIXTURES.iterdir()} == {
-        "boot_loaders", "hosts", "journals", "machines", "rows", "screens", "topologies", "tunables", "views",
+        "boot_loaders", "hosts", "journals", "machines", "probes", "rows", "screens", "topologies", "tunables", "views",
     }  # fmt: skip
 
 

@@ -9,21 +9,27 @@ import time
 import click
 
 from tuneagent.commands.main import EXIT_INTERRUPTED
+from tuneagent.commands.measuring import EXIT_NOTHING_TOLD, EXIT_WORSE, measure_once, two_times
 from tuneagent.commands.options import FILE, ONLY, OUTPUT, PROFILE, seconds
+from tuneagent.commands.progress import clear_progress, show_progress
 from tuneagent.commands.settings import Settings, emit
 from tuneagent.engine.host_tuner import HostTuner
 from tuneagent.engine.names import namer
 from tuneagent.errors import UsageError
 from tuneagent.experiments.live_arms import live_plan
+from tuneagent.experiments.measuring import Probed, Subject
 from tuneagent.experiments.metrics import Metric, checked
 from tuneagent.experiments.prove import Experiment
+from tuneagent.experiments.prove import prove as run
 from tuneagent.experiments.trial import Limits, Progress
 from tuneagent.formats.spoken_values import in_words
 from tuneagent.host.signals import any_stop_event
+from tuneagent.node import confirmation
 
-EXIT_UNDONE, EXIT_NOTHING_TOLD = 5, 6
 _SHOWN = 12
 _DIRECTIONS = ("higher", "lower")
+# Where the probe `storage-read` writes its file.
+FOLDER = "/var/tmp"  # noqa: S108 - it lies on a disk, and the file has no name
 
 
 @click.command()
@@ -31,9 +37,16 @@ _DIRECTIONS = ("higher", "lower")
 @PROFILE
 @ONLY
 @OUTPUT
-@click.option("--command", required=True, metavar="CMD", help="Command of the shell that does the work to be measured.")
 @click.option(
-    "--metric", "names", multiple=True, required=True, metavar="REGEX|json:PATH|file:PATH",
+    "--probe",
+    "probes",
+    multiple=True,
+    metavar="NAME[:CASE]",
+    help="A probe to measure by; may be repeated.",
+)
+@click.option("--command", default="", metavar="CMD", help="Command of the shell that does the work to be measured.")
+@click.option(
+    "--metric", "names", multiple=True, metavar="REGEX|json:PATH|file:PATH",
     help="Its result: the number that an expression finds last, a path in its JSON, or a file. May be repeated.",
 )  # fmt: skip
 @click.option(
@@ -49,6 +62,12 @@ _DIRECTIONS = ("higher", "lower")
     "--margin", type=click.FloatRange(0.1, 50), default=2.0, show_default=True, metavar="PERCENT",
     help="Smallest difference that matters.",
 )  # fmt: skip
+@click.option(
+    "--once", type=click.Choice(("before", "after")),
+    help="Measure the host as it is, without a profile: write --state, or compare with it.",
+)  # fmt: skip
+@click.option("--state", metavar="FILE", type=click.Path(), help="Where `--once before` keeps what it measured.")
+@click.option("--against", metavar="FILE", type=click.Path(), help="Compare the host as it is with such a file.")
 @click.option("--yes", is_flag=True, help="Begin without asking.")
 @click.option("--force", is_flag=True, help="Although a cluster governs this host.")
 @click.pass_obj
@@ -59,65 +78,93 @@ def prove(  # noqa: PLR0913 - one for each option of the command
     name: str | None,
     only: tuple[str, ...],
     output: str,
+    probes: tuple[str, ...],
     command: str,
     names: tuple[str, ...],
     directions: tuple[str, ...],
     time_s: float,
     command_limit_s: float,
     margin: float,
+    once: str | None,
+    state: str | None,
+    against: str | None,
     yes: bool,
     force: bool,
 ) -> None:
-    """Measure a command with a profile and without it; keep the profile if it helps.
+    """Measure a command or probes with a profile and without it; keep the profile if it helps.
 
-    The profile's live settings are applied and undone again and again while the command runs. Only if a metric is
-    better with it, and none is worse, the profile is applied for good; else the host is left as it was.
+    The profile's live settings are applied and undone again and again meanwhile. Only if a metric is better with it,
+    and none is worse, the profile is applied for good; else the host is left as it was.
 
-    Exit code 0: kept. 5: something is worse with it, and it was undone. 6: no difference was found, or it is too noisy
-    to tell. 1: failure. 2: wrong use.
+    For what a reboot changes, measure at two times: `--once before --state FILE`, then `--once after --state FILE`.
+
+    Exit code 0: kept, or nothing is worse than before. 5: something is worse. 6: no difference was found, or it is too
+    noisy to tell. 1: failure. 2: wrong use.
     """
-    from tuneagent.host.terminal import can_ask, is_root, is_terminal
-    from tuneagent.node import confirmation
-    from tuneagent.report.proof import progress_line, proof_text
+    from tuneagent.host.terminal import can_ask, is_root
 
     if settings.root or settings.capture:
         raise UsageError("prove works on this machine only")
-    if file is None and name is None:
-        raise UsageError("give -f FILE or -p NAME")
     if math.isnan(margin):
         raise UsageError("--margin: not a number")
+    read = _metrics(command, names, directions)
+    if not command and not probes:
+        raise UsageError("say what to measure: --command with --metric, or --probe NAME")
+    _need_scipy()
+    two = two_times(once, state, against, has_profile=file is not None or name is not None)
+    if two is not None:
+        subject = Subject(command, read, command_limit_s, _probed(settings, probes))
+        sys.exit(measure_once(settings, subject, two, time_s=time_s, margin=margin / 100, output=output))
+    if file is None and name is None:
+        raise UsageError("give -f FILE or -p NAME")
     if not is_root():
         raise UsageError("prove writes settings: run it as root, with sudo")
-    metrics = _metrics(names, directions)
-    _need_scipy()
     tuner = settings.tuner(file, name, writing=True)
     confirmation.refuse_governed(tuner, force=force)
-    from tuneagent.experiments.prove import prove as run
-
-    experiment = Experiment(command, metrics, Limits(time_s, margin / 100), command_limit_s, only)
+    subject = Subject(command, read, command_limit_s, _probed(settings, probes))
     if not yes:
         if not can_ask():
             raise UsageError("nothing was written; use --yes to begin")
         _ask(tuner, only, time_s)
+    sys.exit(_compare(tuner, Experiment(subject, Limits(time_s, margin / 100), only), output))
 
-    def tell(progress: Progress) -> None:
-        if is_terminal():
-            click.echo(f"\r\033[K{progress_line(progress)}", err=True, nl=False)
+
+def _compare(tuner: HostTuner, experiment: Experiment, output: str) -> int:
+    """Run the experiment and show what it found. Returns the exit code."""
+    from tuneagent.report.proof import proof_text
 
     with any_stop_event() as stop:
         try:
-            proof = run(tuner, experiment, stop=stop.is_set, tell=tell, clock=time.monotonic)
+            proof = run(tuner, experiment, stop=stop.is_set, tell=_tell, clock=time.monotonic)
         except KeyboardInterrupt:
             click.echo("\ntuneagent: interrupted; the host is as it was", err=True)
-            sys.exit(EXIT_INTERRUPTED)
-    if is_terminal():
-        click.echo("\r\033[K", err=True, nl=False)
+            return EXIT_INTERRUPTED
+    clear_progress()
     if output == "json":
         emit(proof)
     else:
         click.echo(proof_text(proof))
-    if not proof.kept:
-        sys.exit(EXIT_UNDONE if any(one.verdict == "worse" for one in proof.metrics) else EXIT_NOTHING_TOLD)
+    if proof.kept:
+        return 0
+    return EXIT_WORSE if any(one.verdict == "worse" for one in proof.metrics) else EXIT_NOTHING_TOLD
+
+
+def _tell(progress: Progress) -> None:
+    from tuneagent.report.proof import progress_line
+
+    show_progress(progress_line(progress))
+
+
+def _probed(settings: Settings, names: tuple[str, ...]) -> list[Probed]:
+    """Cases of the probes that this host can measure. Raises UsageError."""
+    if not names:
+        return []
+    from tuneagent.experiments.measuring import probed_cases
+    from tuneagent.experiments.probes import Place
+    from tuneagent.facts.one_pass import Facts
+    from tuneagent.host.processes import own_cpus
+
+    return probed_cases(names, Facts(settings.host()), Place(own_cpus(), FOLDER))
 
 
 def _ask(tuner: HostTuner, only: tuple[str, ...], time_s: float) -> None:
@@ -134,7 +181,12 @@ def _ask(tuner: HostTuner, only: tuple[str, ...], time_s: float) -> None:
         raise UsageError("nothing was written")
 
 
-def _metrics(names: tuple[str, ...], directions: tuple[str, ...]) -> list[Metric]:
+def _metrics(command: str, names: tuple[str, ...], directions: tuple[str, ...]) -> list[Metric]:
+    """What is read of the command. Raises UsageError."""
+    if bool(command) != bool(names):
+        raise UsageError("--command and --metric belong together" + ("" if command else ": there is no command"))
+    if not names:
+        return []
     if len(directions) not in (1, len(names)):
         raise UsageError(f"--better: give it once, or once for each of the {len(names)} metrics")
     if len(set(names)) < len(names):

@@ -28,6 +28,7 @@ COMMANDS = {
     "explain": "read_commands",
     "journal": "read_commands",
     "plan": "write_commands",
+    "probe": "probing",
     "profile": "profiles",
     "prove": "experiments",
     "run": "process",

@@ -6,7 +6,9 @@ is the logarithm of tuned over baseline, one value for each block.
 
 from __future__ import annotations
 
+import itertools
 import math
+import statistics
 from collections.abc import Sequence
 from statistics import median
 from typing import NamedTuple
@@ -20,6 +22,7 @@ ERROR = 0.02
 RUNS_OF_BLOCK = 4
 # Logarithm of the largest number that is told.
 _LARGEST = 700.0
+_NO_SPREAD = 1e-12
 
 
 class Block(NamedTuple):
@@ -52,18 +55,47 @@ def judge(blocks: Sequence[Block], better: Better, metrics: int, margin: float) 
     """
     effects = [block.effect for block in blocks]
     mean, half = _interval(effects, _between_runs(blocks), ERROR / len(LOOKS) / metrics)
-    low, high, edge = mean - half, mean + half, math.log1p(margin)
-    verdict: Verdict | None = None
-    if low > 0 or high < 0:
-        verdict = "better" if (mean > 0) == (better == "higher") else "worse"
-        if -edge < low and high < edge:
-            # Real, and too small to matter.
-            verdict = "no difference"
-    elif -edge < low and high < edge:
-        verdict = "no difference"
-    more = None if verdict is not None else _more_runs(len(blocks), mean, half, edge)
-    ratio, least, most = (math.exp(min(one, _LARGEST)) for one in (mean, low, high))
-    return Judged(ratio, least, most, _noise(blocks), verdict, more)
+    verdict = _verdict(mean, half, better, margin)
+    more = None if verdict is not None else _more_runs(len(blocks), mean, half, math.log1p(margin))
+    return _judged(mean, half, _noise(_pairs(blocks)), verdict, more)
+
+
+def judge_apart(before: Sequence[float], after: Sequence[float], better: Better, metrics: int, margin: float) -> Judged:
+    """Judge one of `metrics` metrics by runs of two times, at least two each: Welch's interval of the log ratio.
+
+    What changed between the two times beside the thing in question counts for it.
+    """
+    from scipy import stats
+
+    one, other = ([math.log(value) for value in values] for values in (after, before))
+    variances = [statistics.variance(values) / len(values) for values in (one, other)]
+    mean, spread = statistics.fmean(one) - statistics.fmean(other), math.sqrt(sum(variances))
+    half = 0.0
+    if spread > _NO_SPREAD:
+        freedom = sum(variances) ** 2 / sum(
+            part**2 / (len(values) - 1) for part, values in zip(variances, (one, other), strict=True)
+        )
+        half = float(stats.t.isf(ERROR / metrics / 2, freedom)) * spread
+    verdict = _verdict(mean, half, better, margin)
+    more = None if verdict is not None else _more_runs(len(one), mean, half, math.log1p(margin)) // RUNS_OF_BLOCK
+    noise = _noise([pair for values in (before, after) for pair in itertools.pairwise(values)])
+    return _judged(mean, half, noise, verdict, more)
+
+
+def _verdict(mean: float, half: float, better: Better, margin: float) -> Verdict | None:
+    """What an interval around the mean of log ratios tells; None where it tells nothing."""
+    edge = math.log1p(margin)
+    if abs(mean) + half < edge:
+        # Perhaps real, and too small to matter.
+        return "no difference"
+    if abs(mean) > half:
+        return "better" if (mean > 0) == (better == "higher") else "worse"
+    return None
+
+
+def _judged(mean: float, half: float, noise: float, verdict: Verdict | None, more: int | None) -> Judged:
+    ratio, least, most = (math.exp(min(one, _LARGEST)) for one in (mean, mean - half, mean + half))
+    return Judged(ratio, least, most, noise, verdict, more)
 
 
 def _pairs(blocks: Sequence[Block]) -> list[tuple[float, float]]:
@@ -87,14 +119,14 @@ def _interval(effects: Sequence[float], least: float, error: float) -> tuple[flo
     mean = sum(effects) / len(effects)
     spread = math.sqrt(max(sum((one - mean) ** 2 for one in effects) / (len(effects) - 1), least))
     # Differences of the last digits of a number are no spread.
-    if spread <= 1e-12:
+    if spread <= _NO_SPREAD:
         return mean, 0.0
     return mean, float(stats.t.isf(error / 2, len(effects) - 1)) * spread / math.sqrt(len(effects))
 
 
-def _noise(blocks: Sequence[Block]) -> float:
-    """Typical share by which two runs of one arm differ: the median over both arms of all blocks."""
-    return median(math.expm1(min(abs(math.log(one / other)), _LARGEST)) for one, other in _pairs(blocks))
+def _noise(pairs: Sequence[tuple[float, float]]) -> float:
+    """Typical share by which two runs of one arm differ: the median."""
+    return median(math.expm1(min(abs(math.log(one / other)), _LARGEST)) for one, other in pairs)
 
 
 def _more_runs(count: int, mean: float, half: float, edge: float) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import warnings
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -48,8 +49,11 @@ def checked(name: str) -> str:
             raise UsageError(f"--metric {name}: expected {kind}:PATH")
         return name
     try:
-        groups = re.compile(name).groups
-    except re.error as error:
+        with warnings.catch_warnings():
+            # What a later Python may read in another way, such as `[[`, is refused too.
+            warnings.simplefilter("error", FutureWarning)
+            groups = re.compile(name).groups
+    except (re.error, FutureWarning) as error:
         raise UsageError(f"--metric {name}: not a regular expression: {error}") from None
     if groups > 1:
         raise UsageError(f"--metric {name}: at most one group, the number; use (?:...) for others")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import msgspec
@@ -12,24 +12,18 @@ import msgspec
 from tuneagent.contracts.proof import MetricProof, Proof
 from tuneagent.engine.host_tuner import DAEMON_LOCK, EXPERIMENT_LOCK, HostTuner
 from tuneagent.engine.names import namer
-from tuneagent.errors import Locked, MeasureFailed, UsageError
+from tuneagent.errors import Locked, UsageError
 from tuneagent.experiments.live_arms import LiveArms, live_plan, not_applied
-from tuneagent.experiments.metrics import Metric
+from tuneagent.experiments.measuring import Subject, measurer
 from tuneagent.experiments.trial import Limits, Progress, decide, run_trial
 from tuneagent.facts.host_name import host_name
-from tuneagent.host.files import Files
-from tuneagent.host.measured import run_measured
-
-_TAIL = 600
 
 
 class Experiment(NamedTuple):
-    """What is run, what is read of it, and for how long."""
+    """What is measured, for how long, and which of the profile's settings are switched."""
 
-    command: str
-    metrics: Sequence[Metric]
+    subject: Subject
     limits: Limits
-    command_limit_s: float
     only: tuple[str, ...] = ()
 
 
@@ -51,35 +45,16 @@ def prove(
         if not plan.changes:
             return _told(tuner, 0, (), kept=False, why="the profile changes no running value of this host")
         arms = LiveArms(tuner, plan, experiment.only, name_of)
-        files = Files("/")
-
-        def measure() -> dict[str, float]:
-            before = _written_at(files, experiment.metrics)
-            done = run_measured(experiment.command, experiment.command_limit_s, stop)
-            if done.code != 0:
-                said = done.output.strip()[-_TAIL:] or "it said nothing"
-                raise MeasureFailed(f"the command exited {done.code}: {said}")
-            after = _written_at(files, experiment.metrics)
-            stale = next((path for path, at in after.items() if at == before[path]), None)
-            if stale is not None:
-                raise MeasureFailed(f"the command did not write /{stale}")
-            return {one.name: one.of(done.output, files.read) for one in experiment.metrics}
-
         proofs = run_trial(
-            arms, measure, experiment.metrics, experiment.limits, clock=clock, choose=random.SystemRandom(), tell=tell
-        )
+            arms, measurer(experiment.subject, stop), experiment.subject.metrics, experiment.limits, clock=clock,
+            choose=random.SystemRandom(), tell=tell,
+        )  # fmt: skip
         keep, why = decide(proofs)
         if keep:
             wrong = not_applied(tuner.apply(only=experiment.only).outcomes, name_of)
             if wrong:
                 keep, why = False, f"{why}, but {wrong}"
         return _told(tuner, len(plan.changes), tuple(proofs), kept=keep, why=why)
-
-
-def _written_at(files: Files, metrics: Sequence[Metric]) -> dict[str, int]:
-    """When each file that a metric is read from was written last; 0 for one that is not there."""
-    paths = [one.name.partition(":")[2].lstrip("/") for one in metrics if one.name.startswith("file:")]
-    return {path: files.status(path).st_mtime_ns if files.exists(path) else 0 for path in paths}
 
 
 @contextlib.contextmanager

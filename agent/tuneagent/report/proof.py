@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from tuneagent.contracts.measurement import MeasuredAgain
 from tuneagent.contracts.proof import MetricProof, Proof
 from tuneagent.experiments.trial import Progress, more_runs
+from tuneagent.report.digits import short
 from tuneagent.report.lines import counted
 from tuneagent.report.terminal import clean
-
-_DIGITS = 4
+from tuneagent.report.values import at
 
 
 def proof_text(proof: Proof) -> str:
@@ -23,24 +24,33 @@ def proof_text(proof: Proof) -> str:
     return "\n".join(clean(line) for line in lines)
 
 
-def _metric_lines(one: MetricProof) -> list[str]:
+def again_text(found: MeasuredAgain) -> str:
+    """What is worse first, then each metric."""
+    worse = [one.name for one in found.metrics if one.verdict == "worse"]
+    better = [one.name for one in found.metrics if one.verdict == "better"]
+    head = (
+        f"WORSE: {', '.join(worse)}." if worse else f"BETTER: {', '.join(better)}." if better else "Nothing is worse."
+    )
+    lines = [head, f"host {found.host.name or '?'}, against {found.before.name or '?'} of {at(found.taken)}"]
+    for one in found.metrics:
+        lines += ["", *_metric_lines(one, ("before", "now"))]
+    if found.missing:
+        lines += ["", f"Not in both: {', '.join(found.missing)}"]
+    return "\n".join(clean(line) for line in lines)
+
+
+def _metric_lines(one: MetricProof, arms: tuple[str, str] = ("without", "with")) -> list[str]:
     lines = [f"{one.name} ({one.better} is better): {one.verdict}"]
     if one.baseline is None or one.tuned is None:
         return lines
-    without, tuned, ratio, low, high = map(_short, (one.baseline, one.tuned, one.ratio, one.low, one.high))
-    lines.append(f"  without {without}, with {tuned} (medians of {one.runs // 2} runs each)")
+    without, tuned, ratio, low, high = map(short, (one.baseline, one.tuned, one.ratio, one.low, one.high))
+    lines.append(f"  {arms[0]} {without}, {arms[1]} {tuned} (medians of {one.runs // 2} runs each)")
     lines.append(f"  ratio {ratio}, between {low} and {high}")
     if one.noise is not None:
-        lines.append(f"  half of all pairs of runs of the same kind differ by more than {_short(100 * one.noise)} %")
+        lines.append(f"  half of all pairs of runs of the same kind differ by more than {short(100 * one.noise)} %")
     if one.more_runs is not None:
         lines.append(f"  {more_runs(one.more_runs)}")
     return lines
-
-
-def _short(value: float | None) -> str:
-    if value is None:
-        return "?"
-    return f"{value:.0f}" if 10 ** (_DIGITS - 1) <= abs(value) < 1e15 else f"{value:.{_DIGITS}g}"
 
 
 def progress_line(progress: Progress) -> str:

@@ -1,0 +1,90 @@
+"""Commands about probes."""
+
+from __future__ import annotations
+
+import time
+
+import click
+
+from tuneagent.commands.options import OUTPUT
+from tuneagent.commands.progress import clear_progress, show_progress
+from tuneagent.commands.settings import Settings, emit
+from tuneagent.errors import UsageError
+
+
+@click.group()
+def probe() -> None:
+    """Measure what a host can do, without a command of yours."""
+
+
+@probe.command("list")
+def list_probes() -> None:
+    """Every probe, what it measures, and what it does to the machine."""
+    from tuneagent.experiments.probes import PROBES
+    from tuneagent.host.terminal import width
+    from tuneagent.report.probe import probes_text
+
+    click.echo(probes_text(PROBES, width()))
+
+
+@probe.command()
+@click.argument("names", nargs=-1, metavar="NAME...")
+@click.option("--quiet-set", is_flag=True, help="All that tell how quiet a host is; about a minute.")
+@click.option("--cpus", metavar="LIST", help="Only on these CPUs.  [default: those that this process may use]")
+@click.option("--folder", default="/var/tmp", show_default=True, metavar="DIR", help="Where files are read.")  # noqa: S108
+@OUTPUT
+@click.pass_obj
+def run(
+    settings: Settings, names: tuple[str, ...], *, quiet_set: bool, cpus: str | None, folder: str, output: str
+) -> None:
+    """Run probes and print what they measured, each with its own noise.
+
+    Nothing is set. What a probe does to the machine meanwhile is in `tuneagent probe list`.
+
+    Exit code 0: something was measured. 1: nothing was. 2: wrong use.
+    """
+    from tuneagent.experiments.probes import QUIET, Place
+    from tuneagent.experiments.probing import chosen_probes, run_probe
+    from tuneagent.facts.host_name import machine_of
+    from tuneagent.facts.one_pass import Facts
+    from tuneagent.facts.processor import processor_model
+    from tuneagent.host.terminal import width
+
+    if settings.root or settings.capture:
+        raise UsageError("probes work on this machine only")
+    if not names and not quiet_set:
+        raise UsageError("give the NAME of a probe, or --quiet-set; `tuneagent probe list` shows them")
+    probes = chosen_probes((*names, *(QUIET if quiet_set else ())))
+    facts = Facts(settings.host())
+    place = Place(_cpus(cpus), folder)
+
+    results = tuple(run_probe(one, facts, place, clock=time.monotonic, tell=show_progress) for one in probes)
+    clear_progress()
+    from tuneagent.contracts.probe import ProbeReport
+
+    report = ProbeReport(host=machine_of(facts), processor=processor_model(facts), probes=results)
+    if output == "json":
+        emit(report)
+    else:
+        from tuneagent.report.probe import report_text
+
+        click.echo(report_text(report, width()))
+    if all(one.outcome != "measured" for one in results):
+        raise SystemExit(1)
+
+
+def _cpus(given: str | None) -> frozenset[int]:
+    """CPUs to measure on. Raises UsageError for others than this process may use."""
+    from tuneagent.formats.cpulist import format_cpulist, parse_cpulist
+    from tuneagent.host.processes import own_cpus
+
+    may = own_cpus()
+    if given is None:
+        return may
+    try:
+        wanted = parse_cpulist(given)
+    except ValueError as error:
+        raise UsageError(f"--cpus {given}: {error}") from None
+    if not wanted or wanted - may:
+        raise UsageError(f"--cpus {given}: this process may use {format_cpulist(may)}")
+    return wanted

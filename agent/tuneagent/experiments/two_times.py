@@ -1,0 +1,90 @@
+"""The same measured at two times: before and after a reboot, or a recorded host and today's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from statistics import median
+
+import msgspec
+
+from tuneagent.contracts.measurement import SCHEMA_MEASUREMENT, MeasuredAgain, Measurement, Series
+from tuneagent.contracts.proof import MetricProof
+from tuneagent.contracts.report import HostName
+from tuneagent.errors import UsageError
+from tuneagent.experiments.judgement import judge_apart
+from tuneagent.experiments.metrics import Metric
+from tuneagent.formats.spoken_values import in_words
+
+# Runs that count, without the first, which warms up; fewer where the time is up.
+RUNS = 16
+_FEWEST = 4
+
+
+def measured(
+    measure: Callable[[], Mapping[str, float]],
+    metrics: Sequence[Metric],
+    time_s: float,
+    *,
+    clock: Callable[[], float],
+    tell: Callable[[int], None],
+) -> tuple[Series, ...]:
+    """Runs until there are enough, or the time is up. Raises MeasureFailed and KeyboardInterrupt."""
+    began = clock()
+    measure()
+    found: list[Mapping[str, float]] = []
+    while len(found) < RUNS and (len(found) < _FEWEST or clock() - began < time_s):
+        found.append(measure())
+        tell(len(found))
+    return tuple(
+        Series(name=one.name, better=one.better, values=tuple(run[one.name] for run in found)) for one in metrics
+    )
+
+
+def read_measurement(data: bytes, where: str) -> Measurement:
+    """A document that `--once before` wrote. Raises UsageError."""
+    try:
+        found = msgspec.json.decode(data, type=Measurement)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{where}: not a measurement of `tuneagent prove --once before`: {error}") from None
+    if found.schema != SCHEMA_MEASUREMENT:
+        raise UsageError(f"{where}: expected schema {SCHEMA_MEASUREMENT}, found {in_words(found.schema)}")
+    if any(len(one.values) < _FEWEST or min(one.values) <= 0 for one in found.metrics):
+        raise UsageError(f"{where}: each metric needs {_FEWEST} values or more, all above 0")
+    return found
+
+
+def refuse_strangers(before: Measurement, metrics: Sequence[Metric]) -> None:
+    """Raise UsageError where a measurement has none of these metrics."""
+    known, asked = ([one.name for one in each] for each in (before.metrics, metrics))
+    if not set(known) & set(asked):
+        raise UsageError(f"nothing to compare: the file holds {'; '.join(known)}, and you ask for {'; '.join(asked)}")
+
+
+def compare(before: Measurement, host: HostName, now: Sequence[Series], margin: float) -> MeasuredAgain:
+    """Now over before, metric by metric."""
+    known = {one.name: one for one in before.metrics}
+    both = [(known[one.name], one) for one in now if one.name in known]
+    return MeasuredAgain(
+        host=host,
+        before=before.host,
+        taken=before.taken,
+        metrics=tuple(_compared(one, other, len(both), margin) for one, other in both),
+        missing=tuple(sorted({*known} ^ {one.name for one in now})),
+    )
+
+
+def _compared(before: Series, now: Series, metrics: int, margin: float) -> MetricProof:
+    found = judge_apart(before.values, now.values, now.better, metrics, margin)
+    return MetricProof(
+        name=now.name,
+        better=now.better,
+        baseline=median(before.values),
+        tuned=median(now.values),
+        ratio=found.ratio,
+        low=found.low,
+        high=found.high,
+        noise=found.noise,
+        runs=len(before.values) + len(now.values),
+        more_runs=found.more_runs,
+        verdict=found.verdict or "too noisy",
+    )
