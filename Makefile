@@ -9,7 +9,7 @@ STAMP := $(VENV)/.installed
 audit: $(STAMP)
 	@$(BIN)/tuneagent audit; code=$$?; [ $$code -eq 3 ] || [ $$code -eq 4 ] || exit $$code
 
-$(STAMP): pyproject.toml requirements/dev.lock
+$(STAMP): pyproject.toml requirements/dev.lock tools/kernels_hook.py $(wildcard native/*)
 	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || tools/install_venv.sh
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/pip install --quiet --require-hashes -r requirements/dev.lock

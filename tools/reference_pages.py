@@ -15,6 +15,7 @@ from tuneagent.contracts.journal import JournalDocument
 from tuneagent.contracts.measurement import MeasuredAgain, Measurement
 from tuneagent.contracts.outcome import Applied, UndoneDocument
 from tuneagent.contracts.plan import Plan
+from tuneagent.contracts.playbook import PlaybookResult
 from tuneagent.contracts.probe import ProbeReport
 from tuneagent.contracts.proof import Proof
 from tuneagent.contracts.report import Report
@@ -41,6 +42,7 @@ DOCUMENTS: tuple[tuple[str, type[msgspec.Struct], str], ...] = (
     ("measurement", Measurement, "tuneagent prove --once before -o json"),
     ("measured-again", MeasuredAgain, "tuneagent prove --once after -o json"),
     ("probes", ProbeReport, "tuneagent probe run -o json"),
+    ("playbook-result", PlaybookResult, "tuneagent playbook run -o json"),
 )
 MADE = "<!-- Made by `make generate`; do not edit. -->\n\n"
 PROFILE_HEAD = f"""{MADE}# Fields of a profile

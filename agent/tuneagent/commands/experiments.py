@@ -107,13 +107,13 @@ def prove(  # noqa: PLR0913 - one for each option of the command
         raise UsageError("prove works on this machine only")
     if math.isnan(margin):
         raise UsageError("--margin: not a number")
-    read = _metrics(command, names, directions)
+    read = read_metrics(command, names, directions)
     if not command and not probes:
         raise UsageError("say what to measure: --command with --metric, or --probe NAME")
-    _need_scipy()
+    need_scipy()
     two = two_times(once, state, against, has_profile=file is not None or name is not None)
     if two is not None:
-        subject = Subject(command, read, command_limit_s, _probed(settings, probes))
+        subject = Subject(command, read, command_limit_s, probed(settings, probes))
         sys.exit(measure_once(settings, subject, two, time_s=time_s, margin=margin / 100, output=output))
     if file is None and name is None:
         raise UsageError("give -f FILE or -p NAME")
@@ -121,7 +121,7 @@ def prove(  # noqa: PLR0913 - one for each option of the command
         raise UsageError("prove writes settings: run it as root, with sudo")
     tuner = settings.tuner(file, name, writing=True)
     confirmation.refuse_governed(tuner, force=force)
-    subject = Subject(command, read, command_limit_s, _probed(settings, probes))
+    subject = Subject(command, read, command_limit_s, probed(settings, probes))
     if not yes:
         if not can_ask():
             raise UsageError("nothing was written; use --yes to begin")
@@ -155,7 +155,7 @@ def _tell(progress: Progress) -> None:
     show_progress(progress_line(progress))
 
 
-def _probed(settings: Settings, names: tuple[str, ...]) -> list[Probed]:
+def probed(settings: Settings, names: tuple[str, ...]) -> list[Probed]:
     """Cases of the probes that this host can measure. Raises UsageError."""
     if not names:
         return []
@@ -181,7 +181,7 @@ def _ask(tuner: HostTuner, only: tuple[str, ...], time_s: float) -> None:
         raise UsageError("nothing was written")
 
 
-def _metrics(command: str, names: tuple[str, ...], directions: tuple[str, ...]) -> list[Metric]:
+def read_metrics(command: str, names: tuple[str, ...], directions: tuple[str, ...]) -> list[Metric]:
     """What is read of the command. Raises UsageError."""
     if bool(command) != bool(names):
         raise UsageError("--command and --metric belong together" + ("" if command else ": there is no command"))
@@ -198,7 +198,7 @@ def _metrics(command: str, names: tuple[str, ...], directions: tuple[str, ...]) 
     ]
 
 
-def _need_scipy() -> None:
+def need_scipy() -> None:
     """Raise UsageError where the library for the statistics is not installed, before anything is switched."""
     try:
         import scipy.stats  # noqa: F401 - asked for alone: whether it loads

@@ -28,6 +28,7 @@ COMMANDS = {
     "explain": "read_commands",
     "journal": "read_commands",
     "plan": "write_commands",
+    "playbook": "playbooks",
     "probe": "probing",
     "profile": "profiles",
     "prove": "experiments",
@@ -41,7 +42,7 @@ COMMANDS = {
 
 
 # Commands that may have written to the host when they are interrupted.
-WRITERS = ("apply", "confirm", "daemon", "prove", "undo")
+WRITERS = ("apply", "confirm", "daemon", "playbook", "prove", "undo")
 
 
 def fail(error: TuneError, document: ProfileText | None = None) -> NoReturn:

@@ -18,6 +18,8 @@ from tuneagent.experiments.measuring import Subject, measurer
 from tuneagent.experiments.trial import Limits, Progress, decide, run_trial
 from tuneagent.facts.host_name import host_name
 
+NOTHING_CHANGES = "the profile changes no running value of this host"
+
 
 class Experiment(NamedTuple):
     """What is measured, for how long, and which of the profile's settings are switched."""
@@ -39,26 +41,39 @@ def prove(
 
     Raises UsageError, MeasureFailed, and KeyboardInterrupt once `stop` says so. The host is then as it was.
     """
-    with _alone(given) as tuner:
-        name_of = namer(tuner.registry)
-        plan = live_plan(tuner, experiment.only, name_of)
-        if not plan.changes:
-            return _told(tuner, 0, (), kept=False, why="the profile changes no running value of this host")
-        arms = LiveArms(tuner, plan, experiment.only, name_of)
-        proofs = run_trial(
-            arms, measurer(experiment.subject, stop), experiment.subject.metrics, experiment.limits, clock=clock,
-            choose=random.SystemRandom(), tell=tell,
-        )  # fmt: skip
-        keep, why = decide(proofs)
-        if keep:
-            wrong = not_applied(tuner.apply(only=experiment.only).outcomes, name_of)
-            if wrong:
-                keep, why = False, f"{why}, but {wrong}"
-        return _told(tuner, len(plan.changes), tuple(proofs), kept=keep, why=why)
+    with alone(given) as tuner:
+        return prove_alone(tuner, experiment, stop=stop, tell=tell, clock=clock)
+
+
+def prove_alone(
+    tuner: HostTuner,
+    experiment: Experiment,
+    *,
+    stop: Callable[[], bool],
+    tell: Callable[[Progress], None],
+    clock: Callable[[], float],
+    live_only: bool = False,
+) -> Proof:
+    """The same for whoever holds the host already; with `live_only` nothing is written for the next boot."""
+    name_of = namer(tuner.registry)
+    plan = live_plan(tuner, experiment.only, name_of)
+    if not plan.changes:
+        return _told(tuner, 0, (), kept=False, why=NOTHING_CHANGES)
+    arms = LiveArms(tuner, plan, experiment.only, name_of)
+    proofs = run_trial(
+        arms, measurer(experiment.subject, stop), experiment.subject.metrics, experiment.limits, clock=clock,
+        choose=random.SystemRandom(), tell=tell,
+    )  # fmt: skip
+    keep, why = decide(proofs)
+    if keep:
+        wrong = not_applied(tuner.apply(only=experiment.only, live_only=live_only).outcomes, name_of)
+        if wrong:
+            keep, why = False, f"{why}, but {wrong}"
+    return _told(tuner, len(plan.changes), tuple(proofs), kept=keep, why=why)
 
 
 @contextlib.contextmanager
-def _alone(tuner: HostTuner) -> Iterator[HostTuner]:
+def alone(tuner: HostTuner) -> Iterator[HostTuner]:
     """The host for this experiment alone: whatever else would write is refused. Raises UsageError."""
     if tuner.state.is_locked(DAEMON_LOCK):
         raise UsageError("the daemon runs on this host and would repair what is switched off: stop it first")

@@ -114,3 +114,11 @@ def _implausible(value: object, path: str = "") -> str | None:
     if not isinstance(value, (str, int, float, bool, date, type(None))):
         return f"{where}: {type(value).__name__} is not a kind of value that a profile has"
     return None
+
+
+def dump_yaml(document: dict[str, Any]) -> str:
+    """Plain data as people write it: keys in their order, short maps on one line."""
+    import yaml
+
+    text: str = yaml.safe_dump(document, sort_keys=False, default_flow_style=None, width=100, allow_unicode=True)
+    return text

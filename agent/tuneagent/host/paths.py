@@ -29,6 +29,14 @@ def exists(path: str) -> bool:
     return os.path.exists(path)
 
 
+def names(path: str) -> list[str]:
+    """What a folder holds. Raises ReadFailed."""
+    try:
+        return os.listdir(path)
+    except OSError as error:
+        raise ReadFailed(f"{path}: {error.strerror}") from None
+
+
 def read_whole(path: str, limit_bytes: int) -> bytes:
     """A file's content. Raises ReadFailed where it cannot be read or is larger than `limit_bytes`."""
     try:

@@ -8,10 +8,10 @@ import textwrap
 from collections.abc import Mapping
 
 import msgspec
-import yaml
 
 from tuneagent.contracts.tuning_profile import ProfileSpec, document_of
 from tuneagent.contracts.values import About
+from tuneagent.formats.yaml_document import dump_yaml
 from tuneagent.host.terminal import width
 from tuneagent.interop.tuned import Imported
 from tuneagent.profile_files.document import Profile
@@ -149,17 +149,16 @@ def profile_text(profile: Profile) -> str:
     tune = kept.pop("tune")
     head = document_of(profile.name, {})
     del head["spec"]
-    parts = [_yaml(head)]
-    parts += ["spec:\n", textwrap.indent(_yaml(kept), "  ") if kept else "", "  tune:\n" if tune else "  tune: {}\n"]
+    parts = [dump_yaml(head)]
+    parts += [
+        "spec:\n",
+        textwrap.indent(dump_yaml(kept), "  ") if kept else "",
+        "  tune:\n" if tune else "  tune: {}\n",
+    ]
     for tunable, spec in tune.items():
         parts += [f"    # from {profile.origins[tunable]}\n"] if tunable in profile.origins else []
-        parts.append(textwrap.indent(_yaml({tunable: spec}), "    "))
+        parts.append(textwrap.indent(dump_yaml({tunable: spec}), "    "))
     return "".join(parts)
-
-
-def _yaml(document: object) -> str:
-    text: str = yaml.safe_dump(document, sort_keys=False, default_flow_style=None, width=100)
-    return text
 
 
 def imported_text(imported: Imported) -> str:
@@ -167,7 +166,7 @@ def imported_text(imported: Imported) -> str:
     name = re.sub(r"[^a-z0-9.-]+", "-", imported.name.lower()).strip("-.")
     head = document_of(name, {"tune": imported.tune})
     lines = [f"# Imported from the TuneD profile {imported.name}: {imported.summary}"]
-    lines.append(yaml.safe_dump(head, sort_keys=False, default_flow_style=None, width=100).rstrip())
+    lines.append(dump_yaml(head).rstrip())
     for left in imported.left:
         lines.append(f"# no counterpart: {left.line.file}:{left.line.number}: {left.line.text} ({left.reason})")
     return "\n".join(lines) + "\n"

@@ -1,0 +1,105 @@
+"""Playbooks: those that are shipped, and anyone's file; read and checked."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+
+import msgspec
+
+from tuneagent.contracts.playbook import Hypothesis, Playbook
+from tuneagent.errors import ProfileInvalid, UsageError, nearest
+from tuneagent.experiments.metrics import checked as checked_metric
+from tuneagent.experiments.probing import chosen_probes
+from tuneagent.formats.yaml_document import SIZE_LIMIT_BYTES, load_yaml
+from tuneagent.host import paths
+from tuneagent.host.shipped import shipped_folder
+from tuneagent.profile_files.document import Profile, parse
+from tuneagent.tunables.base import AnyTunable
+from tuneagent.tunables.registry import checked as checked_profile
+
+
+def shipped_playbooks() -> list[str]:
+    """Names of the playbooks that come with the program."""
+    folder = shipped_folder("playbooks")
+    return sorted(name.removesuffix(".yaml") for name in paths.names(folder) if name.endswith(".yaml"))
+
+
+def read_playbook(given: str, registry: Mapping[str, AnyTunable]) -> Playbook:
+    """A playbook by its name, or by its file. Raises UsageError with every fault."""
+    if "/" not in given and not given.endswith((".yaml", ".yml")):
+        if given not in shipped_playbooks():
+            raise UsageError(f"no playbook {given!r}{nearest(given, shipped_playbooks())}; a file of yours has a path")
+        given = f"{shipped_folder('playbooks')}/{given}.yaml"
+    data = paths.read_whole(given, SIZE_LIMIT_BYTES)
+    try:
+        text = data.decode()
+    except UnicodeDecodeError:
+        raise UsageError(f"{given}: not UTF-8 text") from None
+    return playbook_of(load_yaml(text, given), given, registry)
+
+
+def playbook_of(document: object, source: str, registry: Mapping[str, AnyTunable]) -> Playbook:
+    """A playbook of a plain document. Raises UsageError."""
+    try:
+        found = msgspec.convert(document, Playbook)
+    except msgspec.ValidationError as error:
+        raise ProfileInvalid([str(error)], f"playbook {source}") from None
+    faults = _faults(found, registry)
+    if faults:
+        raise ProfileInvalid(faults, f"playbook {source}")
+    return found
+
+
+def _faults(book: Playbook, registry: Mapping[str, AnyTunable]) -> list[str]:
+    measure = book.spec.measure
+    faults: list[str] = []
+    if bool(measure.command) != bool(measure.metrics):
+        faults.append("spec.measure: command and metrics belong together")
+    if not measure.command and not measure.probes:
+        faults.append("spec.measure: neither probes nor a command")
+    for name in measure.probes:
+        faults += _told(functools.partial(chosen_probes, [name.partition(":")[0]]))
+    for metric in measure.metrics:
+        faults += _told(functools.partial(checked_metric, metric.read))
+    names = [one.name for one in book.spec.hypotheses]
+    faults += [f"spec.hypotheses: {name!r} is there twice" for name in sorted({n for n in names if names.count(n) > 1})]
+    for number, one in enumerate(book.spec.hypotheses):
+        try:
+            checked_profile(_document(one.name, one.tune), one.name, registry)
+        except ProfileInvalid as error:
+            place = f"spec.hypotheses[{number}].tune"
+            faults += [fault.replace("spec.tune", place, 1) for fault in error.faults]
+    return faults
+
+
+def _told(check: Callable[[], object]) -> list[str]:
+    try:
+        check()
+    except UsageError as error:
+        return [f"spec.measure: {error}"]
+    return []
+
+
+def profile_of(name: str, chosen: Sequence[Hypothesis]) -> Profile:
+    """These hypotheses as one profile; of two for one setting the later counts."""
+    return parse(_document(name, tune_of(chosen)), f"playbook {name}")
+
+
+def tune_of(chosen: Sequence[Hypothesis]) -> dict[str, object]:
+    """What they set together."""
+    found: dict[str, object] = {}
+    for one in chosen:
+        for tunable, spec in one.tune.items():
+            before = found.get(tunable)
+            found[tunable] = {**before, **spec} if isinstance(before, dict) and isinstance(spec, dict) else spec
+    return found
+
+
+def _document(name: str, tune: Mapping[str, object]) -> dict[str, object]:
+    return {
+        "apiVersion": "tuneagent.dev/v1alpha1",
+        "kind": "TuningProfile",
+        "metadata": {"name": name},
+        "spec": {"tune": dict(tune)},
+    }
