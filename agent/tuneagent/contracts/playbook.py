@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
@@ -34,7 +34,7 @@ class Hypothesis(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """One change that may help."""
 
     name: Annotated[str, Meta(pattern="^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$", description="Short name.")]
-    tune: Annotated[dict[str, Any], Meta(min_length=1, description="What it sets, as `spec.tune` of a profile.")]
+    tune: Annotated[dict[str, object], Meta(min_length=1, description="What it sets, as `spec.tune` of a profile.")]
     expects: Annotated[str, Meta(min_length=1, description="What should move, and by how much.")]
     source: Annotated[str, Meta(min_length=1, description="Who says so.")]
     dispute: Annotated[str, Meta(description="Who says otherwise, or what it may cost.")] = ""
