@@ -10,6 +10,7 @@ import click
 import msgspec
 from man_pages import commands
 from tuneagent.commands.main import cli
+from tuneagent.contracts.goodput import Goodput
 from tuneagent.contracts.host_status import HostStatus
 from tuneagent.contracts.journal import JournalDocument
 from tuneagent.contracts.measurement import MeasuredAgain, Measurement
@@ -42,6 +43,7 @@ DOCUMENTS: tuple[tuple[str, type[msgspec.Struct], str], ...] = (
     ("measurement", Measurement, "tuneagent prove --once before -o json"),
     ("measured-again", MeasuredAgain, "tuneagent prove --once after -o json"),
     ("probes", ProbeReport, "tuneagent probe run -o json"),
+    ("goodput", Goodput, "tuneagent goodput -o json"),
     ("playbook-result", PlaybookResult, "tuneagent playbook run -o json"),
 )
 MADE = "<!-- Made by `make generate`; do not edit. -->\n\n"

@@ -26,6 +26,7 @@ COMMANDS = {
     "daemon": "process",
     "diff": "read_commands",
     "explain": "read_commands",
+    "goodput": "goodput",
     "journal": "read_commands",
     "plan": "write_commands",
     "playbook": "playbooks",

@@ -30,7 +30,7 @@ def read_gpus(host: Host) -> GpuFacts:
     """All GPUs of the host. Absent means that there is no driver, Unreadable that it did not answer."""
     if host.source != "live":
         return _recorded(host)
-    if _is_out_of_the_question(host):
+    if is_out_of_the_question(host):
         return Absent("no NVIDIA driver: none is loaded, and no NVIDIA device is on the PCI bus")
     try:
         answer = _child(host, ["snapshot"], SNAPSHOT_TIMEOUT_S)
@@ -41,7 +41,7 @@ def read_gpus(host: Host) -> GpuFacts:
     return Unreadable(answer.error) if answer.error else Absent(answer.absent or "no NVIDIA driver")
 
 
-def _is_out_of_the_question(host: Host) -> bool:
+def is_out_of_the_question(host: Host) -> bool:
     """Whether NVML need not be asked. TUNEAGENT_NVML=ask asks anyway, for a bus that hides its devices."""
     if environment("TUNEAGENT_NVML") == "ask" or host.files.exists("proc/driver/nvidia"):
         return False

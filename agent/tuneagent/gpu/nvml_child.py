@@ -15,6 +15,7 @@ import pynvml
 from tuneagent.gpu.mig.board import MigLayout
 from tuneagent.gpu.mig.change import NvmlWriteFailed, apply_mig
 from tuneagent.gpu.nvml_read import snapshot
+from tuneagent.gpu.nvml_watch import watch
 
 # Folders under the host's root where drivers put the library when the loader does not know it.
 _LIBRARY_FOLDERS = (
@@ -66,6 +67,9 @@ def _command(arguments: list[str]) -> dict[str, object]:
     name = arguments[0]
     if name == "snapshot":
         return {"snapshot": snapshot()}
+    if name == "watch":
+        watch()
+        return {}
     device = pynvml.nvmlDeviceGetHandleByUUID(arguments[1].encode())
     if name == "persistence":
         pynvml.nvmlDeviceSetPersistenceMode(device, int(arguments[2]))

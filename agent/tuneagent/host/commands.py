@@ -126,5 +126,53 @@ def run_module(module: str, arguments: Sequence[str], timeout_s: float, extra: M
     The child looks for modules where we do and nowhere else: a launcher may have set our path, and a variable that we
     did not obey must not lead the child elsewhere.
     """
+    return run_bounded(_module_argv(module, arguments), timeout_s, {**os.environ, **extra})
+
+
+def _module_argv(module: str, arguments: Sequence[str]) -> list[str]:
     start = f"import sys; sys.path[:] = {sys.path!r}; import runpy; runpy.run_module({module!r}, run_name='__main__')"
-    return run_bounded([sys.executable, "-IS", "-c", start, *arguments], timeout_s, {**os.environ, **extra})
+    return [sys.executable, "-IS", "-c", start, *arguments]
+
+
+class Background:
+    """One of our own modules that prints lines until its standard input is closed."""
+
+    def __init__(self, module: str, arguments: Sequence[str], extra: Mapping[str, str]) -> None:
+        import subprocess
+
+        self._child = subprocess.Popen(
+            _module_argv(module, arguments),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env={**os.environ, **extra},
+        )
+        self._rest = b""
+
+    def lines(self) -> list[bytes]:
+        """Whole lines that it has printed since the last call."""
+        stream = self._child.stdout
+        if stream is None or stream.closed:
+            return []
+        os.set_blocking(stream.fileno(), False)
+        self._rest += (stream.read() or b"")[:OUTPUT_LIMIT_BYTES]
+        *whole, self._rest = self._rest.split(b"\n")
+        return whole
+
+    def close(self) -> list[bytes]:
+        """End it; what it printed in the end."""
+        import contextlib
+        import subprocess
+
+        if self._child.stdin is not None:
+            with contextlib.suppress(OSError):
+                self._child.stdin.close()
+        try:
+            self._child.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            self._child.kill()
+            self._child.wait()
+        last = self.lines()
+        if self._child.stdout is not None:
+            self._child.stdout.close()
+        return last

@@ -1,0 +1,87 @@
+"""A command whose output goes on to where ours goes, and is read on its way, line by line."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import selectors
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from types import FrameType
+from typing import IO
+
+from tuneagent.errors import MeasureFailed
+
+_TICK_S = 1.0
+_LINE_BYTES = 64 * 1024
+
+
+def run_streamed(argv: Sequence[str], on_line: Callable[[str], None], on_tick: Callable[[int], None]) -> int:
+    """Run a command; `on_line` gets each line of both outputs, `on_tick` its pid once a second. Returns its exit code.
+
+    Signals that would end us go to the command, and we go on until it ends. Raises MeasureFailed.
+    """
+    try:
+        child = subprocess.Popen(list(argv), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    except OSError as error:
+        raise MeasureFailed(f"{argv[0]}: {error.strerror}") from None
+    with child, _handed_on(child):
+        for line in _lines(child, lambda: on_tick(child.pid)):
+            on_line(line)
+        code = child.wait()
+    return code if code >= 0 else 128 - code
+
+
+@contextlib.contextmanager
+def _handed_on(child: subprocess.Popen[bytes]) -> Iterator[None]:
+    """SIGTERM and SIGHUP go to the command. A terminal sends Ctrl-C to both: it is the command's to end."""
+
+    def hand_on(number: int, frame: FrameType | None) -> None:
+        del frame
+        with contextlib.suppress(ProcessLookupError):
+            child.send_signal(number)
+
+    before = {number: signal.signal(number, hand_on) for number in (signal.SIGTERM, signal.SIGHUP)}
+    before[signal.SIGINT] = signal.signal(signal.SIGINT, lambda number, frame: None)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _lines(child: subprocess.Popen[bytes], on_tick: Callable[[], None]) -> Iterator[str]:
+    rest: dict[int, bytes] = {}
+    next_tick = time.monotonic() + _TICK_S
+    with selectors.DefaultSelector() as selector:
+        for stream, out in ((child.stdout, sys.stdout), (child.stderr, sys.stderr)):
+            if stream is not None:
+                selector.register(stream, selectors.EVENT_READ, out)
+        while selector.get_map():
+            for key, _ in selector.select(max(next_tick - time.monotonic(), 0)):
+                piece = os.read(key.fd, 65536)
+                if not piece:
+                    selector.unregister(key.fileobj)
+                _pass_on(key.data, piece)
+                # Progress bars end their lines with a carriage return.
+                *whole, last = (rest.get(key.fd, b"") + piece).replace(b"\r", b"\n").split(b"\n")
+                rest[key.fd] = last[-_LINE_BYTES:] if piece else b""
+                yield from (line.decode(errors="replace") for line in [*whole, *([last] if not piece and last else [])])
+            if time.monotonic() >= next_tick:
+                on_tick()
+                next_tick = time.monotonic() + _TICK_S
+            if child.poll() is not None and not selector.select(0):
+                # Something that it left behind may hold its output open.
+                return
+
+
+def _pass_on(out: IO[str] | None, piece: bytes) -> None:
+    """Write through. Where nobody reads our output any more, the command goes on."""
+    if out is None:
+        return
+    with contextlib.suppress(OSError, ValueError):
+        out.flush()
+        os.write(out.fileno(), piece)
