@@ -10,9 +10,9 @@ import click
 
 from tuneagent.commands.main import EXIT_INTERRUPTED
 from tuneagent.commands.measuring import EXIT_NOTHING_TOLD, EXIT_WORSE, measure_once, two_times
-from tuneagent.commands.options import FILE, ONLY, OUTPUT, PROFILE, seconds
+from tuneagent.commands.options import FILE, ONLY, PAGE, PROFILE, seconds
 from tuneagent.commands.progress import clear_progress, show_progress
-from tuneagent.commands.settings import Settings, emit
+from tuneagent.commands.settings import Settings, show
 from tuneagent.engine.host_tuner import HostTuner
 from tuneagent.engine.names import namer
 from tuneagent.errors import UsageError
@@ -36,7 +36,7 @@ FOLDER = "/var/tmp"  # noqa: S108 - it lies on a disk, and the file has no name
 @FILE
 @PROFILE
 @ONLY
-@OUTPUT
+@PAGE
 @click.option(
     "--probe",
     "probes",
@@ -131,6 +131,7 @@ def prove(  # noqa: PLR0913 - one for each option of the command
 
 def _compare(tuner: HostTuner, experiment: Experiment, output: str) -> int:
     """Run the experiment and show what it found. Returns the exit code."""
+    from tuneagent.report.experiment_pages import proof_page
     from tuneagent.report.proof import proof_text
 
     with any_stop_event() as stop:
@@ -140,10 +141,7 @@ def _compare(tuner: HostTuner, experiment: Experiment, output: str) -> int:
             click.echo("\ntuneagent: interrupted; the host is as it was", err=True)
             return EXIT_INTERRUPTED
     clear_progress()
-    if output == "json":
-        emit(proof)
-    else:
-        click.echo(proof_text(proof))
+    show(proof, output, proof_page, proof_text)
     if proof.kept:
         return 0
     return EXIT_WORSE if any(one.verdict == "worse" for one in proof.metrics) else EXIT_NOTHING_TOLD

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from tuneagent.commands.options import OUTPUT, seconds
-from tuneagent.commands.settings import Settings, emit
+from tuneagent.commands.options import PAGE, seconds
+from tuneagent.commands.settings import Settings, show
 from tuneagent.errors import UsageError
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ _POSITIVE = click.FloatRange(0, min_open=True)
 @click.option("--cgroup", metavar="NAME", help="Watch the processes of a cgroup, such as the slice of a pod.")
 @click.option("--for", "time_s", callback=seconds, metavar="TIME", help="Watch no longer than this.")
 @click.option("--write", metavar="FILE", type=click.Path(), help="Write the document as JSON.")
-@OUTPUT
+@PAGE
 @click.argument("command", nargs=-1, type=click.UNPROCESSED, metavar="[-- COMMAND...]")
 @click.pass_obj
 def goodput(  # noqa: PLR0913 - one for each option of the command
@@ -134,12 +134,10 @@ def _tell(found: Goodput, write: str | None, output: str, *, is_command: bool) -
     from tuneagent.host import paths
     from tuneagent.host.files import Files
     from tuneagent.host.terminal import width
+    from tuneagent.report.experiment_pages import goodput_page
     from tuneagent.report.goodput import goodput_text
 
     if write is not None:
         data = msgspec.json.format(msgspec.json.encode(found), indent=2) + b"\n"
         Files("/").replace(paths.absolute(write), data, mode=0o644)
-    if output == "json":
-        emit(found)
-    else:
-        click.echo(goodput_text(found, width()), err=is_command)
+    show(found, output, goodput_page, lambda found: goodput_text(found, width()), err=is_command and output == "text")

@@ -9,7 +9,7 @@ import click
 
 from tuneagent.commands.main import EXIT_INTERRUPTED
 from tuneagent.commands.progress import clear_progress, show_progress
-from tuneagent.commands.settings import Settings, emit
+from tuneagent.commands.settings import Settings, emit, show
 from tuneagent.contracts.measurement import Measurement, Series
 from tuneagent.errors import UsageError
 from tuneagent.experiments.measuring import Subject, measurer
@@ -50,6 +50,7 @@ def measure_once(
     settings: Settings, subject: Subject, two: TwoTimes, *, time_s: float, margin: float, output: str
 ) -> int:
     """Measure, then keep it or compare it. Returns the exit code."""
+    from tuneagent.report.experiment_pages import again_page
     from tuneagent.report.proof import again_text
 
     # A file that cannot be used is told before anything is measured.
@@ -73,10 +74,7 @@ def measure_once(
     if before is None:
         return _keep(Measurement(host=host, taken=taken, command=subject.command, metrics=series), two.file, output)
     found = compare(before, host, series, margin)
-    if output == "json":
-        emit(found)
-    else:
-        click.echo(again_text(found))
+    show(found, output, again_page, again_text)
     verdicts = {one.verdict for one in found.metrics}
     if "worse" in verdicts:
         return EXIT_WORSE

@@ -52,6 +52,8 @@ PROFILE = click.option(
     shell_complete=complete_profiles,
 )  # fmt: skip
 OUTPUT = click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text", show_default=True)
+PAGE = click.option("-o", "--output", type=click.Choice(["text", "json", "html"]), default="text", show_default=True)
+PAGE = click.option("-o", "--output", type=click.Choice(["text", "json", "html"]), default="text", show_default=True)
 ONLY = click.option(
     "--only", multiple=True, metavar="NAME", help="Only this tunable or setting; may be repeated.",
     shell_complete=complete_settings,

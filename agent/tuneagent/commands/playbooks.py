@@ -10,9 +10,10 @@ import click
 from tuneagent.commands.experiments import need_scipy, probed, read_metrics
 from tuneagent.commands.main import EXIT_INTERRUPTED
 from tuneagent.commands.measuring import EXIT_NOTHING_TOLD, EXIT_WORSE
-from tuneagent.commands.options import OUTPUT, seconds
+from tuneagent.commands.options import PAGE, seconds
 from tuneagent.commands.progress import clear_progress, show_progress
-from tuneagent.commands.settings import Settings, emit
+from tuneagent.commands.settings import Settings
+from tuneagent.commands.settings import show as show_document
 from tuneagent.errors import UsageError
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ def show(name: str) -> None:
 @click.option("--results", metavar="FILE", type=click.Path(), help="Append the result to this file, as a line of JSON.")
 @click.option("--yes", is_flag=True, help="Begin without asking.")
 @click.option("--force", is_flag=True, help="Although a cluster governs this host.")
-@OUTPUT
+@PAGE
 @click.pass_obj
 def run(  # noqa: PLR0913 - one for each option of the command
     settings: Settings,
@@ -178,12 +179,10 @@ def _keep(found: PlaybookResult, write: str | None, results: str | None) -> None
 
 def _shown(found: PlaybookResult, output: str) -> int:
     from tuneagent.host.terminal import width
+    from tuneagent.report.experiment_pages import playbook_page
     from tuneagent.report.playbook import result_text
 
-    if output == "json":
-        emit(found)
-    else:
-        click.echo(result_text(found, width()))
+    show_document(found, output, playbook_page, lambda found: result_text(found, width()))
     if found.final is not None and found.final.kept:
         return 0
     is_worse = found.final is not None and any(one.verdict == "worse" for one in found.final.metrics)

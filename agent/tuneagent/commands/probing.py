@@ -6,9 +6,9 @@ import time
 
 import click
 
-from tuneagent.commands.options import OUTPUT
+from tuneagent.commands.options import PAGE
 from tuneagent.commands.progress import clear_progress, show_progress
-from tuneagent.commands.settings import Settings, emit
+from tuneagent.commands.settings import Settings, show
 from tuneagent.errors import UsageError
 
 
@@ -32,7 +32,7 @@ def list_probes() -> None:
 @click.option("--quiet-set", is_flag=True, help="All that tell how quiet a host is; about a minute.")
 @click.option("--cpus", metavar="LIST", help="Only on these CPUs.  [default: those that this process may use]")
 @click.option("--folder", default="/var/tmp", show_default=True, metavar="DIR", help="Where files are read.")  # noqa: S108
-@OUTPUT
+@PAGE
 @click.pass_obj
 def run(
     settings: Settings, names: tuple[str, ...], *, quiet_set: bool, cpus: str | None, folder: str, output: str
@@ -63,12 +63,10 @@ def run(
     from tuneagent.contracts.probe import ProbeReport
 
     report = ProbeReport(host=machine_of(facts), processor=processor_model(facts), probes=results)
-    if output == "json":
-        emit(report)
-    else:
-        from tuneagent.report.probe import report_text
+    from tuneagent.report.experiment_pages import probe_page
+    from tuneagent.report.probe import report_text
 
-        click.echo(report_text(report, width()))
+    show(report, output, probe_page, lambda found: report_text(found, width()))
     if all(one.outcome != "measured" for one in results):
         raise SystemExit(1)
 

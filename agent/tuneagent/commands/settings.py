@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import click
 import msgspec
@@ -24,7 +24,11 @@ PROFILE_LIMIT_BYTES = 1024 * 1024
 REPORT_LIMIT_BYTES = 256 * 1024 * 1024
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tuneagent.report.findings import Invocation
+
+T = TypeVar("T")
 
 
 class ProfileText(msgspec.Struct, frozen=True):
@@ -180,6 +184,16 @@ def read_profile(file: str) -> str:
         raise UsageError("the profile is not UTF-8 text") from None
     except TuneError as error:
         raise UsageError(str(error)) from None
+
+
+def show(
+    document: T, output: str, as_page: Callable[[T], str], as_text: Callable[[T], str], *, err: bool = False
+) -> None:
+    """A document in the form that was asked for: `text`, `json` or `html`."""
+    if output == "json":
+        emit(document)
+    else:
+        click.echo(as_page(document) if output == "html" else as_text(document), err=err)
 
 
 def emit(document: object) -> None:
