@@ -4,11 +4,13 @@
 
 #include <errno.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -160,6 +162,8 @@ void need_thp(const void *memory, size_t bytes)
 
 int main(int count, char **words)
 {
+    /* Whoever asked is gone: nobody reads the samples. */
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
     for (size_t i = 0; count > 1 && i < sizeof KERNELS / sizeof *KERNELS; i++)
         if (!strcmp(words[1], KERNELS[i].name)) {
             if (count - 2 != KERNELS[i].arguments)

@@ -58,6 +58,10 @@ class MeasureFailed(TuneError):
     """A command that is measured failed, or said nothing that could be understood."""
 
 
+class BaselineFailed(MeasureFailed):
+    """The same without the profile: nothing can be compared at all."""
+
+
 class Unsupported(TuneError):
     """A probe has no subject on this host, or cannot measure it."""
 

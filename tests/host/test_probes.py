@@ -96,7 +96,7 @@ def test_a_recorded_host_is_compared_with_todays(tmp_path: Path) -> None:
     again = run("prove", "--once", "before", "--state", state, *measured)
     assert again.returncode == 2
     assert "is there already" in again.stderr
-    for value, code, word in ((100, 0, "Nothing is worse"), (130, 0, "BETTER"), (80, 5, "WORSE")):
+    for value, code, word in ((100, 0, "NO DIFFERENCE"), (130, 0, "BETTER"), (80, 5, "WORSE")):
         number.write_text(f"{value}\n")
         done = run("prove", "--once", "after", "--state", state, *measured)
         assert (done.returncode, word in done.stdout) == (code, True), done.stdout + done.stderr

@@ -368,10 +368,10 @@ def test_the_words_of_a_result() -> None:
     )  # fmt: skip
     assert proof_text(proof) == (
         "KEPT: tps is better with it.\nprofile p, 1 setting, host node?7\n\n"
-        "tps (higher is better): better\n  without 1, with 1 (medians of 4 runs each)\n  ratio 1, between 1 and 1\n"
-        "  half of all pairs of runs of the same kind differ by more than 0 %\n  about 9 more runs would settle it\n\n"
-        "ms (higher is better): too noisy\n  without 1, with 1 (medians of 4 runs each)\n  ratio 1, between 1 and 1\n"
-        "  half of all pairs of runs of the same kind differ by more than 0 %\n  about 9 more runs would settle it\n\n"
+        "tps (higher is better): better\n  without 1, with 1 (medians of 4 runs each)\n  ratio of the means 1, between 1 and 1\n"
+        "  two runs of the same kind typically differ by 0 %\n  about 9 more runs would settle it\n\n"
+        "ms (higher is better): too noisy\n  without 1, with 1 (medians of 4 runs each)\n  ratio of the means 1, between 1 and 1\n"
+        "  two runs of the same kind typically differ by 0 %\n  about 9 more runs would settle it\n\n"
         "The profile is applied, also for the next boot. `tuneagent undo` goes back."
     )
 

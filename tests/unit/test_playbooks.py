@@ -15,7 +15,7 @@ from tuneagent.commands.main import cli
 from tuneagent.contracts.playbook import Playbook, PlaybookResult
 from tuneagent.contracts.proof import Proof
 from tuneagent.engine.host_tuner import HostTuner
-from tuneagent.errors import MeasureFailed, UsageError
+from tuneagent.errors import BaselineFailed, MeasureFailed, ProfileInvalid, UsageError
 from tuneagent.experiments import playbook_run, prove
 from tuneagent.experiments.measuring import Subject
 from tuneagent.experiments.metrics import Metric
@@ -88,7 +88,7 @@ def test_the_playbooks_that_were_promised_are_there() -> None:
 @pytest.mark.parametrize(
     ("document", "told"),
     [
-        ([], "Expected `object`"), (changed(kind="TuningProfile"), "kind"), (changed(spec__hypotheses=[]), "hypotheses"),
+        ([], "not a mapping"), (changed(kind="TuningProfile"), "kind"), (changed(spec__hypotheses=[]), "hypotheses"),
         (changed(spec__title=""), "title"), (changed(spec__extra=1), "extra"), (changed(metadata__name="A b"), "name"),
         (changed(spec__measure={}), "neither probes nor a command"), (changed(spec__measure={"probes": ["clok"]}), "did you mean 'clock'"),
         (changed(spec__measure={"command": "true"}), "belong together"),
@@ -114,7 +114,34 @@ def test_which_file_is_read(tmp_path: Path) -> None:
     path.write_bytes(b"\xff")
     with pytest.raises(UsageError, match="not UTF-8"):
         read_playbook(str(path), registry())
-    assert CliRunner().invoke(cli, ["playbook", "show", str(tmp_path / "none.yaml")]).exit_code == 1
+    for wrong in (tmp_path / "none.yaml", tmp_path):
+        done = CliRunner().invoke(cli, ["playbook", "show", f"{wrong}/"])
+        assert done.exit_code == 2, done.output
+
+
+def test_every_fault_is_told_at_once() -> None:
+    document = changed(
+        metadata__name="A b", spec__title="", spec__limitSeconds=1, spec__marginPercent=99, spec__hypotheses__0__expects=5,
+        spec__hypotheses__1__source=None, spec__extra=1,
+    )  # fmt: skip
+    with pytest.raises(ProfileInvalid) as raised:
+        playbook_of(document, "x.yaml", registry())
+    assert [fault.partition(":")[0] for fault in raised.value.faults] == [
+        "spec.hypotheses[0].expects", "spec.hypotheses[1].source", "metadata.name", "spec.title", "spec.limitSeconds",
+        "spec.marginPercent", "spec.extra",
+    ]  # fmt: skip
+
+
+def test_a_playbook_is_not_written_over_and_not_run_where_its_result_could_not_be_kept(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(yaml.safe_dump(DOCUMENT))
+    for option, place, told in (
+        ("--write", path, "is there already"), ("--write", tmp_path / "none/x", "no such folder"),
+        ("--write", Path("/proc/x"), "/proc/x"), ("--results", tmp_path, "not a regular file"), ("--write", Path("-"), "name of a file"),
+    ):  # fmt: skip
+        done = CliRunner().invoke(cli, ["playbook", "run", str(path), "--yes", option, str(place)])
+        assert done.exit_code == 2, done.output
+        assert told in done.output
 
 
 def book() -> Playbook:
@@ -197,6 +224,15 @@ def test_a_failure_of_one_hypothesis_does_not_stop_the_others(tmp_path: Path, mo
     by_name = {step.name: step for step in found.steps}
     assert (by_name["dear"].outcome, by_name["cheap"].outcome) == ("failed", "kept")
     assert by_name["dear"].why == "with the profile: the command exited 1: no"
+
+
+def test_a_host_that_cannot_be_measured_as_it_is_ends_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def measure() -> dict[str, float]:
+        raise MeasureFailed("the command exited 1: no")
+
+    with pytest.raises(BaselineFailed, match="without the profile: the command exited 1"):
+        run(tmp_path, monkeypatch, measure=measure)
+    assert {name: (tmp_path / name).read_text() for name in FILES} == FILES
 
 
 @pytest.mark.parametrize("runs", [0, 1, 5, 20, 40, 60])

@@ -222,9 +222,27 @@ def test_a_host_against_its_earlier_self() -> None:
     assert [(one.name, one.verdict, one.ratio) for one in found.metrics] == [("a", "worse", pytest.approx(1.4))]
     assert found.missing == ("gone", "new")
     assert again_text(found).splitlines()[:2] == ["WORSE: a.", "host now, against old of 1970-01-01 00:00:00Z"]
-    refuse_strangers(before, [Metric("a", "lower")])
-    with pytest.raises(UsageError, match="the file holds a; gone, and you ask for b"):
-        refuse_strangers(before, [Metric("b", "lower")])
+    refuse_strangers(before, "", [Metric("a", "lower")])
+    for command, wanted, told in (
+        ("", Metric("b", "lower"), "the file holds a; gone, and you ask for b"),
+        ("true", Metric("a", "lower"), "measured with another command: none"),
+        ("", Metric("a", "higher"), "--better: the file says lower of a"),
+    ):
+        with pytest.raises(UsageError, match=told):
+            refuse_strangers(before, command, [wanted])
+
+
+def test_what_is_too_noisy_is_not_called_fine() -> None:
+    before = measurement(a=(5.0, 6.0, 5.0, 7.0))
+    found = compare(
+        before, HostName(name="now", cpus=2), (Series(name="a", better="lower", values=(5.0, 6.0, 7.0, 5.0)),), 0.02
+    )
+    lines = again_text(found).splitlines()
+    assert lines[0] == "TOO NOISY TO TELL: a."
+    assert lines[2] == "not the same kind of machine: 2 CPUs now, None then"
+    same = compare(measurement(a=(5.0,) * 4), HostName(), (Series(name="a", better="lower", values=(5.0,) * 5),), 0.02)
+    assert again_text(same).startswith("NO DIFFERENCE.")
+    assert "(medians of 9 runs in all)" in again_text(same)
 
 
 @pytest.mark.parametrize(
@@ -232,6 +250,7 @@ def test_a_host_against_its_earlier_self() -> None:
     [
         b"", b"{}", b"\xff", json.dumps({"schema": "tuneagent.dev/report/v1"}).encode(),
         msgspec.json.encode(msgspec.structs.replace(measurement(a=(1.0,) * 4), schema="x")),
+        msgspec.json.encode(measurement()), msgspec.json.encode(measurement(a=(1e308,) * 4)),
         msgspec.json.encode(measurement(a=(1.0, 2.0))), msgspec.json.encode(measurement(a=(1.0, 2.0, 0.0, 3.0))),
     ],
 )  # fmt: skip
@@ -248,12 +267,17 @@ def test_a_series_ends_when_there_are_enough_or_the_time_is_up() -> None:
         return {"a": float(runs[0])}
 
     told: list[int] = []
-    (series,) = measured(measure, [Metric("a", "lower")], 100, clock=lambda: 0.0, tell=told.append)
+    waited: list[float] = []
+    (series,) = measured(measure, [Metric("a", "lower")], 100, clock=lambda: 0.0, wait=waited.append, tell=told.append)
     # The first run warms up.
     assert series.values == tuple(float(one) for one in range(2, RUNS + 2))
     assert told == list(range(1, RUNS + 1))
+    # One within a second says little about the next: they are spread over the time that there is.
+    assert waited == [4.0 * number for number in range(1, RUNS + 1)]
     time = iter(range(0, 10_000, 120))
-    (series,) = measured(measure, [Metric("a", "lower")], 100, clock=lambda: next(time), tell=told.append)
+    (series,) = measured(
+        measure, [Metric("a", "lower")], 100, clock=lambda: next(time), wait=waited.append, tell=told.append
+    )
     assert len(series.values) == 4
 
 

@@ -98,8 +98,9 @@ def prove(  # noqa: PLR0913 - one for each option of the command
 
     For what a reboot changes, measure at two times: `--once before --state FILE`, then `--once after --state FILE`.
 
-    Exit code 0: kept, or nothing is worse than before. 5: something is worse. 6: no difference was found, or it is too
-    noisy to tell. 1: failure. 2: wrong use.
+    Exit code 0: kept. 5: something is worse with it, and it was undone. 6: no difference was found, or it is too noisy
+    to tell. 1: failure. 2: wrong use. 130: interrupted. For the second of two times 0: better, or no difference. 5:
+    worse. 6: too noisy to tell.
     """
     from tuneagent.host.terminal import can_ask, is_root
 

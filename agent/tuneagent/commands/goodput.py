@@ -11,6 +11,7 @@ import click
 from tuneagent.commands.options import PAGE, seconds
 from tuneagent.commands.settings import Settings, show
 from tuneagent.errors import UsageError
+from tuneagent.host import paths
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -75,6 +76,8 @@ def goodput(  # noqa: PLR0913 - one for each option of the command
         raise UsageError("--units and --log cannot be used together")
     if command and time_s is not None:
         raise UsageError("--for is for processes that are watched; a command runs until it ends")
+    if write is not None:
+        paths.refuse_new_file(write, "--write", may_exist=True)
     counter, unit = _counter(units, log)
     if counter is not None and counter.of_line is not None and not command:
         raise UsageError("the output of a running process cannot be read: use --units file:PATH or URL#METRIC")
@@ -131,7 +134,6 @@ def _watch(settings: Settings, asked: Asked, pid: int | None, name: str, time_s:
 def _tell(found: Goodput, write: str | None, output: str, *, is_command: bool) -> None:
     import msgspec
 
-    from tuneagent.host import paths
     from tuneagent.host.files import Files
     from tuneagent.host.terminal import width
     from tuneagent.report.experiment_pages import goodput_page

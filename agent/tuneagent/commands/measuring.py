@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from typing import NamedTuple
 
@@ -11,6 +12,7 @@ from tuneagent.commands.main import EXIT_INTERRUPTED
 from tuneagent.commands.progress import clear_progress, show_progress
 from tuneagent.commands.settings import Settings, emit, show
 from tuneagent.contracts.measurement import Measurement, Series
+from tuneagent.engine.host_tuner import EXPERIMENT_LOCK
 from tuneagent.errors import UsageError
 from tuneagent.experiments.measuring import Subject, measurer
 from tuneagent.experiments.two_times import RUNS, compare, measured, read_measurement, refuse_strangers
@@ -54,18 +56,20 @@ def measure_once(
     from tuneagent.report.proof import again_text
 
     # A file that cannot be used is told before anything is measured.
-    before = None if two.is_first else read_measurement(paths.read_whole(two.file, _LIMIT_BYTES), two.file)
+    before = None if two.is_first else read_measurement(paths.read_given(two.file, _LIMIT_BYTES), two.file)
     if before is not None:
-        refuse_strangers(before, subject.metrics)
-    if two.is_first and paths.exists(two.file):
-        raise UsageError(f"{two.file}: is there already; remove it, or name another file")
+        refuse_strangers(before, subject.command, subject.metrics)
+    if two.is_first:
+        paths.refuse_new_file(two.file, "--state")
+    if settings.tuner(None, "generic").state.is_locked(EXPERIMENT_LOCK):
+        raise UsageError("an experiment is running on this host: what is measured meanwhile says nothing")
     host = machine_of(Facts(settings.host()))
     taken = time.time()
     with any_stop_event() as stop:
         try:
             series = measured(
-                measurer(subject, stop.is_set), subject.metrics, time_s,
-                clock=time.monotonic, tell=lambda count: show_progress(f"run {count} of {RUNS}"),
+                measurer(subject, stop.is_set), subject.metrics, time_s, clock=time.monotonic,
+                wait=lambda seconds: _pause(stop, seconds), tell=lambda count: show_progress(f"run {count} of {RUNS}"),
             )  # fmt: skip
         except KeyboardInterrupt:
             click.echo("\ntuneagent: interrupted; nothing was written", err=True)
@@ -79,6 +83,12 @@ def measure_once(
     if "worse" in verdicts:
         return EXIT_WORSE
     return EXIT_NOTHING_TOLD if "too noisy" in verdicts and "better" not in verdicts else 0
+
+
+def _pause(stop: threading.Event, seconds: float) -> None:
+    """Wait. Raises KeyboardInterrupt where it is told to stop meanwhile."""
+    if stop.wait(seconds):
+        raise KeyboardInterrupt
 
 
 def _keep(found: Measurement, file: str, output: str) -> int:

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING
 import click
 
 from tuneagent.commands.experiments import need_scipy, probed, read_metrics
-from tuneagent.commands.main import EXIT_INTERRUPTED
+from tuneagent.commands.main import EXIT_FAILED, EXIT_INTERRUPTED
 from tuneagent.commands.measuring import EXIT_NOTHING_TOLD, EXIT_WORSE
 from tuneagent.commands.options import PAGE, seconds
 from tuneagent.commands.progress import clear_progress, show_progress
 from tuneagent.commands.settings import Settings
 from tuneagent.commands.settings import show as show_document
 from tuneagent.errors import UsageError
+from tuneagent.host import paths
 
 if TYPE_CHECKING:
     from tuneagent.contracts.playbook import Playbook, PlaybookResult
@@ -95,7 +96,8 @@ def run(  # noqa: PLR0913 - one for each option of the command
     Each is measured on top of those that were kept before it, then all winners against the host without them. Only if
     these help together they are applied for good; else the host is left as it was.
 
-    Exit code 0: kept. 5: something is worse with all winners. 6: nothing helps. 1: failure. 2: wrong use.
+    Exit code 0: kept. 5: something is worse with all winners. 6: nothing helps. 1: failure. 2: wrong use. 130:
+    interrupted.
     """
     from tuneagent.experiments.measuring import Subject
     from tuneagent.experiments.playbook_run import Watch, run_playbook
@@ -111,6 +113,10 @@ def run(  # noqa: PLR0913 - one for each option of the command
     if not is_root():
         raise UsageError("a playbook writes settings: run it as root, with sudo")
     need_scipy()
+    if write is not None:
+        paths.refuse_new_file(write, "--write")
+    if results is not None:
+        paths.refuse_new_file(results, "--results", may_exist=True)
     tuner = settings.tuner(None, "generic", writing=True)
     confirmation.refuse_governed(tuner, force=force)
     if given:
@@ -141,8 +147,9 @@ def run(  # noqa: PLR0913 - one for each option of the command
             click.echo("\ntuneagent: interrupted; the host is as it was", err=True)
             raise SystemExit(EXIT_INTERRUPTED) from None
     clear_progress()
+    code = _shown(found, output)
     _keep(found, write, results)
-    raise SystemExit(_shown(found, output))
+    raise SystemExit(code)
 
 
 def _read(name: str) -> Playbook:
@@ -167,12 +174,12 @@ def _ask(book: Playbook, limit_s: float) -> None:
 def _keep(found: PlaybookResult, write: str | None, results: str | None) -> None:
     import msgspec
 
-    from tuneagent.host import paths
     from tuneagent.host.files import Files
 
     files = Files("/")
     if write is not None and found.profile:
         files.replace(paths.absolute(write), found.profile.encode(), mode=0o644)
+        click.echo(f"{write}: the winners as a profile", err=True)
     if results is not None:
         files.append(paths.absolute(results), msgspec.json.encode(found) + b"\n", sync=True)
 
@@ -185,5 +192,7 @@ def _shown(found: PlaybookResult, output: str) -> int:
     show_document(found, output, playbook_page, lambda found: result_text(found, width()))
     if found.final is not None and found.final.kept:
         return 0
+    if found.final is None and any(step.outcome == "failed" for step in found.steps):
+        return EXIT_FAILED
     is_worse = found.final is not None and any(one.verdict == "worse" for one in found.final.metrics)
     return EXIT_WORSE if is_worse else EXIT_NOTHING_TOLD

@@ -28,7 +28,7 @@ def list_probes() -> None:
 
 
 @probe.command()
-@click.argument("names", nargs=-1, metavar="NAME...")
+@click.argument("names", nargs=-1, metavar="NAME[:CASE]...")
 @click.option("--quiet-set", is_flag=True, help="All that tell how quiet a host is; about a minute.")
 @click.option("--cpus", metavar="LIST", help="Only on these CPUs.  [default: those that this process may use]")
 @click.option("--folder", default="/var/tmp", show_default=True, metavar="DIR", help="Where files are read.")  # noqa: S108
@@ -54,11 +54,16 @@ def run(
         raise UsageError("probes work on this machine only")
     if not names and not quiet_set:
         raise UsageError("give the NAME of a probe, or --quiet-set; `tuneagent probe list` shows them")
-    probes = chosen_probes((*names, *(QUIET if quiet_set else ())))
+    every = (*names, *(QUIET if quiet_set else ()))
+    asked = [(name, case.strip()) for name, _, case in (one.partition(":") for one in every)]
+    probes = {one.name: one for one in chosen_probes([name for name, _ in asked])}
     facts = Facts(settings.host())
     place = Place(_cpus(cpus), folder)
 
-    results = tuple(run_probe(one, facts, place, clock=time.monotonic, tell=show_progress) for one in probes)
+    results = tuple(
+        run_probe(probes[name], facts, place, clock=time.monotonic, tell=show_progress, wanted=case)
+        for name, case in dict.fromkeys(asked)
+    )
     clear_progress()
     from tuneagent.contracts.probe import ProbeReport
 

@@ -68,7 +68,7 @@ def judge_apart(before: Sequence[float], after: Sequence[float], better: Better,
     from scipy import stats
 
     one, other = ([math.log(value) for value in values] for values in (after, before))
-    variances = [statistics.variance(values) / len(values) for values in (one, other)]
+    variances = [_dependence(values) * statistics.variance(values) / len(values) for values in (one, other)]
     mean, spread = statistics.fmean(one) - statistics.fmean(other), math.sqrt(sum(variances))
     half = 0.0
     if spread > _NO_SPREAD:
@@ -80,6 +80,17 @@ def judge_apart(before: Sequence[float], after: Sequence[float], better: Better,
     more = None if verdict is not None else _more_runs(len(one), mean, half, math.log1p(margin)) // RUNS_OF_BLOCK
     noise = _noise([pair for values in (before, after) for pair in itertools.pairwise(values)])
     return _judged(mean, half, noise, verdict, more)
+
+
+def _dependence(values: Sequence[float]) -> float:
+    """By how much the variance of a mean grows because each run resembles the one before it (lag one)."""
+    mean = statistics.fmean(values)
+    all_of_it = sum((value - mean) ** 2 for value in values)
+    if all_of_it <= _NO_SPREAD:
+        return 1.0
+    share = sum((one - mean) * (other - mean) for one, other in itertools.pairwise(values)) / all_of_it
+    share = min(max(share, 0.0), 0.9)
+    return (1 + share) / (1 - share)
 
 
 def _verdict(mean: float, half: float, better: Better, margin: float) -> Verdict | None:

@@ -104,6 +104,11 @@ def live_plan(tuner: HostTuner, only: tuple[str, ...], name_of: Callable[[str, s
         )
     live = live_part(plan, tuner.registry)
     applied = tuner.journal.applied()
+    other = next((one.profile for one in applied.values() if one.profile != tuner.profile.name), None)
+    if other is not None:
+        raise UsageError(
+            f"profile {other} is applied on this host, or an experiment was interrupted: run `tuneagent undo` first"
+        )
     ours = [one for one in live.changes if _key(one) in applied]
     if ours or (applied and not live.changes):
         profile = next(iter(applied.values())).profile

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from tuneagent.errors import MeasureFailed, Unsupported, UsageError
 from tuneagent.experiments.metrics import Metric
 from tuneagent.experiments.probes import Case, Place, Probe
-from tuneagent.experiments.probing import chosen_probes, run_once
+from tuneagent.experiments.probing import cases_named, chosen_probes, run_once
 from tuneagent.facts.one_pass import Facts
 from tuneagent.host.files import Files
 from tuneagent.host.measured import run_measured
@@ -59,10 +59,7 @@ def _measurable(probe: Probe, wanted: str, facts: Facts, place: Place) -> list[P
     reason = ""
     found: list[Probed] = []
     try:
-        cases = probe.cases(facts, place)
-        chosen = [one for one in cases if wanted in ("", one.name)]
-        if not chosen:
-            raise UsageError(f"--probe {probe.name}: no case {wanted!r}; it has {'; '.join(one.name for one in cases)}")
+        chosen = cases_named(probe, wanted, facts, place)
         for case in chosen:
             try:
                 run_once(probe, case)
@@ -99,7 +96,8 @@ def _of_command(subject: Subject, files: Files, stop: Callable[[], bool]) -> dic
     done = run_measured(subject.command, subject.command_limit_s, stop)
     if done.code != 0:
         said = done.output.strip()[-_TAIL:] or "it said nothing"
-        raise MeasureFailed(f"the command exited {done.code}: {said}")
+        how = f"exited {done.code}" if done.code > 0 else f"was ended by signal {-done.code}"
+        raise MeasureFailed(f"the command {how}: {said}")
     after = _written_at(files, subject.read)
     stale = next((path for path, at in after.items() if at == before[path]), None)
     if stale is not None:

@@ -17,7 +17,7 @@ _LEAST, _MOST = 1e-100, 1e100
 # What may be meant as one number, well written or not, and what colours a terminal.
 _TOKEN = lazy_regex(r"[-+]?\.?\d[\w.,+-]*")
 _COLOUR = lazy_regex(r"\x1b\[[0-9;?]*[A-Za-z]")
-_NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
+_NUMBER = r"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?"
 
 
 class Metric(NamedTuple):

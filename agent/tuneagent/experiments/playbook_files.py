@@ -14,9 +14,12 @@ from tuneagent.experiments.probing import chosen_probes
 from tuneagent.formats.yaml_document import SIZE_LIMIT_BYTES, load_yaml
 from tuneagent.host import paths
 from tuneagent.host.shipped import shipped_folder
-from tuneagent.profile_files.document import Profile, parse
+from tuneagent.profile_files.document import Profile, parse, parse_fields
 from tuneagent.tunables.base import AnyTunable
 from tuneagent.tunables.registry import checked as checked_profile
+
+# A hypothesis without a fault.
+_SOUND = {"name": "x", "tune": {"x": {}}, "expects": "x", "source": "x"}
 
 
 def shipped_playbooks() -> list[str]:
@@ -31,7 +34,7 @@ def read_playbook(given: str, registry: Mapping[str, AnyTunable]) -> Playbook:
         if given not in shipped_playbooks():
             raise UsageError(f"no playbook {given!r}{nearest(given, shipped_playbooks())}; a file of yours has a path")
         given = f"{shipped_folder('playbooks')}/{given}.yaml"
-    data = paths.read_whole(given, SIZE_LIMIT_BYTES)
+    data = paths.read_given(given, SIZE_LIMIT_BYTES)
     try:
         text = data.decode()
     except UnicodeDecodeError:
@@ -41,14 +44,31 @@ def read_playbook(given: str, registry: Mapping[str, AnyTunable]) -> Playbook:
 
 def playbook_of(document: object, source: str, registry: Mapping[str, AnyTunable]) -> Playbook:
     """A playbook of a plain document. Raises UsageError."""
-    try:
-        found = msgspec.convert(document, Playbook)
-    except msgspec.ValidationError as error:
-        raise ProfileInvalid([str(error)], f"playbook {source}") from None
-    faults = _faults(found, registry)
-    if faults:
+    faults: list[str] = []
+    found = _converted(document, faults)
+    if found is not None:
+        faults += _faults(found, registry)
+    if faults or found is None:
         raise ProfileInvalid(faults, f"playbook {source}")
     return found
+
+
+def _converted(document: object, faults: list[str]) -> Playbook | None:
+    """The typed playbook; None where a field is wrong, with all of them in `faults`."""
+    if not isinstance(document, dict):
+        faults.append("not a mapping with apiVersion, kind, metadata and spec")
+        return None
+    bare, spec = document, document.get("spec")
+    listed = spec.get("hypotheses") if isinstance(spec, dict) else None
+    if isinstance(spec, dict) and isinstance(listed, list) and all(isinstance(one, dict) for one in listed):
+        for number, one in enumerate(listed):
+            parse_fields(one, Hypothesis, f"spec.hypotheses[{number}]", faults)
+        # Each has told its own faults; what is left to check is how many there are.
+        bare = {**document, "spec": {**spec, "hypotheses": [_SOUND] * len(listed)}}
+    top: list[str] = []
+    parse_fields(bare, Playbook, "", top)
+    faults += [fault.removeprefix(".") for fault in top]
+    return None if faults else msgspec.convert(document, Playbook)
 
 
 def _faults(book: Playbook, registry: Mapping[str, AnyTunable]) -> list[str]:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from tuneagent.contracts.playbook import Hypothesis, Playbook, PlaybookResult, Step
 from tuneagent.contracts.proof import Proof
 from tuneagent.engine.host_tuner import HostTuner
-from tuneagent.errors import MeasureFailed, UsageError
+from tuneagent.errors import BaselineFailed, MeasureFailed, UsageError
 from tuneagent.experiments.measuring import Subject
 from tuneagent.experiments.playbook_files import profile_of
 from tuneagent.experiments.playbook_profile import profile_text
@@ -59,7 +59,8 @@ def run_playbook(
 ) -> PlaybookResult:
     """Try every hypothesis; keep the winners, next boot included, if together they help.
 
-    Raises UsageError, and KeyboardInterrupt once it is told to stop. The host is then as it was.
+    Raises UsageError, BaselineFailed where the host as it is cannot be measured, and KeyboardInterrupt once it is told
+    to stop. The host is then as it was.
     """
     with alone(given) as tuner:
         if tuner.journal.applied():
@@ -111,6 +112,8 @@ def _step(walk: Walk, one: Hypothesis, chosen: Sequence[Hypothesis]) -> Step:
         proof = walk.prove(one.name, chosen)
     except UsageError as error:
         return Step(name=one.name, outcome="skipped", why=str(error))
+    except BaselineFailed:
+        raise
     except MeasureFailed as error:
         return Step(name=one.name, outcome="failed", why=str(error))
     if proof.why == NOTHING_CHANGES:

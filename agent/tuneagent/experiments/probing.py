@@ -29,12 +29,27 @@ def chosen_probes(names: Sequence[str]) -> list[Probe]:
     return [known[name] for name in dict.fromkeys(names)]
 
 
+def cases_named(probe: Probe, wanted: str, facts: Facts, place: Place) -> list[Case]:
+    """All cases, or the one of that name. Raises Unsupported, and UsageError for a name that it does not have."""
+    cases = probe.cases(facts, place)
+    chosen = [one for one in cases if wanted in ("", one.name)]
+    if not chosen:
+        raise UsageError(f"probe {probe.name}: no case {wanted!r}; it has {'; '.join(one.name for one in cases)}")
+    return chosen
+
+
 def run_probe(
-    probe: Probe, facts: Facts, place: Place, *, clock: Callable[[], float], tell: Callable[[str], None]
+    probe: Probe,
+    facts: Facts,
+    place: Place,
+    *,
+    clock: Callable[[], float],
+    tell: Callable[[str], None],
+    wanted: str = "",
 ) -> ProbeResult:
-    """Measure every case that the host has. What cannot be measured says why, and the rest goes on."""
+    """Measure every case that the host has, or one. What cannot be measured says why, and the rest goes on."""
     try:
-        cases = probe.cases(facts, place)
+        cases = cases_named(probe, wanted, facts, place)
     except Unsupported as error:
         return _result(probe, (), str(error))
     share = LIMIT_S / max(len(cases), 1)

@@ -8,7 +8,7 @@ from statistics import median
 from typing import NamedTuple, Protocol
 
 from tuneagent.contracts.proof import MetricProof
-from tuneagent.errors import MeasureFailed
+from tuneagent.errors import BaselineFailed, MeasureFailed
 from tuneagent.experiments.judgement import LOOKS, RUNS_OF_BLOCK, Block, Judged, judge
 from tuneagent.experiments.metrics import Metric
 
@@ -100,7 +100,8 @@ def _run(arms: Arms, measure: Measure, arm: str) -> Mapping[str, float]:
         found = measure()
         arms.verify(arm)
     except MeasureFailed as error:
-        raise MeasureFailed(f"{_WORDS[arm]} the profile: {error}") from None
+        failed = BaselineFailed if arm == "A" else MeasureFailed
+        raise failed(f"{_WORDS[arm]} the profile: {error}") from None
     return found
 
 
@@ -142,7 +143,7 @@ def decide(proofs: Sequence[MetricProof]) -> tuple[bool, str]:
 def more_runs(count: int) -> str:
     """How far it is from being settled."""
     if count > RUNS_OF_BLOCK * LOOKS[-1]:
-        return "no experiment is long enough to settle it: take a longer or a steadier command"
+        return "no experiment is long enough to settle it: measure something longer or steadier"
     return f"about {count} more runs would settle it"
 
 

@@ -17,7 +17,10 @@ from tuneagent.formats.spoken_values import in_words
 
 # Runs that count, without the first, which warms up; fewer where the time is up.
 RUNS = 16
-_FEWEST = 4
+_FEWEST, _MOST = 4, 10_000
+# Runs begin this far apart if there is time: the load of a machine changes from second to second, and what is measured
+# within one of them says little about the next.
+_APART_S = 4.0
 
 
 def measured(
@@ -26,13 +29,16 @@ def measured(
     time_s: float,
     *,
     clock: Callable[[], float],
+    wait: Callable[[float], None],
     tell: Callable[[int], None],
 ) -> tuple[Series, ...]:
     """Runs until there are enough, or the time is up. Raises MeasureFailed and KeyboardInterrupt."""
     began = clock()
+    apart_s = min(_APART_S, time_s / (RUNS + 1))
     measure()
     found: list[Mapping[str, float]] = []
     while len(found) < RUNS and (len(found) < _FEWEST or clock() - began < time_s):
+        wait(max((len(found) + 1) * apart_s - (clock() - began), 0.0))
         found.append(measure())
         tell(len(found))
     return tuple(
@@ -48,16 +54,29 @@ def read_measurement(data: bytes, where: str) -> Measurement:
         raise UsageError(f"{where}: not a measurement of `tuneagent prove --once before`: {error}") from None
     if found.schema != SCHEMA_MEASUREMENT:
         raise UsageError(f"{where}: expected schema {SCHEMA_MEASUREMENT}, found {in_words(found.schema)}")
-    if any(len(one.values) < _FEWEST or min(one.values) <= 0 for one in found.metrics):
-        raise UsageError(f"{where}: each metric needs {_FEWEST} values or more, all above 0")
+    names = [one.name for one in found.metrics]
+    if not names or len(set(names)) < len(names):
+        raise UsageError(f"{where}: expected metrics, each of them once")
+    if any(not _FEWEST <= len(one.values) <= _MOST or not _is_usable(one.values) for one in found.metrics):
+        raise UsageError(f"{where}: each metric needs {_FEWEST} to {_MOST} values, all above 0 and below 1e100")
     return found
 
 
-def refuse_strangers(before: Measurement, metrics: Sequence[Metric]) -> None:
-    """Raise UsageError where a measurement has none of these metrics."""
+def _is_usable(values: Sequence[float]) -> bool:
+    return all(1e-100 <= one <= 1e100 for one in values)
+
+
+def refuse_strangers(before: Measurement, command: str, metrics: Sequence[Metric]) -> None:
+    """Raise UsageError where a measurement has none of these metrics, or was made in another way."""
     known, asked = ([one.name for one in each] for each in (before.metrics, metrics))
     if not set(known) & set(asked):
         raise UsageError(f"nothing to compare: the file holds {'; '.join(known)}, and you ask for {'; '.join(asked)}")
+    if command and before.command != command:
+        raise UsageError(f"the file was measured with another command: {before.command or 'none'}")
+    directions = {one.name: one.better for one in before.metrics}
+    turned = [one.name for one in metrics if directions.get(one.name, one.better) != one.better]
+    if turned:
+        raise UsageError(f"--better: the file says {directions[turned[0]]} of {turned[0]}")
 
 
 def compare(before: Measurement, host: HostName, now: Sequence[Series], margin: float) -> MeasuredAgain:

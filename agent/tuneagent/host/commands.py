@@ -87,8 +87,10 @@ class NamespaceExec(msgspec.Struct, frozen=True):
         return done
 
 
-def run_bounded(argv: Sequence[str], timeout_s: float, extra: Mapping[str, str] | None = None) -> Completed:
-    """Run a program with a time limit, a clean environment and bounded output.
+def run_bounded(
+    argv: Sequence[str], timeout_s: float, extra: Mapping[str, str] | None = None, *, is_apart: bool = False
+) -> Completed:
+    """Run a program with a time limit, a clean environment and bounded output; `is_apart` from a terminal's Ctrl-C.
 
     Raises CommandFailed. A non-zero exit is an answer, not an error.
     """
@@ -108,6 +110,7 @@ def run_bounded(argv: Sequence[str], timeout_s: float, extra: Mapping[str, str] 
             timeout=timeout_s,
             env=environment,
             check=False,
+            start_new_session=is_apart,
         )
     except subprocess.TimeoutExpired:
         raise CommandFailed(f"{argv[0]}: no answer within {timeout_s:g} s") from None

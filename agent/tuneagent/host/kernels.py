@@ -29,7 +29,7 @@ def run_kernel(name: str, arguments: Sequence[str], timeout_s: float) -> Samples
     if not os.path.exists(_PROGRAM):
         raise Unsupported("this installation has no compiled kernels: it was built without a C compiler")
     try:
-        done = run_bounded([_PROGRAM, name, *arguments], timeout_s)
+        done = run_bounded([_PROGRAM, name, *arguments], timeout_s, is_apart=True)
     except CommandFailed as error:
         raise MeasureFailed(str(error)) from None
     said = done.stderr.strip()[-500:]

@@ -6,7 +6,7 @@ import contextlib
 import os
 from collections.abc import Iterator
 
-from tuneagent.errors import ReadFailed
+from tuneagent.errors import ReadFailed, UsageError
 
 
 def absolute(path: str) -> str:
@@ -47,6 +47,40 @@ def read_whole(path: str, limit_bytes: int) -> bytes:
     if len(data) > limit_bytes:
         raise ReadFailed(f"{path}: larger than {limit_bytes} bytes")
     return data
+
+
+def read_given(path: str, limit_bytes: int) -> bytes:
+    """The same of a file that someone named. Raises UsageError where there is none."""
+    if not os.path.exists(path):
+        raise UsageError(f"{path}: no such file")
+    if not os.path.isfile(path):
+        raise UsageError(f"{path}: not a regular file")
+    try:
+        return read_whole(path, limit_bytes)
+    except ReadFailed as error:
+        raise UsageError(str(error)) from None
+
+
+def refuse_new_file(path: str, option: str, *, may_exist: bool = False) -> None:
+    """Raise UsageError where no file of that name could be written, before hours of work are put into it."""
+    folder = os.path.dirname(absolute(path))
+    if path in ("", "-"):
+        raise UsageError(f"{option}: expected the name of a file")
+    if os.path.exists(path) and not may_exist:
+        raise UsageError(f"{option} {path}: is there already; remove it, or name another file")
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise UsageError(f"{option} {path}: not a regular file")
+    if not os.path.isdir(folder):
+        raise UsageError(f"{option} {path}: no such folder")
+    # A folder such as /proc, where nothing can be made, is told by trying.
+    if not os.path.exists(path):
+        try:
+            os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+            os.unlink(path)
+        except OSError as error:
+            raise UsageError(f"{option} {path}: {error.strerror}") from None
+    elif not os.access(path, os.W_OK):
+        raise UsageError(f"{option} {path}: it cannot be written")
 
 
 @contextlib.contextmanager

@@ -43,7 +43,9 @@ def result_text(found: PlaybookResult, width: int) -> str:
     """The verdict on all winners first, then each hypothesis."""
     final = found.final
     if final is None:
-        head = "NOT KEPT: no hypothesis helps on this host."
+        failed = sum(step.outcome == "failed" for step in found.steps)
+        more = f"; {failed} could not be measured" if failed else ""
+        head = f"NOT KEPT: no hypothesis helps on this host{more}."
     else:
         head = f"{'KEPT' if final.kept else 'NOT KEPT'}, all winners together: {final.why}."
     lines = [*wrapped(head, width), f"playbook {found.playbook}, host {found.host.name or '?'}"]

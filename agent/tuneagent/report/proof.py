@@ -26,29 +26,32 @@ def proof_text(proof: Proof) -> str:
 
 def again_text(found: MeasuredAgain) -> str:
     """What is worse first, then each metric."""
-    worse = [one.name for one in found.metrics if one.verdict == "worse"]
-    better = [one.name for one in found.metrics if one.verdict == "better"]
-    head = (
-        f"WORSE: {', '.join(worse)}." if worse else f"BETTER: {', '.join(better)}." if better else "Nothing is worse."
-    )
+    heads = (("WORSE", "worse"), ("BETTER", "better"), ("TOO NOISY TO TELL", "too noisy"))
+    named = ((word, [one.name for one in found.metrics if one.verdict == verdict]) for word, verdict in heads)
+    head = next((f"{word}: {', '.join(names)}." for word, names in named if names), "NO DIFFERENCE.")
     lines = [head, f"host {found.host.name or '?'}, against {found.before.name or '?'} of {at(found.taken)}"]
+    if found.host.cpus != found.before.cpus:
+        lines.append(f"not the same kind of machine: {found.host.cpus} CPUs now, {found.before.cpus} then")
     for one in found.metrics:
-        lines += ["", *_metric_lines(one, ("before", "now"))]
+        lines += ["", *_metric_lines(one, ("before", "now"), is_apart=True)]
     if found.missing:
         lines += ["", f"Not in both: {', '.join(found.missing)}"]
     return "\n".join(clean(line) for line in lines)
 
 
-def _metric_lines(one: MetricProof, arms: tuple[str, str] = ("without", "with")) -> list[str]:
+def _metric_lines(
+    one: MetricProof, arms: tuple[str, str] = ("without", "with"), *, is_apart: bool = False
+) -> list[str]:
     lines = [f"{one.name} ({one.better} is better): {one.verdict}"]
     if one.baseline is None or one.tuned is None:
         return lines
     without, tuned, ratio, low, high = map(short, (one.baseline, one.tuned, one.ratio, one.low, one.high))
-    lines.append(f"  {arms[0]} {without}, {arms[1]} {tuned} (medians of {one.runs // 2} runs each)")
-    lines.append(f"  ratio {ratio}, between {low} and {high}")
+    runs = f"{one.runs} runs in all" if is_apart else f"{one.runs // 2} runs each"
+    lines.append(f"  {arms[0]} {without}, {arms[1]} {tuned} (medians of {runs})")
+    lines.append(f"  ratio of the means {ratio}, between {low} and {high}")
     if one.noise is not None:
-        lines.append(f"  half of all pairs of runs of the same kind differ by more than {short(100 * one.noise)} %")
-    if one.more_runs is not None:
+        lines.append(f"  two runs of the same kind typically differ by {short(100 * one.noise)} %")
+    if one.more_runs is not None and not is_apart:
         lines.append(f"  {more_runs(one.more_runs)}")
     return lines
 
