@@ -6,6 +6,7 @@ import json
 import random
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -127,3 +128,29 @@ def test_a_daemon_that_runs_is_told_of(at_sixty: dict[str, str], tmp_path: Path)
         child.terminate()
     assert told.returncode == 2 and "the daemon runs on this host" in told.stderr
     assert snapshot() == at_sixty
+
+
+# NumPy asks for huge pages (madvise) where an array is large.
+TOUCH = "import time, numpy; began = time.perf_counter(); numpy.ones(1 << 24); print('rate', 1 / (time.perf_counter() - began))"
+
+
+def test_a_planted_regression_is_caught_and_undone(machine: dict[str, str], tmp_path: Path) -> None:
+    enabled = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+    before = enabled.read_text()
+    enabled.write_text("madvise")
+    path = tmp_path / "never.yaml"
+    head = {"apiVersion": "tuneagent.dev/v1alpha1", "kind": "TuningProfile", "metadata": {"name": "never"}}
+    path.write_text(json.dumps({**head, "spec": {"tune": {"transparentHugepages": {"enabled": "never"}}}}))
+    script = tmp_path / "touch.py"
+    script.write_text(TOUCH)
+    try:
+        done = run(
+            "--state-dir", str(tmp_path / "state"), "prove", "-f", str(path), "--yes", "--for", "90s", "-o", "json",
+            "--command", f"{sys.executable} {script}", "--metric", r"rate ([0-9.]+)",
+        )  # fmt: skip
+        assert done.returncode == 5, done.stdout + done.stderr
+        (metric,) = json.loads(done.stdout)["metrics"]
+        assert (metric["verdict"], metric["ratio"] < 0.9) == ("worse", True)
+        assert "[madvise]" in enabled.read_text()
+    finally:
+        enabled.write_text(before.partition("[")[2].partition("]")[0])

@@ -263,3 +263,15 @@ def test_a_result_in_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert all(len(line) <= 80 for line in text.splitlines())
     assert text.startswith("KEPT, all winners together: n is better with it")
     assert "  skipped rival: down, which is kept, sets the same" in text.splitlines()
+
+
+def test_results_that_are_shipped_are_documents_of_shipped_playbooks() -> None:
+    paths = sorted((Path(__file__).parents[2] / "playbooks/results").glob("*.jsonl"))
+    assert paths
+    for path in paths:
+        for line in path.read_text().splitlines():
+            found = msgspec.json.decode(line, type=PlaybookResult, strict=True)
+            assert_keeps_to_its_schema(found)
+            assert found.playbook == path.stem
+            known = [one.name for one in read_playbook(path.stem, registry()).spec.hypotheses]
+            assert [step.name for step in found.steps] == known

@@ -192,7 +192,8 @@ def _shown(found: PlaybookResult, output: str) -> int:
     show_document(found, output, playbook_page, lambda found: result_text(found, width()))
     if found.final is not None and found.final.kept:
         return 0
-    if found.final is None and any(step.outcome == "failed" for step in found.steps):
+    outcomes = {step.outcome for step in found.steps}
+    if "failed" in outcomes and not outcomes & {"kept", "undone"}:
         return EXIT_FAILED
     is_worse = found.final is not None and any(one.verdict == "worse" for one in found.final.metrics)
     return EXIT_WORSE if is_worse else EXIT_NOTHING_TOLD

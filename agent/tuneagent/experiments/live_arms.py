@@ -100,7 +100,7 @@ def live_plan(tuner: HostTuner, only: tuple[str, ...], name_of: Callable[[str, s
         raise UsageError(
             f"{len(heavier)} of {len(plan.changes)} changes cannot be switched while the host works "
             f"({_listed(heavier, name_of)} needs a change of class {heavier[0].disruption.value}); "
-            "try the others with --only NAME"
+            "try the others with --only NAME, or measure before and after with --once"
         )
     live = live_part(plan, tuner.registry)
     applied = tuner.journal.applied()

@@ -15,6 +15,8 @@ from tuneagent.experiments.metrics import Metric
 _WORDS = {"A": "without", "B": "with"}
 _ORDERS = ("ABBA", "BAAB")
 _FEWEST_BLOCKS = LOOKS[0]
+# So many metrics are named in a sentence.
+_NAMED = 3
 
 
 class Arms(Protocol):
@@ -148,4 +150,5 @@ def more_runs(count: int) -> str:
 
 
 def _listed(names: Sequence[str]) -> str:
-    return ", ".join(names)
+    more = len(names) - _NAMED
+    return ", ".join(names[:_NAMED]) + (f" and {more} more" if more > 0 else "")

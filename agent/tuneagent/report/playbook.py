@@ -44,7 +44,7 @@ def result_text(found: PlaybookResult, width: int) -> str:
     final = found.final
     if final is None:
         failed = sum(step.outcome == "failed" for step in found.steps)
-        more = f"; {failed} could not be measured" if failed else ""
+        more = f"; {failed} could not be tried" if failed else ""
         head = f"NOT KEPT: no hypothesis helps on this host{more}."
     else:
         head = f"{'KEPT' if final.kept else 'NOT KEPT'}, all winners together: {final.why}."
