@@ -14,6 +14,7 @@ from tuneagent.engine.host_tuner import HostTuner
 from tuneagent.facts.one_pass import Facts
 from tuneagent.facts.precedence import KEPT_UNIT_FOLDERS
 from tuneagent.facts.unit_commands import environment_of
+from tuneagent.formats.systemd_unit import assigned
 from tuneagent.host.commands import Completed
 from tuneagent.host.files import Files
 
@@ -187,3 +188,17 @@ def test_undo_of_what_the_daemon_does_by_itself_leaves_no_file(tmp_path: Path) -
     assert environment == {LIST: "2-5"}
     assert [one.result for one in session.undo()] == ["undone"]
     assert environment == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        # systemd-analyze verify: "Unknown key name 'ExecStart' in section 'Install', ignoring."
+        ("[Unit]\nExecStart=/bin/a\n[Service]\nExecStart=/bin/b\n[Install]\nExecStart=/bin/c\n", ["/bin/b"]),
+        ("[Service]\nExecStart=/bin/a\n[X-Mine]\nExecStart=\n[Service]\nExecStart=/bin/b\n", ["/bin/a", "/bin/b"]),
+        ("[Service]\nExecStart=/bin/sh -c '[ -e /x ]' \\\n[Install]\n", ["/bin/sh -c '[ -e /x ]'  [Install]"]),
+        ("ExecStart=/bin/a\n", ["/bin/a"]), ("[ Service ]\nExecStart=/bin/a\n", []),
+    ],
+)  # fmt: skip
+def test_a_setting_counts_in_its_own_section(text: str, found: list[str]) -> None:
+    assert assigned(text, "ExecStart", "Service") == found

@@ -61,18 +61,18 @@ def environment_of(
     found: dict[str, tuple[str, str]] = {}
     named: list[str] = []
     unset: list[str] = []
-    is_whole = not assigned(facts.host.files.read_or("etc/systemd/system.conf", ""), "DefaultEnvironment")
+    is_whole = not assigned(facts.host.files.read_or("etc/systemd/system.conf", ""), "DefaultEnvironment", "Manager")
     for path in unit_files(facts.host, unit, folders):
         text = unit_text(facts.host, path)
-        for value in assigned(text, "Environment"):
+        for value in assigned(text, "Environment", "Service"):
             specified = _specified(value, unit)
             given, is_plain = variables_of(specified or value)
             is_whole = is_whole and is_plain and specified is not None
             found = {**found, **{name: (one, f"/{path}") for name, one in given.items()}} if value else {}
-        for value in assigned(text, "EnvironmentFile"):
+        for value in assigned(text, "EnvironmentFile", "Service"):
             named = [*named, value] if value else []
-        is_whole = is_whole and not assigned(text, "PassEnvironment")
-        unset += [word for value in assigned(text, "UnsetEnvironment") for word in value.split()]
+        is_whole = is_whole and not assigned(text, "PassEnvironment", "Service")
+        unset += [word for value in assigned(text, "UnsetEnvironment", "Service") for word in value.split()]
     for value in named:
         files = _files_of(facts, value, unit)
         is_whole = is_whole and files is not None
@@ -121,7 +121,7 @@ def commands_of(facts: Facts, unit: str) -> list[Command]:
     """Commands of `ExecStart=`; an empty one takes back those before it. Raises ReadFailed."""
     found: list[str] = []
     for path in unit_files(facts.host, unit):
-        for value in assigned(unit_text(facts.host, path), "ExecStart"):
+        for value in assigned(unit_text(facts.host, path), "ExecStart", "Service"):
             found = [*found, value] if value else []
     if not found:
         return []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+from collections.abc import Iterator
 
 from tuneagent.formats.lazy_regex import lazy_regex
 
@@ -15,10 +16,27 @@ def whole_lines(text: str) -> str:
     return re.sub(r"\\(?:\n|\Z)", " ", _COMMENT.sub("", text))
 
 
-def assigned(text: str, name: str) -> list[str]:
-    """Values of a setting in the order of their lines; an empty one clears those before it."""
-    found: list[str] = re.findall(rf"^[ \t]*{name}[ \t]*=[ \t]*(.*?)[ \t]*$", whole_lines(text), re.MULTILINE)
+def assigned(text: str, name: str, section: str) -> list[str]:
+    """Values of a setting in the order of their lines; an empty one clears those before it.
+
+    systemd takes no notice of a setting in another section. Captures may hold lines without their section: those before
+    the first one count.
+    """
+    whole = whole_lines(text)
+    if "[" in whole:
+        whole = "\n".join(_lines_of(whole, section))
+    found: list[str] = re.findall(rf"^[ \t]*{name}[ \t]*=[ \t]*(.*?)[ \t]*$", whole, re.MULTILINE)
     return found
+
+
+def _lines_of(text: str, section: str) -> Iterator[str]:
+    counts = True
+    for line in text.splitlines():
+        bare = line.strip()
+        if bare.startswith("[") and bare.endswith("]"):
+            counts = bare == f"[{section}]"
+        elif counts:
+            yield line
 
 
 def variables_of(value: str) -> tuple[dict[str, str], bool]:

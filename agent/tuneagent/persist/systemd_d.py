@@ -57,8 +57,9 @@ def unit_cpus(facts: Facts, unit: str, name: str) -> tuple[str, str] | None:
     """
     found: list[str] = []
     last = None
+    section = unit.rpartition(".")[2].capitalize()
     for path in by_precedence(facts.host, [f"{folder}/{unit}.d" for folder in KEPT_UNIT_FOLDERS]):
-        for value in assigned(unit_text(facts.host, path), name):
+        for value in assigned(unit_text(facts.host, path), name, section):
             found = [*found, value] if value else []
             last = f"/{path}"
     return (",".join(found), last) if last is not None else None
@@ -72,7 +73,7 @@ def manager_settings(facts: Facts, name: str) -> list[tuple[str, str]]:
     folders = [f"{base}/systemd/system.conf.d" for base in ("etc", "usr/local/lib", "usr/lib", "lib")]
     found: list[tuple[str, str]] = []
     for path in ["etc/systemd/system.conf", *by_precedence(facts.host, folders)]:
-        for value in assigned(unit_text(facts.host, path), name):
+        for value in assigned(unit_text(facts.host, path), name, "Manager"):
             found = [*found, (value, f"/{path}")] if value else []
     return found
 
