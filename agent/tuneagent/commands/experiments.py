@@ -10,7 +10,7 @@ import click
 
 from tuneagent.commands.main import EXIT_INTERRUPTED
 from tuneagent.commands.measuring import EXIT_NOTHING_TOLD, EXIT_WORSE, measure_once, two_times
-from tuneagent.commands.options import FILE, ONLY, PAGE, PROFILE, seconds
+from tuneagent.commands.options import BETTER, COMMAND_LIMIT, FILE, METRIC, ONLY, PAGE, PROFILE, seconds
 from tuneagent.commands.progress import clear_progress, show_progress
 from tuneagent.commands.settings import Settings, show
 from tuneagent.engine.host_tuner import HostTuner
@@ -27,7 +27,6 @@ from tuneagent.host.signals import any_stop_event
 from tuneagent.node import confirmation
 
 _SHOWN = 12
-_DIRECTIONS = ("higher", "lower")
 # Where the probe `storage-read` writes its file.
 FOLDER = "/var/tmp"  # noqa: S108 - it lies on a disk, and the file has no name
 
@@ -45,19 +44,10 @@ FOLDER = "/var/tmp"  # noqa: S108 - it lies on a disk, and the file has no name
     help="A probe to measure by; may be repeated.",
 )
 @click.option("--command", default="", metavar="CMD", help="Command of the shell that does the work to be measured.")
-@click.option(
-    "--metric", "names", multiple=True, metavar="REGEX|json:PATH|file:PATH",
-    help="Its result: the number that an expression finds last, a path in its JSON, or a file. May be repeated.",
-)  # fmt: skip
-@click.option(
-    "--better", "directions", multiple=True, type=click.Choice(_DIRECTIONS), default=("higher",), show_default=True,
-    help="Which direction is better; once for all metrics, or once for each.",
-)  # fmt: skip
+@METRIC
+@BETTER
 @click.option("--for", "time_s", callback=seconds, default="10m", show_default=True, metavar="TIME", help="Time limit.")
-@click.option(
-    "--command-limit", "command_limit_s", callback=seconds, default="10m", show_default=True, metavar="TIME",
-    help="Time limit of one run of the command.",
-)  # fmt: skip
+@COMMAND_LIMIT
 @click.option(
     "--margin", type=click.FloatRange(0.1, 50), default=2.0, show_default=True, metavar="PERCENT",
     help="Smallest difference that matters.",

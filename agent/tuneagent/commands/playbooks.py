@@ -10,7 +10,7 @@ import click
 from tuneagent.commands.experiments import need_scipy, probed, read_metrics
 from tuneagent.commands.main import EXIT_FAILED, EXIT_INTERRUPTED
 from tuneagent.commands.measuring import EXIT_NOTHING_TOLD, EXIT_WORSE
-from tuneagent.commands.options import PAGE, seconds
+from tuneagent.commands.options import BETTER, COMMAND_LIMIT, METRIC, PAGE, seconds
 from tuneagent.commands.progress import clear_progress, show_progress
 from tuneagent.commands.settings import Settings
 from tuneagent.commands.settings import show as show_document
@@ -20,8 +20,6 @@ from tuneagent.host import paths
 if TYPE_CHECKING:
     from tuneagent.contracts.playbook import Playbook, PlaybookResult
     from tuneagent.experiments.trial import Progress
-
-_DIRECTIONS = ("higher", "lower")
 
 
 @click.group()
@@ -53,21 +51,12 @@ def show(name: str) -> None:
 @playbook.command()
 @click.argument("name", metavar="NAME|FILE")
 @click.option("--command", default="", metavar="CMD", help="Measure by a command of yours instead.")
-@click.option(
-    "--metric", "names", multiple=True, metavar="REGEX|json:PATH|file:PATH",
-    help="Its result, as for prove. May be repeated.",
-)  # fmt: skip
-@click.option(
-    "--better", "directions", multiple=True, type=click.Choice(_DIRECTIONS), default=("higher",), show_default=True,
-    help="Which direction is better; once for all metrics, or once for each.",
-)  # fmt: skip
+@METRIC
+@BETTER
 @click.option(
     "--for", "time_s", callback=seconds, metavar="TIME", help="Time for each hypothesis.  [default: the playbook's]"
 )
-@click.option(
-    "--command-limit", "command_limit_s", callback=seconds, default="10m", show_default=True, metavar="TIME",
-    help="Time limit of one run of the command.",
-)  # fmt: skip
+@COMMAND_LIMIT
 @click.option("--leave-one-out", is_flag=True, help="In the end, measure the winners without each of them too.")
 @click.option("--write", metavar="FILE", type=click.Path(), help="Write the winners as a profile.")
 @click.option("--results", metavar="FILE", type=click.Path(), help="Append the result to this file, as a line of JSON.")
