@@ -63,8 +63,8 @@ METRIC = click.option(
     help="Its result: the number that an expression finds last, a path in its JSON, or a file. May be repeated.",
 )  # fmt: skip
 BETTER = click.option(
-    "--better", "directions", multiple=True, type=click.Choice(("higher", "lower")), default=("higher",), show_default=True,
-    help="Which direction is better; once for all metrics, or once for each.",
+    "--better", "directions", multiple=True, type=click.Choice(("higher", "lower")), default=("higher",),
+    show_default=True, help="Which direction is better; once for all metrics, or once for each.",
 )  # fmt: skip
 COMMAND_LIMIT = click.option(
     "--command-limit", "command_limit_s", callback=seconds, default="10m", show_default=True, metavar="TIME",
