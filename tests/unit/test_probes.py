@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from support import assert_keeps_to_its_schema, tree, write_tree
 from tuneagent.commands.main import cli
 from tuneagent.contracts.measurement import Measurement, Series
-from tuneagent.contracts.probe import ProbeReport
+from tuneagent.contracts.probe import CaseResult, ProbeReport, ProbeResult
 from tuneagent.contracts.report import HostName
 from tuneagent.errors import MeasureFailed, Unsupported, UsageError
 from tuneagent.experiments import probing
@@ -24,11 +24,12 @@ from tuneagent.experiments.judgement import ERROR, judge_apart
 from tuneagent.experiments.measuring import probed_cases
 from tuneagent.experiments.metrics import Metric
 from tuneagent.experiments.probes import PROBES, QUIET, Place, Probe
+from tuneagent.experiments.records import kind_of, shipped_records, standings
 from tuneagent.experiments.two_times import RUNS, compare, measured, read_measurement, refuse_strangers
 from tuneagent.facts.one_pass import Facts
 from tuneagent.host.files import Files
 from tuneagent.host.kernels import Samples, read_samples
-from tuneagent.report.probe import probes_text, report_text
+from tuneagent.report.probe import probes_text, report_text, standings_text
 from tuneagent.report.proof import again_text
 
 RESULTS = Path(__file__).parents[1] / "fixtures/probes"
@@ -320,3 +321,52 @@ def test_a_probe_says_what_it_is(tmp_path: Path) -> None:
         assert probe.title
         assert probe.does
         assert probe.statistic == "sum" or probe.statistic.startswith("p")
+
+
+def recorded(name: str, **values: float) -> ProbeReport:
+    """A host with one case of each kind."""
+    cases = {"wakeup": "CPU 3, any idle state", "touch": "node 1, base pages", "clock": "CPU 0"}
+    probes = tuple(
+        ProbeResult(
+            name=probe, title="t", unit="u", sample_unit="u", better="higher" if probe == "touch" else "lower", statistic="p50",
+            outcome="measured", cases=(CaseResult(name=cases[probe], outcome="measured", value=value),),
+        )
+        for probe, value in values.items()
+    )  # fmt: skip
+    return ProbeReport(host=HostName(name=name, arch="x86_64", cpus=2), processor=None, probes=probes)
+
+
+def test_where_a_host_stands_beside_recorded_ones() -> None:
+    here = recorded("here", wakeup=10.0, touch=4.0, clock=20.0)
+    other = msgspec.structs.replace(recorded("arm", wakeup=1.0), host=HostName(name="arm", arch="aarch64"))
+    found = standings(here, [recorded("a", wakeup=20.0, touch=8.0), recorded("b", wakeup=10.2), other])
+    assert [(one.name, one.here, one.there, one.beaten) for one in found] == [
+        ("wakeup, any idle state", 10.0, (("a", 20.0), ("b", 10.2)), 2), ("touch, base pages", 4.0, (("a", 8.0),), 0),
+    ]  # fmt: skip
+    lines = standings_text(here, found, 200).splitlines()
+    assert lines[1] == "beside a, b"
+    assert lines[2].split("  ")[-1].strip() == "2.00x better than a, as b"
+    assert lines[3].split("  ")[-1].strip() == "2.00x worse than a"
+    assert "no recorded host of its architecture" in standings_text(here, standings(here, [other]), 80)
+
+
+@pytest.mark.parametrize(
+    ("case", "kind"),
+    [
+        ("CPU 3, isolated, no idle state", "no idle state"), ("node 0, base pages", "base pages"), ("CPU 17", ""),
+        ("CPUs of node 0, memory of node 1", "memory of another node"), ("CPUs of node 1, memory of node 1", "memory of its own node"),
+        ("two CPUs of node 0", "within a node"), ("nodes 0 and 1", "between nodes"),
+    ],
+)  # fmt: skip
+def test_the_kind_of_a_case(case: str, kind: str) -> None:
+    assert kind_of(case) == kind
+
+
+def test_records_that_are_shipped_name_no_device() -> None:
+    records = shipped_records()
+    assert records
+    for one in records:
+        assert_keeps_to_its_schema(one)
+        assert one.host.boot_id is None
+        assert all(set(gpu.uuid) <= set("GPU-0") for gpu in one.host.gpus or ())
+        assert {probe.name for probe in one.probes} >= set(QUIET)

@@ -20,6 +20,7 @@ EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
 COMMANDS = {
     "apply": "write_commands",
     "audit": "read_commands",
+    "bench-host": "probing",
     "capture": "share",
     "completion": "completion",
     "confirm": "write_commands",

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import click
 
-from tuneagent.commands.options import PAGE
+from tuneagent.commands.options import OUTPUT, PAGE
 from tuneagent.commands.progress import clear_progress, show_progress
-from tuneagent.commands.settings import Settings, show
+from tuneagent.commands.settings import Settings, emit, show
 from tuneagent.errors import UsageError
+
+if TYPE_CHECKING:
+    from tuneagent.contracts.probe import ProbeReport
 
 
 @click.group()
@@ -43,37 +48,63 @@ def run(
 
     Exit code 0: something was measured. 1: nothing was. 2: wrong use.
     """
-    from tuneagent.experiments.probes import QUIET, Place
+    from tuneagent.experiments.probes import QUIET
+    from tuneagent.host.terminal import width
+    from tuneagent.report.experiment_pages import probe_page
+    from tuneagent.report.probe import report_text
+
+    if not names and not quiet_set:
+        raise UsageError("give the NAME of a probe, or --quiet-set; `tuneagent probe list` shows them")
+    report = _measured(settings, (*names, *(QUIET if quiet_set else ())), cpus, folder)
+    show(report, output, probe_page, lambda found: report_text(found, width()))
+    if all(one.outcome != "measured" for one in report.probes):
+        raise SystemExit(1)
+
+
+@click.command("bench-host")
+@click.option("--cpus", metavar="LIST", help="Only on these CPUs.  [default: those that this process may use]")
+@OUTPUT
+@click.pass_obj
+def bench_host(settings: Settings, *, cpus: str | None, output: str) -> None:
+    """Measure how quiet this host is, and show where it stands beside recorded hosts.
+
+    Takes two to three minutes. Nothing is set. With `-o json` it prints what `probe run --quiet-set` prints; such a
+    document can become a record (records/README.md).
+    """
+    from tuneagent.experiments.probes import QUIET
+    from tuneagent.experiments.records import shipped_records, standings
+    from tuneagent.host.terminal import width
+    from tuneagent.report.probe import standings_text
+
+    records = shipped_records()
+    report = _measured(settings, QUIET, cpus, "/")
+    if output == "json":
+        emit(report)
+    else:
+        click.echo(standings_text(report, standings(report, records), width()))
+
+
+def _measured(settings: Settings, names: Sequence[str], cpus: str | None, folder: str) -> ProbeReport:
+    """These probes, NAME or NAME:CASE, on this host. Raises UsageError."""
+    from tuneagent.contracts.probe import ProbeReport
+    from tuneagent.experiments.probes import Place
     from tuneagent.experiments.probing import chosen_probes, run_probe
     from tuneagent.facts.host_name import machine_of
     from tuneagent.facts.one_pass import Facts
     from tuneagent.facts.processor import processor_model
-    from tuneagent.host.terminal import width
 
     if settings.root or settings.capture:
         raise UsageError("probes work on this machine only")
-    if not names and not quiet_set:
-        raise UsageError("give the NAME of a probe, or --quiet-set; `tuneagent probe list` shows them")
-    every = (*names, *(QUIET if quiet_set else ()))
-    asked = [(name, case.strip()) for name, _, case in (one.partition(":") for one in every)]
+    asked = [(name, case.strip()) for name, _, case in (one.partition(":") for one in names)]
     probes = {one.name: one for one in chosen_probes([name for name, _ in asked])}
     facts = Facts(settings.host())
     place = Place(_cpus(cpus), folder)
-
     results = tuple(
         run_probe(probes[name], facts, place, clock=time.monotonic, tell=show_progress, wanted=case)
         for name, case in dict.fromkeys(asked)
     )
     clear_progress()
-    from tuneagent.contracts.probe import ProbeReport
-
-    report = ProbeReport(host=machine_of(facts), processor=processor_model(facts), probes=results)
-    from tuneagent.report.experiment_pages import probe_page
-    from tuneagent.report.probe import report_text
-
-    show(report, output, probe_page, lambda found: report_text(found, width()))
-    if all(one.outcome != "measured" for one in results):
-        raise SystemExit(1)
+    return ProbeReport(host=machine_of(facts), processor=processor_model(facts), probes=results)
 
 
 def _cpus(given: str | None) -> frozenset[int]:
