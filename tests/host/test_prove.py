@@ -154,3 +154,32 @@ def test_a_planted_regression_is_caught_and_undone(machine: dict[str, str], tmp_
         assert "[madvise]" in enabled.read_text()
     finally:
         enabled.write_text(before.partition("[")[2].partition("]")[0])
+
+
+def test_status_tells_of_an_experiment(at_sixty: dict[str, str], tmp_path: Path) -> None:
+    state = ("--state-dir", str(tmp_path / "state"))
+    argv = [
+        TUNEAGENT,
+        *state,
+        "prove",
+        "-f",
+        profile(tmp_path, 10),
+        "--yes",
+        "--command",
+        f"{TPS}; sleep 0.2",
+        "--metric",
+        r"tps (\d+)",
+    ]
+    process = subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        time.sleep(2)
+        assert "experiment    running" in run(*state, "status").stdout
+        second = run(*state, "prove", "-f", profile(tmp_path, 20), "--yes", "--command", TPS, "--metric", r"tps (\d+)")
+        assert (second.returncode, "another experiment is running" in second.stderr) == (2, True)
+    finally:
+        process.kill()
+        process.wait()
+    assert json.loads(run(*state, "status", "-o", "json").stdout)["experiment"] == "interrupted"
+    assert run(*state, "undo").returncode == 0
+    assert json.loads(run(*state, "status", "-o", "json").stdout)["experiment"] is None
+    assert sysctl_path(SWAPPINESS).read_text() == "60\n"

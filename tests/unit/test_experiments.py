@@ -8,6 +8,7 @@ import math
 import os
 import random
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from tuneagent.contracts.proof import Better, MetricProof, Proof
 from tuneagent.engine.host_tuner import EXPERIMENT_LOCK, STATE_FOLDER, HostTuner
 from tuneagent.engine.names import namer
 from tuneagent.errors import Locked, MeasureFailed, UsageError
+from tuneagent.experiments import measuring
 from tuneagent.experiments.judgement import LOOKS, Block, judge
 from tuneagent.experiments.live_arms import LiveArms, live_plan
 from tuneagent.experiments.metrics import Metric, checked
@@ -417,3 +419,13 @@ def test_nothing_else_writes_during_an_experiment(tmp_path: Path) -> None:
             tuner.undo()
         own.undo()
     assert tuner.apply().outcomes
+
+
+def test_an_expression_that_tries_for_ever_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(measuring, "_READ_LIMIT_S", 0.2)
+    command = f"printf '%s' {'a' * 60}b"
+    subject = measuring.Subject(command, [Metric("(a|aa)+$", "higher")], 10.0)
+    with pytest.raises(MeasureFailed, match=r"metric \(a\|aa\)\+\$: no answer within 0.2 s"):
+        measuring.measurer(subject, lambda: False)()
+    # The timer is off again.
+    time.sleep(0.3)

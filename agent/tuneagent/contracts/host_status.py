@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
 
 SCHEMA_STATUS = "tuneagent.dev/status/v1"
+Experiment = Literal["running", "interrupted"]
 
 
 class ProfileInForce(msgspec.Struct, frozen=True, kw_only=True):
@@ -39,5 +40,9 @@ class HostStatus(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     ] = None
     awaits_confirmation: Annotated[tuple[str, ...], Meta(description="Settings that are undone then.")] = ()
     daemon: Annotated[bool, Meta(description="Whether the daemon runs.")] = False
+    experiment: Annotated[
+        Experiment | None,
+        Meta(description="An experiment that switches settings now, or one that was killed and left them; else null."),
+    ] = None
     governed_by: Annotated[str | None, Meta(description="Node whose agent governs this host.")] = None
     held: Annotated[bool, Meta(description="Whether a file on the host stops every write.")] = False

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from tuneagent.contracts.host_status import HostStatus, ProfileInForce
+from tuneagent.contracts.host_status import Experiment, HostStatus, ProfileInForce
 from tuneagent.contracts.values import Value
 from tuneagent.engine.applied_settings import AppliedSetting, Key
-from tuneagent.engine.host_tuner import DAEMON_LOCK, GOVERNED, HOLD_PATH, HostTuner
+from tuneagent.engine.host_tuner import DAEMON_LOCK, EXPERIMENT, EXPERIMENT_LOCK, GOVERNED, HOLD_PATH, HostTuner
 from tuneagent.engine.names import namer
 from tuneagent.facts.one_pass import Facts
 
@@ -23,9 +23,16 @@ def status_of(tuner: HostTuner) -> HostStatus:
         confirm_by=pending.deadline if pending else None,
         awaits_confirmation=tuple(name_of(*key) for key in pending.keys) if pending else (),
         daemon=tuner.state.is_locked(DAEMON_LOCK),
+        experiment=_experiment(tuner),
         governed_by=tuner.state.read_or(GOVERNED, "").strip() or None,
         held=tuner.host.files.exists(HOLD_PATH),
     )
+
+
+def _experiment(tuner: HostTuner) -> Experiment | None:
+    if tuner.state.is_locked(EXPERIMENT_LOCK):
+        return "running"
+    return "interrupted" if tuner.state.exists(EXPERIMENT) else None
 
 
 def _profiles(applied: Mapping[Key, AppliedSetting]) -> tuple[ProfileInForce, ...]:

@@ -28,6 +28,8 @@ CONFIRM = "confirm.json"
 REVERTED = "reverted.json"
 DAEMON_LOCK = "daemon.lock"
 EXPERIMENT_LOCK = "experiment.lock"
+# There while an experiment runs, and after one that was killed.
+EXPERIMENT = "experiment"
 
 
 if TYPE_CHECKING:
@@ -188,7 +190,7 @@ class HostTuner(msgspec.Struct, frozen=True, dict=True):
 
         if not self.state.exists(NAME):
             # Notes made before a first write that never happened are removed as well.
-            for note in (CONFIRM, REVERTED):
+            for note in (CONFIRM, REVERTED, EXPERIMENT):
                 if keys is None and self.state.exists(note):
                     self.state.remove(note)
             return []
@@ -196,8 +198,8 @@ class HostTuner(msgspec.Struct, frozen=True, dict=True):
             recovered = recover(self.host, journal, self.registry)
             results = undo(self.host, journal, self.registry, keys, force=force)
             if keys is None:
-                self.state.remove(CONFIRM)
-                self.state.remove(REVERTED)
+                for note in (CONFIRM, REVERTED, EXPERIMENT):
+                    self.state.remove(note)
             # What a crash had left open was settled first; where a setting was then undone, only the undo is reported.
             told = {(result.tunable, result.subject) for result in results}
             kept = foreign_results(journal) if keys is None else []

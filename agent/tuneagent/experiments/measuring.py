@@ -12,8 +12,11 @@ from tuneagent.experiments.probing import cases_named, chosen_probes, run_once
 from tuneagent.facts.one_pass import Facts
 from tuneagent.host.files import Files
 from tuneagent.host.measured import run_measured
+from tuneagent.host.signals import time_limit
 
 _TAIL = 600
+# An expression such as (a+)+$ may try for longer than anyone waits.
+_READ_LIMIT_S = 5.0
 
 
 class Probed(NamedTuple):
@@ -102,7 +105,13 @@ def _of_command(subject: Subject, files: Files, stop: Callable[[], bool]) -> dic
     stale = next((path for path, at in after.items() if at == before[path]), None)
     if stale is not None:
         raise MeasureFailed(f"the command did not write /{stale}")
-    return {one.name: one.of(done.output, files.read) for one in subject.read}
+    return {one.name: _read(one, done.output, files) for one in subject.read}
+
+
+def _read(metric: Metric, output: str, files: Files) -> float:
+    late = MeasureFailed(f"metric {metric.name}: no answer within {_READ_LIMIT_S:g} s: make the expression simpler")
+    with time_limit(_READ_LIMIT_S, late):
+        return metric.of(output, files.read)
 
 
 def _written_at(files: Files, metrics: Sequence[Metric]) -> dict[str, int]:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import msgspec
 
 from tuneagent.contracts.proof import MetricProof, Proof
-from tuneagent.engine.host_tuner import DAEMON_LOCK, EXPERIMENT_LOCK, HostTuner
+from tuneagent.engine.host_tuner import DAEMON_LOCK, EXPERIMENT, EXPERIMENT_LOCK, HostTuner
 from tuneagent.engine.names import namer
 from tuneagent.errors import Locked, UsageError
 from tuneagent.experiments.live_arms import LiveArms, live_plan, not_applied
@@ -75,15 +75,19 @@ def prove_alone(
 @contextlib.contextmanager
 def alone(tuner: HostTuner) -> Iterator[HostTuner]:
     """The host for this experiment alone: whatever else would write is refused. Raises UsageError."""
-    if tuner.state.is_locked(DAEMON_LOCK):
-        raise UsageError("the daemon runs on this host and would repair what is switched off: stop it first")
     tuner.state.make()
     with contextlib.ExitStack() as held:
         try:
             held.enter_context(tuner.state.locked(EXPERIMENT_LOCK))
         except Locked:
             raise UsageError("another experiment is running on this host") from None
-        yield msgspec.structs.replace(tuner, is_experiment=True, shared_journal=tuner.journal)
+        if tuner.state.is_locked(DAEMON_LOCK):
+            raise UsageError("the daemon runs on this host and would repair what is switched off: stop it first")
+        tuner.state.replace(EXPERIMENT, f"{tuner.profile.name}\n".encode())
+        try:
+            yield msgspec.structs.replace(tuner, is_experiment=True, shared_journal=tuner.journal)
+        finally:
+            tuner.state.remove(EXPERIMENT)
 
 
 def _told(tuner: HostTuner, settings: int, metrics: tuple[MetricProof, ...], *, kept: bool, why: str) -> Proof:

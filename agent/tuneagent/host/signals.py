@@ -45,3 +45,22 @@ def daemon_stop_event() -> Iterator[threading.Event]:
     """`stop_event` for a daemon: SIGHUP is ignored, since the profile is read at each pass."""
     with stop_event(ignored=(signal.SIGHUP,)) as stop:
         yield stop
+
+
+@contextlib.contextmanager
+def time_limit(seconds: float, error: Exception) -> Iterator[None]:
+    """Raise `error` where what is inside takes longer. For the main thread, and for code that Python can interrupt:
+    among it an expression that tries for ever, which looks for signals as it goes.
+    """
+
+    def expired(number: int, frame: FrameType | None) -> None:
+        del number, frame
+        raise error
+
+    before = signal.signal(signal.SIGALRM, expired)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)

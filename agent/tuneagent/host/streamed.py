@@ -84,4 +84,6 @@ def _pass_on(out: IO[str] | None, piece: bytes) -> None:
         return
     with contextlib.suppress(OSError, ValueError):
         out.flush()
-        os.write(out.fileno(), piece)
+        while piece:
+            # A signal may end a write early.
+            piece = piece[os.write(out.fileno(), piece) :]

@@ -33,6 +33,10 @@ def status_text(status: HostStatus, now: float, columns: int | None = None) -> s
     waiting = _names(status.waits_for_reboot)
     rows.append(("reboot", f"needed for {waiting}" if waiting else "not needed"))
     rows.append(("daemon", "running" if status.daemon else "not running"))
+    if status.experiment == "running":
+        rows.append(("experiment", "running: it switches settings on and off"))
+    elif status.experiment == "interrupted":
+        rows.append(("experiment", "was killed, and may have left settings: `tuneagent undo` goes back"))
     if status.governed_by is not None:
         rows.append(("cluster", f"this host is node {clean(status.governed_by)}, and follows its NodeTuning"))
     if status.held:
