@@ -58,6 +58,10 @@ class MeasureFailed(TuneError):
     """A command that is measured failed, or said nothing that could be understood."""
 
 
+class NotUndone(MeasureFailed):
+    """A setting did not go back: the host is not as it was."""
+
+
 class BaselineFailed(MeasureFailed):
     """The same without the profile: nothing can be compared at all."""
 

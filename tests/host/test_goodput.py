@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -102,3 +103,52 @@ def test_a_running_process_is_watched(tmp_path: Path) -> None:
     assert found["subject"] == f"pid {process.pid}"
     assert 10 < found["units"] < 60
     assert any(one["name"] == "page faults" for one in found["losses"])
+
+
+def test_a_signal_that_asks_for_a_checkpoint_goes_to_the_command() -> None:
+    script = "trap 'echo saved; exit 0' USR1; echo begun; while :; do sleep 0.1; done"
+    process = subprocess.Popen(
+        [TUNEAGENT, "goodput", "--", "sh", "-c", script], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"begun\n"
+    process.send_signal(signal.SIGUSR1)
+    assert process.communicate(timeout=30)[0] == b"saved\n"
+    assert process.returncode == 0
+
+
+def test_a_reader_that_is_slow_loses_nothing() -> None:
+    read, write = os.pipe2(os.O_NONBLOCK)
+    process = subprocess.Popen(
+        [TUNEAGENT, "goodput", "--", "head", "-c", "1000000", "/dev/zero"], stdout=write, stderr=subprocess.DEVNULL
+    )
+    os.close(write)
+    os.set_blocking(read, True)
+    got = 0
+    while piece := os.read(read, 4096):
+        got += len(piece)
+    os.close(read)
+    assert (process.wait(timeout=30), got) == (0, 1_000_000)
+
+
+def test_a_command_that_writes_elsewhere_is_watched_to_its_end(tmp_path: Path) -> None:
+    counter = tmp_path / "n"
+    script = f"exec >{tmp_path}/log 2>&1; for n in 1 2 3 4 5 6; do echo $n > {counter}; sleep 0.5; done"
+    done = run("goodput", "--units", f"file:{counter}", "-o", "json", "--", "sh", "-c", script)
+    found = json.loads(done.stdout)
+    assert found["units"] == 6
+    assert found["productiveShare"] is not None
+    assert any(one["name"] == "page faults" for one in found["losses"])
+
+
+def test_work_from_before_the_watch_does_not_count(tmp_path: Path) -> None:
+    counter = tmp_path / "n"
+    counter.write_text("1000000\n")
+    loop = f"n=1000000; while :; do n=$((n+1)); echo $n > {counter}.new; mv {counter}.new {counter}; sleep 0.2; done"
+    process = subprocess.Popen(["sh", "-c", loop])
+    try:
+        done = run("goodput", "--pid", str(process.pid), "--units", f"file:{counter}", "--for", "3s", "-o", "json")
+    finally:
+        process.kill()
+        process.wait()
+    assert 0 < json.loads(done.stdout)["units"] < 100

@@ -7,6 +7,7 @@ import itertools
 import math
 import os
 import random
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -33,6 +34,7 @@ from tuneagent.experiments.metrics import Metric, checked
 from tuneagent.experiments.trial import Limits, Progress, decide, run_trial
 from tuneagent.host.files import Files
 from tuneagent.host.measured import run_measured
+from tuneagent.host.signals import any_stop_event
 from tuneagent.report.proof import proof_text
 
 SOAK = bool(os.environ.get("TUNEAGENT_SOAK"))
@@ -429,3 +431,16 @@ def test_an_expression_that_tries_for_ever_is_ended(tmp_path: Path, monkeypatch:
         measuring.measurer(subject, lambda: False)()
     # The timer is off again.
     time.sleep(0.3)
+
+
+def test_what_nohup_ignores_stays_ignored() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with any_stop_event() as stop:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert not stop.wait(0.1)
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert stop.wait(5)
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)

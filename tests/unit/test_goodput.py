@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import http.server
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -13,7 +16,7 @@ from tuneagent.commands.main import cli
 from tuneagent.contracts.goodput import Goodput
 from tuneagent.errors import MeasureFailed, UsageError
 from tuneagent.experiments.counters import Counter, counter_of, counter_of_log, of_metrics
-from tuneagent.experiments.goodput import Asked, goodput_of
+from tuneagent.experiments.goodput import Asked, _at_least, goodput_of
 from tuneagent.experiments.goodput_account import Account, Reading, account, added_up
 from tuneagent.experiments.goodput_losses import GpuTally, host_losses, job_losses
 from tuneagent.gpu.samples import GpuSample
@@ -197,3 +200,63 @@ def test_wrong_use_is_told(argv: list[str], told_of: str) -> None:
     done = CliRunner().invoke(cli, ["goodput", *argv])
     assert done.exit_code == 2
     assert told_of in done.output
+
+
+def test_a_counter_that_is_read_more_often_than_it_moves() -> None:
+    readings = [Reading(float(second), 100.0 * (second // 10)) for second in range(101)]
+    found = account(readings, 100.0)
+    assert (found.units, found.productive_s) == (1000.0, pytest.approx(100.0))
+
+
+def test_a_reading_that_failed_is_no_number() -> None:
+    tally = GpuTally()
+    tally.add([GpuSample(uuid="a", busy_percent=50, energy_mj=9_000_000, link_errors=7)], 0.0)
+    assert tally.joules is None
+    tally.add([GpuSample(uuid="a", busy_percent=50)], 0.0)
+    tally.add([GpuSample(uuid="a", busy_percent=50, energy_mj=9_500_000, link_errors=7)], 0.0)
+    assert tally.joules == 500.0
+    assert "errors of NVLinks" not in {one.name for one in tally.losses()}
+
+
+def test_threads_that_end_take_no_switches_back() -> None:
+    before = ProcessCounters(1.0, 2000, 5, 0, 7)
+    assert _at_least(before, ProcessCounters(2.0, 10, 9, 0, 8)) == ProcessCounters(2.0, 2000, 9, 0, 8)
+    assert _at_least(None, before) == before
+
+
+@pytest.mark.parametrize("value", ["nan", "+Inf"])
+def test_a_metric_that_is_no_number_is_not_counted(value: str) -> None:
+    with pytest.raises(MeasureFailed):
+        of_metrics(f"x {value}\n", "x")
+
+
+class Garbage(http.server.BaseHTTPRequestHandler):
+    """What is no answer of a web server, or one that never ends."""
+
+    def handle(self) -> None:
+        asked = self.rfile.readline()
+        if b"slow" in asked:
+            self.wfile.write(b"HTTP/1.0 200 OK\r\n\r\n")
+            for _ in range(40):
+                self.wfile.write(b"x")
+                time.sleep(0.1)
+        else:
+            self.wfile.write(b"hello, not http\n")
+
+
+@pytest.mark.parametrize("path", ["garbage", "slow"])
+def test_a_server_that_answers_anything_ends_nothing(path: str) -> None:
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Garbage) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        began = time.monotonic()
+        counter = counter_of(f"http://127.0.0.1:{server.server_address[1]}/{path}#x")
+        assert counter.of_now is not None
+        assert counter.of_now() is None
+        assert time.monotonic() - began < 3
+        server.shutdown()
+
+
+def test_readings_of_a_file_do_not_add_up() -> None:
+    done = CliRunner().invoke(cli, ["goodput", "--each", "--units", "file:/x", "--", "true"])
+    assert done.exit_code == 2
+    assert "--each is for the lines of a command" in done.output

@@ -12,10 +12,11 @@ import yaml
 from click.testing import CliRunner
 from support import assert_keeps_to_its_schema, session_of, tree, write_tree
 from tuneagent.commands.main import cli
+from tuneagent.contracts.outcome import Undone
 from tuneagent.contracts.playbook import Playbook, PlaybookResult
 from tuneagent.contracts.proof import Proof
 from tuneagent.engine.host_tuner import HostTuner
-from tuneagent.errors import BaselineFailed, MeasureFailed, ProfileInvalid, UsageError
+from tuneagent.errors import BaselineFailed, MeasureFailed, NotUndone, ProfileInvalid, UsageError, WriteFailed
 from tuneagent.experiments import playbook_run, prove
 from tuneagent.experiments.measuring import Subject
 from tuneagent.experiments.metrics import Metric
@@ -23,6 +24,7 @@ from tuneagent.experiments.playbook_files import playbook_of, read_playbook, shi
 from tuneagent.experiments.playbook_run import Watch, run_playbook
 from tuneagent.experiments.trial import Limits
 from tuneagent.host.files import Files
+from tuneagent.host.paths import append_output, refuse_new_file, write_output
 from tuneagent.profile_files.document import parse
 from tuneagent.report.playbook import playbook_text, playbooks_text, result_text
 from tuneagent.tunables.registry import checked, registry
@@ -275,3 +277,55 @@ def test_results_that_are_shipped_are_documents_of_shipped_playbooks() -> None:
             assert found.playbook == path.stem
             known = [one.name for one in read_playbook(path.stem, registry()).spec.hypotheses]
             assert [step.name for step in found.steps] == known
+
+
+def test_what_does_not_go_back_ends_the_run_and_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stuck(self: HostTuner, keys: Any = None, *, force: bool = False) -> list[Undone]:
+        return [Undone(tunable="sysctl", subject=subject, result="failed", reason="EPERM") for _, subject in keys]
+
+    monkeypatch.setattr(HostTuner, "undo", stuck)
+    with pytest.raises(NotUndone, match=r"vm\.swappiness was not undone: EPERM; run `tuneagent status`"):
+        run(tmp_path, monkeypatch)
+
+
+def test_a_failure_in_the_end_loses_no_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = prove.prove_alone
+
+    def last_fails(*given: Any, live_only: bool = False, **more: Any) -> Proof:
+        if live_only:
+            return real(*given, live_only=True, **more)
+        raise MeasureFailed("with the profile: the command exited 1: no")
+
+    monkeypatch.setattr(playbook_run, "prove_alone", last_fails)
+    _, found = run(tmp_path, monkeypatch)
+    assert len(found.steps) == 6
+    assert found.final is None
+    assert found.left_out[-1].why == "with the profile: the command exited 1: no"
+    assert result_text(found, 80).startswith("NOT KEPT, all winners together: with the profile:")
+    assert {name: (tmp_path / name).read_text() for name in FILES} == FILES
+
+
+def test_half_a_profile_is_taken_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prove, "not_applied", lambda outcomes, name_of: "vm.swappiness was not applied: EROFS")
+    tuner, found = run(tmp_path, monkeypatch)
+    assert {step.outcome for step in found.steps} == {"undone", "skipped"}
+    assert "but vm.swappiness was not applied: EROFS" in found.steps[0].why
+    assert {name: (tmp_path / name).read_text() for name in FILES} == FILES
+    assert not tuner.journal.applied()
+
+
+def test_nothing_is_written_through_a_link(tmp_path: Path) -> None:
+    victim, link = tmp_path / "victim", tmp_path / "link"
+    victim.write_text("x")
+    link.symlink_to(victim)
+    with pytest.raises(UsageError, match="is a link"):
+        refuse_new_file(str(link), "--write", may_exist=True)
+    for write in (lambda: write_output(str(link), b"y", is_new=False), lambda: append_output(str(link), b"y")):
+        with pytest.raises(WriteFailed):
+            write()
+    with pytest.raises(WriteFailed):
+        write_output(str(victim), b"y", is_new=True)
+    assert victim.read_text() == "x"
+    write_output(str(victim), b"y", is_new=False)
+    append_output(str(victim), b"z")
+    assert victim.read_text() == "yz"

@@ -370,3 +370,33 @@ def test_records_that_are_shipped_name_no_device() -> None:
         assert one.host.boot_id is None
         assert all(set(gpu.uuid) <= set("GPU-0") for gpu in one.host.gpus or ())
         assert {probe.name for probe in one.probes} >= set(QUIET)
+
+
+def test_numbers_of_few_digits_are_no_more_certain_than_their_last_one() -> None:
+    found = judge_apart([10.0] * 4, [11.0] * 4, "higher", 1, 0.02)
+    assert found.low < 1.05 < 1.15 < found.high + 0.02
+    assert judge_apart([40.0] * 16, [90.0] * 16, "higher", 1, 0.02).verdict == "better"
+
+
+def test_isolated_cpus_come_before_the_cut(tmp_path: Path) -> None:
+    system = "sys/devices/system"
+    files = {f"{system}/cpu/online": "0-63", f"{system}/cpu/possible": "0-63", f"{system}/cpu/isolated": "60-63"}
+    files[f"{system}/node/online"] = "0-15"
+    for node in range(16):
+        files[f"{system}/node/node{node}/cpulist"] = f"{4 * node}-{4 * node + 3}"
+        files[f"{system}/node/node{node}/meminfo"] = f"Node {node} MemTotal: {8 << 20} kB\n"
+    write_tree(tmp_path, {name: f"{text}\n" for name, text in files.items()})
+    names = cases_of("jitter", Facts(tree(Files(str(tmp_path)))), frozenset(range(64)))
+    assert names[-4:] == [f"CPU {cpu}, isolated" for cpu in range(60, 64)]
+    assert len(names) == 8
+
+
+def test_a_probe_of_many_cases_ends_in_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(probing, "run_kernel", lambda name, arguments, timeout_s: Samples((1.0,), 1.0))
+    ticks = iter(range(0, 10**6, 50))
+    found = probing.run_probe(
+        BY_NAME["memory-latency"], two_nodes(tmp_path), Place(frozenset(range(4)), "/"),
+        clock=lambda: next(ticks), tell=lambda _: None,
+    )  # fmt: skip
+    assert found.cases[0].outcome == "measured"
+    assert found.cases[-1].reason.startswith("not measured: 4 cases take more than 180 s")

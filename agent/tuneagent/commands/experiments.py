@@ -151,9 +151,9 @@ def probed(settings: Settings, names: tuple[str, ...]) -> list[Probed]:
     from tuneagent.experiments.measuring import probed_cases
     from tuneagent.experiments.probes import Place
     from tuneagent.facts.one_pass import Facts
-    from tuneagent.host.processes import own_cpus
+    from tuneagent.host.processes import usable_cpus
 
-    return probed_cases(names, Facts(settings.host()), Place(own_cpus(), FOLDER))
+    return probed_cases(names, Facts(settings.host()), Place(usable_cpus(), FOLDER))
 
 
 def _ask(tuner: HostTuner, only: tuple[str, ...], time_s: float) -> None:

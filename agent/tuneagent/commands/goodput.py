@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import shlex
 import time
 from typing import TYPE_CHECKING
@@ -29,7 +30,10 @@ _POSITIVE = click.FloatRange(0, min_open=True)
 @click.option("--unit-name", metavar="WORD", help="What is counted, such as tokens.  [default: units]")
 @click.option("--each", is_flag=True, help="Readings tell what came since the one before; they are added up.")
 @click.option(
-    "--start", type=float, default=0.0, show_default=True, metavar="N", help="Where the counter stands first."
+    "--start",
+    type=float,
+    metavar="N",
+    help="Where the counter stands first.  [default: 0; of a job that runs already, its first reading]",
 )
 @click.option("--peak", type=_POSITIVE, metavar="N", help="Units that are possible each second.")
 @click.option("--price", type=_POSITIVE, metavar="DOLLARS", help="Price of an hour.")
@@ -48,7 +52,7 @@ def goodput(  # noqa: PLR0913 - one for each option of the command
     log: str | None,
     unit_name: str | None,
     each: bool,
-    start: float,
+    start: float | None,
     peak: float | None,
     price: float | None,
     pid: int | None,
@@ -81,13 +85,19 @@ def goodput(  # noqa: PLR0913 - one for each option of the command
     counter, unit = _counter(units, log)
     if counter is not None and counter.of_line is not None and not command:
         raise UsageError("the output of a running process cannot be read: use --units file:PATH or URL#METRIC")
+    if each and counter is not None and counter.of_line is None:
+        raise UsageError("--each is for the lines of a command: a file or a metric is read again each second")
+    # It may run for weeks, and leaves cycles behind at each look.
+    gc.enable()
     asked = Asked(counter, unit_name or unit, start, each, peak, price)
     if command:
-        found = _run(Watcher(settings.host(), asked, time.monotonic), command)
+        found, trouble = _run(Watcher(settings.host(), asked, time.monotonic), command)
     else:
         name = cgroup if cgroup is not None else f"job_{slurm_job}"
-        found = _watch(settings, asked, pid, name, time_s)
+        found, trouble = _watch(settings, asked, pid, name, time_s)
     _tell(found, write, output, is_command=bool(command))
+    if trouble:
+        click.echo(f"tuneagent: not all could be watched: {trouble}", err=True)
     raise SystemExit(found.exit_code or 0)
 
 
@@ -99,19 +109,19 @@ def _counter(units: str | None, log: str | None) -> tuple[Counter | None, str]:
     return (counter_of(units) if units is not None else None), "units"
 
 
-def _run(watcher: Watcher, command: tuple[str, ...]) -> Goodput:
+def _run(watcher: Watcher, command: tuple[str, ...]) -> tuple[Goodput, str]:
     from tuneagent.host.job_counters import tree_of
     from tuneagent.host.streamed import run_streamed
 
     try:
-        code = run_streamed(command, watcher.line, lambda pid: watcher.tick(tree_of(pid)))
+        code = run_streamed(command, watcher.line, lambda pid: watcher.tick(lambda: tree_of(pid)))
     except BaseException:
         watcher.close()
         raise
-    return watcher.told(shlex.join(command), code)
+    return watcher.told(shlex.join(command), code), watcher.trouble
 
 
-def _watch(settings: Settings, asked: Asked, pid: int | None, name: str, time_s: float | None) -> Goodput:
+def _watch(settings: Settings, asked: Asked, pid: int | None, name: str, time_s: float | None) -> tuple[Goodput, str]:
     from tuneagent.experiments.goodput import Watcher
     from tuneagent.host.job_counters import in_cgroup, tree_of
     from tuneagent.host.signals import stop_event
@@ -124,22 +134,23 @@ def _watch(settings: Settings, asked: Asked, pid: int | None, name: str, time_s:
     watcher = Watcher(settings.host(), asked, time.monotonic, already)
     began = time.monotonic()
     with stop_event() as stop:
-        while (pids := of()) and not stop.wait(1.0):
-            watcher.tick(pids)
+        while of() and not stop.wait(1.0):
+            watcher.tick(of)
             if time_s is not None and time.monotonic() - began >= time_s:
                 break
-    return watcher.told(what, None)
+    return watcher.told(what, None), watcher.trouble
 
 
 def _tell(found: Goodput, write: str | None, output: str, *, is_command: bool) -> None:
     import msgspec
 
-    from tuneagent.host.files import Files
     from tuneagent.host.terminal import width
     from tuneagent.report.experiment_pages import goodput_page
     from tuneagent.report.goodput import goodput_text
 
     if write is not None:
-        data = msgspec.json.format(msgspec.json.encode(found), indent=2) + b"\n"
-        Files("/").replace(paths.absolute(write), data, mode=0o644)
+        paths.write_output(write, msgspec.json.format(msgspec.json.encode(found), indent=2) + b"\n", is_new=False)
+    if is_command and output == "json":
+        # The command's last line may have no end.
+        click.echo()
     show(found, output, goodput_page, lambda found: goodput_text(found, width()), err=is_command and output == "text")

@@ -19,7 +19,6 @@ from tuneagent.experiments.two_times import RUNS, compare, measured, read_measur
 from tuneagent.facts.host_name import machine_of
 from tuneagent.facts.one_pass import Facts
 from tuneagent.host import paths
-from tuneagent.host.files import Files
 from tuneagent.host.signals import any_stop_event
 
 EXIT_WORSE, EXIT_NOTHING_TOLD = 5, 6
@@ -95,7 +94,7 @@ def _keep(found: Measurement, file: str, output: str) -> int:
     import msgspec
 
     data = msgspec.json.format(msgspec.json.encode(found), indent=2) + b"\n"
-    Files("/").replace(paths.absolute(file), data, mode=0o644)
+    paths.write_output(file, data, is_new=True)
     if output == "json":
         emit(found)
     else:

@@ -136,9 +136,9 @@ def run(  # noqa: PLR0913 - one for each option of the command
             click.echo("\ntuneagent: interrupted; the host is as it was", err=True)
             raise SystemExit(EXIT_INTERRUPTED) from None
     clear_progress()
-    code = _shown(found, output)
+    # Nobody may read the output any more: what is kept comes first.
     _keep(found, write, results)
-    raise SystemExit(code)
+    raise SystemExit(_shown(found, output))
 
 
 def _read(name: str) -> Playbook:
@@ -163,17 +163,15 @@ def _ask(book: Playbook, limit_s: float) -> None:
 def _keep(found: PlaybookResult, write: str | None, results: str | None) -> None:
     import msgspec
 
-    from tuneagent.host.files import Files
-
-    files = Files("/")
     if write is not None and found.profile:
-        files.replace(paths.absolute(write), found.profile.encode(), mode=0o644)
+        paths.write_output(write, found.profile.encode(), is_new=True)
         click.echo(f"{write}: the winners as a profile", err=True)
     if results is not None:
-        files.append(paths.absolute(results), msgspec.json.encode(found) + b"\n", sync=True)
+        paths.append_output(results, msgspec.json.encode(found) + b"\n")
 
 
 def _shown(found: PlaybookResult, output: str) -> int:
+    from tuneagent.experiments.playbook_run import ALL
     from tuneagent.host.terminal import width
     from tuneagent.report.experiment_pages import playbook_page
     from tuneagent.report.playbook import result_text
@@ -181,6 +179,8 @@ def _shown(found: PlaybookResult, output: str) -> int:
     show_document(found, output, playbook_page, lambda found: result_text(found, width()))
     if found.final is not None and found.final.kept:
         return 0
+    if any(step.name == ALL for step in found.left_out):
+        return EXIT_FAILED
     outcomes = {step.outcome for step in found.steps}
     if "failed" in outcomes and not outcomes & {"kept", "undone"}:
         return EXIT_FAILED

@@ -110,9 +110,9 @@ def _measured(settings: Settings, names: Sequence[str], cpus: str | None, folder
 def _cpus(given: str | None) -> frozenset[int]:
     """CPUs to measure on. Raises UsageError for others than this process may use."""
     from tuneagent.formats.cpulist import format_cpulist, parse_cpulist
-    from tuneagent.host.processes import own_cpus
+    from tuneagent.host.processes import usable_cpus
 
-    may = own_cpus()
+    may = usable_cpus()
     if given is None:
         return may
     try:

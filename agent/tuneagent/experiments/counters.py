@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -59,8 +60,8 @@ def of_metrics(text: str, name: str) -> float:
         ]  # fmt: skip
     except ValueError as error:
         raise MeasureFailed(f"no metrics: {error}") from None
-    if not found:
-        raise MeasureFailed(f"no metric {name}")
+    if not found or not math.isfinite(sum(found)):
+        raise MeasureFailed(f"no metric {name}, or it is no number")
     return float(sum(found))
 
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+import msgspec
+
 from tuneagent.contracts.goodput import Goodput, Loss
+from tuneagent.errors import reason_of
 from tuneagent.experiments.counters import Counter
 from tuneagent.experiments.goodput_account import Account, Reading, account, added_up
 from tuneagent.experiments.goodput_losses import GpuTally, host_losses, job_losses
@@ -26,14 +29,18 @@ from tuneagent.host.machine import Host
 _EVERY = 5
 _OFTEN = 5
 _PROCESSES_LIMIT = 256
+_SPACING_S = 1.0
 
 
 class Asked(NamedTuple):
-    """What is counted, and what it is held against. `first` is where the counter stood; None adds readings up."""
+    """What is counted, and what it is held against.
+
+    `first` is where the counter stood; None for 0, and for a job that runs already for the first reading.
+    """
 
     counter: Counter | None
     unit: str
-    first: float = 0.0
+    first: float | None = None
     adds_up: bool = False
     peak: float | None = None
     dollars_per_hour: float | None = None
@@ -56,6 +63,8 @@ class Watcher:
         self._seen: dict[tuple[int, str], ProcessCounters] = {}
         self._counted = added({})
         self._cpus: frozenset[int] = frozenset()
+        self.trouble = ""
+        self._first = asked.first if asked.first is not None or already else 0.0
         self._count(already)
         self._start = self._counted
         self._ticks = 0
@@ -63,28 +72,47 @@ class Watcher:
         self._before = host_counters()
 
     def line(self, text: str) -> None:
-        """One line of the job's output."""
+        """One line of the job's output. Raises nothing: the job would end with it."""
+        self._surely(lambda: self._line(text))
+
+    def _surely(self, do: Callable[[], None]) -> None:
+        try:
+            do()
+        except Exception as error:  # what is watched is worth more than watching it
+            self.trouble = reason_of(error)
+
+    def _line(self, text: str) -> None:
         if self._asked.counter is not None and self._asked.counter.of_line is not None:
             self._note(self._asked.counter.of_line(text))
 
-    def tick(self, pids: Sequence[int]) -> None:
-        """About a second has passed; these are the job's processes."""
+    def tick(self, pids: Callable[[], Sequence[int]]) -> None:
+        """About a second has passed; `pids` looks for the job's processes. Raises nothing."""
+        self._surely(lambda: self._tick(pids))
+
+    def _tick(self, pids: Callable[[], Sequence[int]]) -> None:
         if self._asked.counter is not None and self._asked.counter.of_now is not None:
             self._note(self._asked.counter.of_now())
         self._ticks += 1
         if self._ticks <= _OFTEN or self._ticks % _EVERY == 0:
-            self._count(pids)
+            self._count(pids())
         for gpus in self._gpus.samples():
             self._tally.add(gpus, self._busy)
 
     def _note(self, value: float | None) -> None:
-        if value is not None:
-            self._readings.append(Reading(self._clock() - self._began, value))
+        if value is None:
+            return
+        reading = Reading(self._clock() - self._began, value)
+        grows = len(self._readings) > 1 and self._readings[-2].value <= self._readings[-1].value <= value
+        if grows and not self._asked.adds_up and reading.at_s - self._readings[-2].at_s < _SPACING_S:
+            # A job of weeks tells its progress millions of times.
+            self._readings.pop()
+        self._readings.append(reading)
 
     def _count(self, pids: Sequence[int]) -> None:
         read = {(pid, start_of(pid)): process_counters(pid) for pid in pids[:_PROCESSES_LIMIT]}
         alive = {key: one for key, one in read.items() if one is not None}
-        self._seen |= alive
+        # Threads that ended take their switches with them.
+        self._seen |= {key: _at_least(self._seen.get(key), one) for key, one in alive.items()}
         now_alive, ever = added(alive), added(self._seen)
         # What has ended counts for its parent, but for switches and moves, which the kernel forgets.
         self._counted = ProcessCounters(
@@ -112,12 +140,19 @@ class Watcher:
             *job_losses(self._start, self._counted, wall_s),
         ]
         readings = added_up(self._readings) if self._asked.adds_up else self._readings
-        done = account(readings, wall_s, 0.0 if self._asked.adds_up else self._asked.first)
+        first = self._first if self._first is not None else (readings[0].value if readings else 0.0)
+        done = account(readings, wall_s, 0.0 if self._asked.adds_up else first)
         return goodput_of(self._host, subject, exit_code, wall_s, self._asked, done, self._tally.joules, losses)
 
     def close(self) -> None:
         """End what watches, where nothing is told."""
         self._gpus.close()
+
+
+def _at_least(before: ProcessCounters | None, now: ProcessCounters) -> ProcessCounters:
+    if before is None or now.involuntary >= before.involuntary:
+        return now
+    return msgspec.structs.replace(now, involuntary=before.involuntary)
 
 
 def goodput_of(

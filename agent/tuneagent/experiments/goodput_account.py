@@ -42,7 +42,8 @@ def account(readings: Sequence[Reading], wall_s: float, first: float = 0.0) -> A
             lost += before.value - reading.value
         elif before is not None and reading.value > before.value and reading.at_s > before.at_s:
             paces.append((reading.at_s - before.at_s) / (reading.value - before.value))
-        before = reading
+        # The same number read again says only that nothing came meanwhile.
+        before = reading if before is None or reading.value != before.value else before
     # Where work from before the start was lost as well, nothing useful may be left.
     units = max(readings[-1].value - first, 0.0)
     began = next((one.at_s for one in readings if one.value > first), None)

@@ -17,12 +17,30 @@ _IDLE_PERCENT = 50
 _BUSY_CPUS = 0.5
 
 
+class _Growth:
+    """By how much counters of several GPUs have grown; a reading that failed is left out."""
+
+    def __init__(self) -> None:
+        self._seen: dict[str, tuple[int, int, int]] = {}
+
+    def note(self, uuid: str, value: int | None) -> None:
+        """One reading."""
+        if value is not None:
+            first, _, count = self._seen.get(uuid, (value, value, 0))
+            self._seen[uuid] = (first, value, count + 1)
+
+    @property
+    def total(self) -> int | None:
+        """Of all that were read twice; None for none."""
+        grown = [max(last - first, 0) for first, last, count in self._seen.values() if count > 1]
+        return sum(grown) if grown else None
+
+
 class GpuTally:
     """Samples of all GPUs, added up."""
 
     def __init__(self) -> None:
-        self._first: dict[str, GpuSample] = {}
-        self._last: dict[str, GpuSample] = {}
+        self._energy, self._links = _Growth(), _Growth()
         self._samples = 0
         self._idle = 0.0
         self._starved = 0
@@ -31,8 +49,8 @@ class GpuTally:
     def add(self, gpus: list[GpuSample], cpus_busy: float) -> None:
         """One second, in which the job used so many CPUs."""
         for one in gpus:
-            self._first.setdefault(one.uuid, one)
-            self._last[one.uuid] = one
+            self._energy.note(one.uuid, one.energy_mj)
+            self._links.note(one.uuid, one.link_errors)
             if one.busy_percent is None:
                 continue
             self._samples += 1
@@ -43,13 +61,9 @@ class GpuTally:
 
     @property
     def joules(self) -> float | None:
-        """Energy between the first and the last sample; None where no GPU tells it."""
-        spent = [
-            (self._last[uuid].energy_mj or 0) - one.energy_mj
-            for uuid, one in self._first.items()
-            if one.energy_mj is not None
-        ]
-        return sum(spent) / 1000 if spent else None
+        """Energy between the first and the last sample; None where no GPU tells it twice."""
+        spent = self._energy.total
+        return None if spent is None else spent / 1000
 
     def losses(self) -> list[Loss]:
         """Idle time, waiting for input, slowed clocks, and errors of links."""
@@ -67,11 +81,7 @@ class GpuTally:
             for bit, count in self._slowed.items()
             if count
         ]
-        errors = sum(
-            (self._last[uuid].link_errors or 0) - one.link_errors
-            for uuid, one in self._first.items()
-            if one.link_errors is not None
-        )
+        errors = self._links.total
         if errors:
             found.append(Loss(name="errors of NVLinks", value=float(errors), unit="in all", source="NVML"))
         return found
@@ -82,14 +92,14 @@ def job_losses(before: ProcessCounters, after: ProcessCounters, wall_s: float) -
     moved = None if after.migrations is None else after.migrations - (before.migrations or 0)
     rows: list[tuple[str, float | None, str]] = [
         ("involuntary switches", float(after.involuntary - before.involuntary), "/proc/PID/task/*/status"),
-        ("moves to another CPU", None if moved is None else float(moved), "/proc/PID/sched"),
+        ("moves to another CPU", None if moved is None else float(moved), "/proc/PID/task/*/sched"),
         ("page faults that read from a disk", float(after.major_faults - before.major_faults), "/proc/PID/stat"),
         ("page faults", float(after.minor_faults - before.minor_faults), "/proc/PID/stat"),
     ]
     return [
         Loss(name=name, value=value / wall_s, unit="each second", source=source)
         for name, value, source in rows
-        if value
+        if value and value > 0
     ]
 
 

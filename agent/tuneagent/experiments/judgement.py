@@ -68,7 +68,8 @@ def judge_apart(before: Sequence[float], after: Sequence[float], better: Better,
     from scipy import stats
 
     one, other = ([math.log(value) for value in values] for values in (after, before))
-    variances = [_dependence(values) * statistics.variance(values) / len(values) for values in (one, other)]
+    least = _resolution((*before, *after)) ** 2 / 12
+    variances = [_dependence(values) * max(statistics.variance(values), least) / len(values) for values in (one, other)]
     mean, spread = statistics.fmean(one) - statistics.fmean(other), math.sqrt(sum(variances))
     half = 0.0
     if spread > _NO_SPREAD:
@@ -80,6 +81,12 @@ def judge_apart(before: Sequence[float], after: Sequence[float], better: Better,
     more = None if verdict is not None else _more_runs(len(one), mean, half, math.log1p(margin)) // RUNS_OF_BLOCK
     noise = _noise([pair for values in (before, after) for pair in itertools.pairwise(values)])
     return _judged(mean, half, noise, verdict, more)
+
+
+def _resolution(values: Sequence[float]) -> float:
+    """The smallest step between these numbers, as a share: what is told in few digits is no more certain than that."""
+    distinct = sorted(set(values))
+    return min((math.log(more / less) for less, more in itertools.pairwise(distinct)), default=0.0)
 
 
 def _dependence(values: Sequence[float]) -> float:

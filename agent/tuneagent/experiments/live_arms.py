@@ -13,7 +13,7 @@ from tuneagent.contracts.values import Disruption, Setting, Value
 from tuneagent.engine.applied_settings import Key
 from tuneagent.engine.host_tuner import HostTuner
 from tuneagent.engine.plan import live_part, narrowed
-from tuneagent.errors import MeasureFailed, UsageError
+from tuneagent.errors import MeasureFailed, NotUndone, UsageError
 from tuneagent.facts.one_pass import Facts
 from tuneagent.formats.spoken_values import in_words
 
@@ -50,13 +50,7 @@ class LiveArms:
 
     def _undo(self) -> None:
         # What a command has changed of these settings itself goes back as well.
-        results = self._tuner.undo(set(self.changes), force=True)
-        wrong = next((one for one in results if not one.is_settled), None)
-        if wrong is not None:
-            name = self._name_of(wrong.tunable, wrong.subject)
-            raise MeasureFailed(
-                f"{name} was not undone: {wrong.reason or wrong.result}; run `tuneagent status`, then `tuneagent undo`"
-            )
+        undo_surely(self._tuner, set(self.changes), self._name_of)
 
     def verify(self, arm: str) -> None:
         """Raise MeasureFailed unless each setting has the value of this arm; then each has its first one again."""
@@ -83,6 +77,16 @@ class LiveArms:
         tunable = self._tuner.registry[change.tunable]
         live = tunable.read(facts, change.subject).live
         return isinstance(live, Value) and tunable.matches(change.subject, live.value, _wanted(change, arm))
+
+
+def undo_surely(tuner: HostTuner, keys: set[Key], name_of: Callable[[str, str], str]) -> None:
+    """Undo these settings. Raises NotUndone with the first that did not go back."""
+    wrong = next((one for one in tuner.undo(keys, force=True) if not one.is_settled), None)
+    if wrong is not None:
+        name = name_of(wrong.tunable, wrong.subject)
+        raise NotUndone(
+            f"{name} was not undone: {wrong.reason or wrong.result}; run `tuneagent status`, then `tuneagent undo`"
+        )
 
 
 def not_applied(outcomes: Iterable[Outcome], name_of: Callable[[str, str], str]) -> str:

@@ -8,7 +8,9 @@ from typing import NamedTuple
 from tuneagent.contracts.playbook import Hypothesis, Playbook, PlaybookResult, Step
 from tuneagent.contracts.proof import Proof
 from tuneagent.engine.host_tuner import HostTuner
-from tuneagent.errors import BaselineFailed, MeasureFailed, UsageError
+from tuneagent.engine.names import namer
+from tuneagent.errors import BaselineFailed, MeasureFailed, NotUndone, UsageError
+from tuneagent.experiments.live_arms import not_applied, undo_surely
 from tuneagent.experiments.measuring import Subject
 from tuneagent.experiments.playbook_files import profile_of
 from tuneagent.experiments.playbook_profile import profile_text
@@ -17,6 +19,9 @@ from tuneagent.experiments.trial import Limits, Progress
 from tuneagent.facts.host_name import machine_of
 from tuneagent.facts.one_pass import Facts
 from tuneagent.facts.processor import processor_model
+
+# Name of the last step.
+ALL = "all winners"
 
 
 class Watch(NamedTuple):
@@ -51,7 +56,7 @@ class Walk(NamedTuple):
 
     def go_back(self) -> None:
         """Undo whatever is applied."""
-        self.tuner.undo(set(self.tuner.journal.applied()), force=True)
+        undo_surely(self.tuner, set(self.tuner.journal.applied()), namer(self.tuner.registry))
 
 
 def run_playbook(
@@ -73,7 +78,7 @@ def run_playbook(
             left_out = _leave_each_out(walk, winners) if leave_one_out and len(winners) > 1 else ()
         finally:
             walk.go_back()
-        final = walk.prove("all winners", winners, live_only=False) if winners else None
+        final, more = _all_winners(walk, winners)
         return PlaybookResult(
             playbook=book.metadata.name,
             host=host,
@@ -81,9 +86,21 @@ def run_playbook(
             taken=watch.today,
             steps=steps,
             final=final,
-            left_out=left_out,
+            left_out=(*left_out, *more),
             profile=profile_text(book, steps, final, host, processor, watch.today) if winners else "",
         )
+
+
+def _all_winners(walk: Walk, winners: Sequence[Hypothesis]) -> tuple[Proof | None, tuple[Step, ...]]:
+    """All of them against the host without them. A failure loses nothing of what was found before it."""
+    if not winners:
+        return None, ()
+    try:
+        return walk.prove(ALL, winners, live_only=False), ()
+    except NotUndone:
+        raise
+    except (MeasureFailed, UsageError) as error:
+        return None, (Step(name=ALL, outcome="failed", why=str(error)),)
 
 
 def _try_each(walk: Walk) -> tuple[tuple[Step, ...], list[Hypothesis]]:
@@ -112,7 +129,7 @@ def _step(walk: Walk, one: Hypothesis, chosen: Sequence[Hypothesis]) -> Step:
         proof = walk.prove(one.name, chosen)
     except UsageError as error:
         return Step(name=one.name, outcome="skipped", why=str(error))
-    except BaselineFailed:
+    except (BaselineFailed, NotUndone):
         raise
     except MeasureFailed as error:
         return Step(name=one.name, outcome="failed", why=str(error))
@@ -133,6 +150,10 @@ def _leave_each_out(walk: Walk, winners: Sequence[Hypothesis]) -> tuple[Step, ..
     for one in winners:
         walk.go_back()
         others = [other for other in winners if other is not one]
-        walk.tuner.with_profile(profile_of(walk.book.metadata.name, others)).apply(live_only=True)
-        steps.append(_step(walk, one, [*others, one]))
+        applied = walk.tuner.with_profile(profile_of(walk.book.metadata.name, others)).apply(live_only=True)
+        wrong = not_applied(applied.outcomes, namer(walk.tuner.registry))
+        if wrong:
+            steps.append(Step(name=one.name, outcome="failed", why=wrong))
+        else:
+            steps.append(_step(walk, one, [*others, one]))
     return tuple(steps)

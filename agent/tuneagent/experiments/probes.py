@@ -75,11 +75,10 @@ def _some_cpus(facts: Facts, place: Place) -> list[tuple[int, str]]:
         isolated = parse_cpulist(facts.host.files.read_or("sys/devices/system/cpu/isolated", "")) & place.cpus
     except (ReadFailed, ValueError):
         isolated = frozenset()
-    others = [int(_first(node, place)) for node in _usable(facts, place)] + [max(place.cpus)]
-    chosen = [*sorted(isolated)[: _CPUS_OF_A_PROBE // 2], *others]
+    others = [int(_first(node, place)) for node in _usable(facts, place)]
+    chosen = list(dict.fromkeys([*sorted(isolated)[: _CPUS_OF_A_PROBE // 2], max(place.cpus), *others]))
     return [
-        (cpu, f"CPU {cpu}, isolated" if cpu in isolated else f"CPU {cpu}")
-        for cpu in sorted(dict.fromkeys(chosen))[:_CPUS_OF_A_PROBE]
+        (cpu, f"CPU {cpu}, isolated" if cpu in isolated else f"CPU {cpu}") for cpu in sorted(chosen[:_CPUS_OF_A_PROBE])
     ]
 
 

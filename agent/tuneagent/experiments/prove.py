@@ -13,7 +13,7 @@ from tuneagent.contracts.proof import MetricProof, Proof
 from tuneagent.engine.host_tuner import DAEMON_LOCK, EXPERIMENT, EXPERIMENT_LOCK, HostTuner
 from tuneagent.engine.names import namer
 from tuneagent.errors import Locked, UsageError
-from tuneagent.experiments.live_arms import LiveArms, live_plan, not_applied
+from tuneagent.experiments.live_arms import LiveArms, live_plan, not_applied, undo_surely
 from tuneagent.experiments.measuring import Subject, measurer
 from tuneagent.experiments.trial import Limits, Progress, decide, run_trial
 from tuneagent.facts.host_name import host_name
@@ -59,6 +59,7 @@ def prove_alone(
     plan = live_plan(tuner, experiment.only, name_of)
     if not plan.changes:
         return _told(tuner, 0, (), kept=False, why=NOTHING_CHANGES)
+    before = set(tuner.journal.applied())
     arms = LiveArms(tuner, plan, experiment.only, name_of)
     proofs = run_trial(
         arms, measurer(experiment.subject, stop), experiment.subject.metrics, experiment.limits, clock=clock,
@@ -68,6 +69,8 @@ def prove_alone(
     if keep:
         wrong = not_applied(tuner.apply(only=experiment.only, live_only=live_only).outcomes, name_of)
         if wrong:
+            # The rest of it is taken back as well: half a profile was not measured.
+            undo_surely(tuner, set(tuner.journal.applied()) - before, name_of)
             keep, why = False, f"{why}, but {wrong}"
     return _told(tuner, len(plan.changes), tuple(proofs), kept=keep, why=why)
 

@@ -5,6 +5,7 @@ Nothing is set. Sources: nvml.h of driver 580 (clocks event reasons, total energ
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import select
 import sys
@@ -21,18 +22,31 @@ _PERIOD_S = 1.0
 
 def watch() -> None:
     """Print samples until the parent closes our standard input."""
-    handles = [pynvml.nvmlDeviceGetHandleByIndex(index) for index in range(pynvml.nvmlDeviceGetCount())]
+    handles = _handles()
+    has_ended = False
     while True:
-        found = [_sample(handle) for handle in handles]
+        found = [_sample(uuid, handle) for uuid, handle in handles.items()]
         sys.stdout.buffer.write(msgspec.json.encode(found) + b"\n")
         sys.stdout.buffer.flush()
-        if select.select([sys.stdin], [], [], _PERIOD_S)[0]:
+        if has_ended:
             return
+        # The last sample is of the end.
+        has_ended = bool(select.select([sys.stdin], [], [], _PERIOD_S)[0])
 
 
-def _sample(handle: Handle) -> GpuSample:
+def _handles() -> dict[str, Handle]:
+    """GPUs by their UUIDs; one that is lost does not hide the others."""
+    found = {}
+    for index in range(pynvml.nvmlDeviceGetCount()):
+        with contextlib.suppress(pynvml.NVMLError):
+            handle = pynvml.nvmlDeviceGetHandleByIndex(index)
+            found[pynvml.nvmlDeviceGetUUID(handle)] = handle
+    return found
+
+
+def _sample(uuid: str, handle: Handle) -> GpuSample:
     return GpuSample(
-        uuid=pynvml.nvmlDeviceGetUUID(handle),
+        uuid=uuid,
         busy_percent=_ask(lambda: pynvml.nvmlDeviceGetUtilizationRates(handle).gpu),
         energy_mj=_ask(lambda: pynvml.nvmlDeviceGetTotalEnergyConsumption(handle)),
         reasons=_ask(lambda: pynvml.nvmlDeviceGetCurrentClocksEventReasons(handle)),

@@ -149,6 +149,8 @@ class Background:
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             env={**os.environ, **extra},
+            # Ctrl-C is for what is watched.
+            start_new_session=True,
         )
         self._rest = b""
 

@@ -37,16 +37,18 @@ def tree_of(pid: int) -> list[int]:
 
     try:
         process = psutil.Process(pid)
+        if process.status() == psutil.STATUS_ZOMBIE:
+            return []
         return [pid, *(one.pid for one in process.children(recursive=True))]
     except psutil.Error:
         return []
 
 
 def in_cgroup(name: str) -> list[int]:
-    """Processes whose cgroup has a part of that name, such as `job_17`."""
+    """Processes whose cgroup has a part of that name, such as `job_17`, without this one."""
     found = []
     for entry in os.listdir("/proc"):
-        if entry.isdigit() and name in re.split(r"[/\n]", _text(f"/proc/{entry}/cgroup")):
+        if entry.isdigit() and int(entry) != os.getpid() and name in re.split(r"[/\n]", _text(f"/proc/{entry}/cgroup")):
             found.append(int(entry))
     return found
 
@@ -61,13 +63,14 @@ def process_counters(pid: int) -> ProcessCounters | None:
         for thread in _names(f"/proc/{pid}/task")
         if (match := re.search(r"nonvoluntary_ctxt_switches:\s*(\d+)", _text(f"/proc/{pid}/task/{thread}/status")))
     )
-    moved = re.search(r"nr_migrations\s*:\s*(\d+)", _text(f"/proc/{pid}/sched"))
+    threads = [_text(f"/proc/{pid}/task/{thread}/sched") for thread in _names(f"/proc/{pid}/task")]
+    moved = [int(one) for text in threads for one in re.findall(r"nr_migrations\s*:\s*(\d+)", text)]
     return ProcessCounters(
         cpu_s=sum(map(int, stat[11:15])) / os.sysconf("SC_CLK_TCK"),
         involuntary=involuntary,
         minor_faults=int(stat[7]) + int(stat[8]),
         major_faults=int(stat[9]) + int(stat[10]),
-        migrations=int(moved.group(1)) if moved else None,
+        migrations=sum(moved) if moved else None,
     )
 
 

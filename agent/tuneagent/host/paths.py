@@ -6,7 +6,7 @@ import contextlib
 import os
 from collections.abc import Iterator
 
-from tuneagent.errors import ReadFailed, UsageError
+from tuneagent.errors import ReadFailed, UsageError, WriteFailed
 
 
 def absolute(path: str) -> str:
@@ -66,6 +66,8 @@ def refuse_new_file(path: str, option: str, *, may_exist: bool = False) -> None:
     folder = os.path.dirname(absolute(path))
     if path in ("", "-"):
         raise UsageError(f"{option}: expected the name of a file")
+    if os.path.islink(path):
+        raise UsageError(f"{option} {path}: is a link; name the file itself")
     if os.path.exists(path) and not may_exist:
         raise UsageError(f"{option} {path}: is there already; remove it, or name another file")
     if os.path.exists(path) and not os.path.isfile(path):
@@ -81,6 +83,27 @@ def refuse_new_file(path: str, option: str, *, may_exist: bool = False) -> None:
             raise UsageError(f"{option} {path}: {error.strerror}") from None
     elif not os.access(path, os.W_OK):
         raise UsageError(f"{option} {path}: it cannot be written")
+
+
+def write_output(path: str, data: bytes, *, is_new: bool) -> None:
+    """Write a file that was named on the command line, never through a link. Raises WriteFailed."""
+    _output(path, data, os.O_EXCL if is_new else os.O_TRUNC)
+
+
+def append_output(path: str, data: bytes) -> None:
+    """Append to a file that was named on the command line, never through a link. Raises WriteFailed."""
+    _output(path, data, os.O_APPEND)
+
+
+def _output(path: str, data: bytes, how: int) -> None:
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | how, 0o644)
+        with open(descriptor, "wb") as handle:
+            handle.write(data)
+            handle.flush()
+            os.fsync(descriptor)
+    except OSError as error:
+        raise WriteFailed(f"{path}: {error.strerror}") from None
 
 
 @contextlib.contextmanager

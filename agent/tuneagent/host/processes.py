@@ -212,6 +212,18 @@ def own_cpus() -> frozenset[int]:
     return frozenset(os.sched_getaffinity(0))
 
 
+def usable_cpus() -> frozenset[int]:
+    """CPUs that this process may move to: also isolated ones, which nothing is given without asking."""
+    before = os.sched_getaffinity(0)
+    try:
+        os.sched_setaffinity(0, range(os.sysconf("SC_NPROCESSORS_CONF")))
+        return frozenset(os.sched_getaffinity(0))
+    except (OSError, ValueError):
+        return frozenset(before)
+    finally:
+        os.sched_setaffinity(0, before)
+
+
 def starter_cpus(variables: Collection[str]) -> frozenset[int] | None:
     """CPUs of the process that started this rank: the first ancestor without any of the variables that ranks have.
 

@@ -23,7 +23,9 @@ def stop_event(
         del number, frame
         stop.set()
 
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM, *more)}
+    # What whoever started us ignores stays ignored: nohup, and a shell's background jobs.
+    wanted = [one for one in (signal.SIGINT, signal.SIGTERM, *more) if signal.getsignal(one) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, note) for number in wanted}
     before |= {number: signal.signal(number, signal.SIG_IGN) for number in ignored}
     try:
         yield stop

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from tuneagent.contracts.playbook import Playbook, PlaybookResult, Step
 from tuneagent.contracts.proof import MetricProof
+from tuneagent.experiments.playbook_run import ALL
 from tuneagent.formats.yaml_document import dump_yaml
 from tuneagent.report.digits import short
 from tuneagent.report.lines import Row, rows_text, wrapped
@@ -42,7 +43,10 @@ def playbook_text(book: Playbook, width: int) -> str:
 def result_text(found: PlaybookResult, width: int) -> str:
     """The verdict on all winners first, then each hypothesis."""
     final = found.final
-    if final is None:
+    lost = next((step for step in found.left_out if step.name == ALL), None)
+    if lost is not None:
+        head = f"NOT KEPT, all winners together: {lost.why}"
+    elif final is None:
         failed = sum(step.outcome == "failed" for step in found.steps)
         more = f"; {failed} could not be tried" if failed else ""
         head = f"NOT KEPT: no hypothesis helps on this host{more}."
