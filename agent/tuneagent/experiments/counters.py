@@ -61,7 +61,7 @@ def of_metrics(text: str, name: str) -> float:
     except ValueError as error:
         raise MeasureFailed(f"no metrics: {error}") from None
     if not found or not math.isfinite(sum(found)):
-        raise MeasureFailed(f"no metric {name}, or it is no number")
+        raise MeasureFailed(f"no metric {name}, or it is not a number")
     return float(sum(found))
 
 
