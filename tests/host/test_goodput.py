@@ -54,13 +54,18 @@ def test_a_command_that_cannot_be_started_is_told() -> None:
     assert "/nowhere/at-all: No such file or directory" in done.stderr
 
 
-def test_a_signal_goes_to_the_command() -> None:
-    script = "trap 'echo ended; exit 7' TERM; echo begun; while :; do sleep 0.1; done"
-    process = subprocess.Popen(
-        [TUNEAGENT, "goodput", "--", "sh", "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
+def begun(script: str) -> subprocess.Popen[bytes]:
+    """A shell under goodput that has said so."""
+    argv = [TUNEAGENT, "goodput", "--", "sh", "-c", script]
+    process = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert process.stdout is not None
     assert process.stdout.readline() == b"begun\n"
+    return process
+
+
+def test_a_signal_goes_to_the_command() -> None:
+    script = "trap 'echo ended; exit 7' TERM; echo begun; while :; do sleep 0.1; done"
+    process = begun(script)
     process.send_signal(signal.SIGTERM)
     out, told = process.communicate(timeout=30)
     assert (process.returncode, out) == (7, b"ended\n")
@@ -107,11 +112,7 @@ def test_a_running_process_is_watched(tmp_path: Path) -> None:
 
 def test_a_signal_that_asks_for_a_checkpoint_goes_to_the_command() -> None:
     script = "trap 'echo saved; exit 0' USR1; echo begun; while :; do sleep 0.1; done"
-    process = subprocess.Popen(
-        [TUNEAGENT, "goodput", "--", "sh", "-c", script], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
-    )
-    assert process.stdout is not None
-    assert process.stdout.readline() == b"begun\n"
+    process = begun(script)
     process.send_signal(signal.SIGUSR1)
     assert process.communicate(timeout=30)[0] == b"saved\n"
     assert process.returncode == 0

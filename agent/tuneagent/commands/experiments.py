@@ -10,7 +10,7 @@ import click
 
 from tuneagent.commands.main import EXIT_INTERRUPTED
 from tuneagent.commands.measuring import EXIT_NOTHING_TOLD, EXIT_WORSE, measure_once, two_times
-from tuneagent.commands.options import BETTER, COMMAND_LIMIT, FILE, METRIC, ONLY, PAGE, PROFILE, seconds
+from tuneagent.commands.options import BETTER, COMMAND_LIMIT, FILE, FOLDER, METRIC, ONLY, PAGE, PROFILE, seconds
 from tuneagent.commands.progress import clear_progress, show_progress
 from tuneagent.commands.settings import Settings, show
 from tuneagent.engine.host_tuner import HostTuner
@@ -27,8 +27,6 @@ from tuneagent.host.signals import any_stop_event
 from tuneagent.node import confirmation
 
 _SHOWN = 12
-# Where the probe `storage-read` writes its file.
-FOLDER = "/var/tmp"  # noqa: S108 - it lies on a disk, and the file has no name
 
 
 @click.command()
@@ -102,9 +100,12 @@ def prove(  # noqa: PLR0913 - one for each option of the command
     if not command and not probes:
         raise UsageError("say what to measure: --command with --metric, or --probe NAME")
     need_scipy()
+
+    def subject() -> Subject:
+        return Subject(command, read, command_limit_s, probed(settings, probes))
+
     two = two_times(once, state, against, has_profile=file is not None or name is not None)
     if two is not None:
-        subject = Subject(command, read, command_limit_s, probed(settings, probes))
         sys.exit(measure_once(settings, subject, two, time_s=time_s, margin=margin / 100, output=output))
     if file is None and name is None:
         raise UsageError("give -f FILE or -p NAME")
@@ -112,12 +113,12 @@ def prove(  # noqa: PLR0913 - one for each option of the command
         raise UsageError("prove writes settings: run it as root, with sudo")
     tuner = settings.tuner(file, name, writing=True)
     confirmation.refuse_governed(tuner, force=force)
-    subject = Subject(command, read, command_limit_s, probed(settings, probes))
+    experiment = Experiment(subject(), Limits(time_s, margin / 100), only)
     if not yes:
         if not can_ask():
             raise UsageError("nothing was written; use --yes to begin")
         _ask(tuner, only, time_s)
-    sys.exit(_compare(tuner, Experiment(subject, Limits(time_s, margin / 100), only), output))
+    sys.exit(_compare(tuner, experiment, output))
 
 
 def _compare(tuner: HostTuner, experiment: Experiment, output: str) -> int:

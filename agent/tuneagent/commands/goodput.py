@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import shlex
 import time
@@ -134,8 +135,8 @@ def _watch(settings: Settings, asked: Asked, pid: int | None, name: str, time_s:
     watcher = Watcher(settings.host(), asked, time.monotonic, already)
     began = time.monotonic()
     with stop_event() as stop:
-        while of() and not stop.wait(1.0):
-            watcher.tick(of)
+        while (pids := of()) and not stop.wait(1.0):
+            watcher.tick(functools.partial(tuple, pids))
             if time_s is not None and time.monotonic() - began >= time_s:
                 break
     return watcher.told(what, None), watcher.trouble

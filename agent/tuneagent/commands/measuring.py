@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from typing import NamedTuple
 
 import click
@@ -48,20 +49,21 @@ def two_times(once: str | None, state: str | None, against: str | None, *, has_p
 
 
 def measure_once(
-    settings: Settings, subject: Subject, two: TwoTimes, *, time_s: float, margin: float, output: str
+    settings: Settings, find: Callable[[], Subject], two: TwoTimes, *, time_s: float, margin: float, output: str
 ) -> int:
-    """Measure, then keep it or compare it. Returns the exit code."""
+    """Measure, then keep it or compare it. `find` tries the probes, which takes its time. Returns the exit code."""
     from tuneagent.report.experiment_pages import again_page
     from tuneagent.report.proof import again_text
 
     # A file that cannot be used is told before anything is measured.
     before = None if two.is_first else read_measurement(paths.read_given(two.file, _LIMIT_BYTES), two.file)
-    if before is not None:
-        refuse_strangers(before, subject.command, subject.metrics)
     if two.is_first:
         paths.refuse_new_file(two.file, "--state")
     if settings.tuner(None, "generic").state.is_locked(EXPERIMENT_LOCK):
         raise UsageError("an experiment is running on this host: what is measured meanwhile says nothing")
+    subject = find()
+    if before is not None:
+        refuse_strangers(before, subject.command, subject.metrics)
     host = machine_of(Facts(settings.host()))
     taken = time.time()
     with any_stop_event() as stop:

@@ -46,6 +46,8 @@ def seconds(ctx: click.Context, parameter: click.Parameter, value: str | None) -
     return float(int(number) * units[unit])
 
 
+# Where the probe `storage-read` writes its file.
+FOLDER = "/var/tmp"  # noqa: S108 - it lies on a disk, and the file has no name
 FILE = click.option("-f", "--file", metavar="FILE", type=click.Path(), help="Profile file; - is standard input.")
 PROFILE = click.option(
     "-p", "--profile", "name", metavar="NAME", help="Built-in profile.  [default: generic]",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from tuneagent.commands.options import OUTPUT, PAGE
+from tuneagent.commands.options import FOLDER, OUTPUT, PAGE
 from tuneagent.commands.progress import clear_progress, show_progress
 from tuneagent.commands.settings import Settings, emit, show
 from tuneagent.errors import UsageError
@@ -36,7 +36,7 @@ def list_probes() -> None:
 @click.argument("names", nargs=-1, metavar="NAME[:CASE]...")
 @click.option("--quiet-set", is_flag=True, help="All that tell how quiet a host is; about a minute.")
 @click.option("--cpus", metavar="LIST", help="Only on these CPUs.  [default: those that this process may use]")
-@click.option("--folder", default="/var/tmp", show_default=True, metavar="DIR", help="Where files are read.")  # noqa: S108
+@click.option("--folder", default=FOLDER, show_default=True, metavar="DIR", help="Where files are read.")
 @PAGE
 @click.pass_obj
 def run(
@@ -88,20 +88,18 @@ def _measured(settings: Settings, names: Sequence[str], cpus: str | None, folder
     """These probes, NAME or NAME:CASE, on this host. Raises UsageError."""
     from tuneagent.contracts.probe import ProbeReport
     from tuneagent.experiments.probes import Place
-    from tuneagent.experiments.probing import chosen_probes, run_probe
+    from tuneagent.experiments.probing import probe_named, run_probe
     from tuneagent.facts.host_name import machine_of
     from tuneagent.facts.one_pass import Facts
     from tuneagent.facts.processor import processor_model
 
     if settings.root or settings.capture:
         raise UsageError("probes work on this machine only")
-    asked = [(name, case.strip()) for name, _, case in (one.partition(":") for one in names)]
-    probes = {one.name: one for one in chosen_probes([name for name, _ in asked])}
+    asked = dict.fromkeys(map(probe_named, names))
     facts = Facts(settings.host())
     place = Place(_cpus(cpus), folder)
     results = tuple(
-        run_probe(probes[name], facts, place, clock=time.monotonic, tell=show_progress, wanted=case)
-        for name, case in dict.fromkeys(asked)
+        run_probe(probe, facts, place, clock=time.monotonic, tell=show_progress, wanted=case) for probe, case in asked
     )
     clear_progress()
     return ProbeReport(host=machine_of(facts), processor=processor_model(facts), probes=results)

@@ -18,4 +18,5 @@ def schema_hook(kind: type) -> dict[str, object]:
     """What stands for a type that msgspec does not know."""
     if kind is object:
         return dict(ANY)
+    # msgspec asks for this where a hook does not know a type, and says which one it was.
     raise NotImplementedError

@@ -10,7 +10,6 @@ from msgspec import Meta
 from tuneagent.contracts.proof import Better, MetricProof, Proof
 from tuneagent.contracts.report import HostName
 
-KIND = "Playbook"
 SCHEMA_PLAYBOOK_RESULT = "tuneagent.dev/playbook-result/v1"
 Outcome = Literal["kept", "undone", "skipped", "failed"]
 

@@ -21,7 +21,6 @@ from tuneagent.host.job_counters import (
     cpus_of,
     host_counters,
     process_counters,
-    start_of,
 )
 from tuneagent.host.machine import Host
 
@@ -60,8 +59,8 @@ class Watcher:
         self._readings: list[Reading] = []
         self._cpu_s = (0.0, self._began)
         self._busy = 0.0
-        self._seen: dict[tuple[int, str], ProcessCounters] = {}
-        self._counted = added({})
+        self._seen: dict[tuple[int, int], ProcessCounters] = {}
+        self._counted = added(())
         self._cpus: frozenset[int] = frozenset()
         self.trouble = ""
         self._first = asked.first if asked.first is not None or already else 0.0
@@ -109,11 +108,12 @@ class Watcher:
         self._readings.append(reading)
 
     def _count(self, pids: Sequence[int]) -> None:
-        read = {(pid, start_of(pid)): process_counters(pid) for pid in pids[:_PROCESSES_LIMIT]}
-        alive = {key: one for key, one in read.items() if one is not None}
+        read = [(pid, process_counters(pid)) for pid in pids[:_PROCESSES_LIMIT]]
+        # A number may be given to another process later.
+        alive = {(pid, found[0]): found[1] for pid, found in read if found is not None}
         # Threads that ended take their switches with them.
         self._seen |= {key: _at_least(self._seen.get(key), one) for key, one in alive.items()}
-        now_alive, ever = added(alive), added(self._seen)
+        now_alive, ever = added(alive.values()), added(self._seen.values())
         # What has ended counts for its parent, but for switches and moves, which the kernel forgets.
         self._counted = ProcessCounters(
             cpu_s=max(self._counted.cpu_s, now_alive.cpu_s),

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from statistics import median
 from typing import NamedTuple
 
-from tuneagent.contracts.proof import Better, Verdict
+from tuneagent.contracts.proof import Better, MetricProof, Verdict
 
 # Numbers of blocks at which is looked whether it is settled; each look spends an equal part of the error.
 LOOKS = (4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128)
@@ -87,6 +87,25 @@ def _resolution(values: Sequence[float]) -> float:
     """The smallest step between these numbers, as a share: what is told in few digits is no more certain than that."""
     distinct = sorted(set(values))
     return min((math.log(more / less) for less, more in itertools.pairwise(distinct)), default=0.0)
+
+
+def proof_of(
+    name: str, better: Better, baseline: Sequence[float], tuned: Sequence[float], judged: Judged
+) -> MetricProof:
+    """What is told of one metric, from the runs of both arms."""
+    return MetricProof(
+        name=name,
+        better=better,
+        baseline=median(baseline),
+        tuned=median(tuned),
+        ratio=judged.ratio,
+        low=judged.low,
+        high=judged.high,
+        noise=judged.noise,
+        runs=len(baseline) + len(tuned),
+        more_runs=judged.more_runs,
+        verdict=judged.verdict or "too noisy",
+    )
 
 
 def _dependence(values: Sequence[float]) -> float:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from tuneagent.errors import MeasureFailed, Unsupported, UsageError
 from tuneagent.experiments.metrics import Metric
 from tuneagent.experiments.probes import Case, Place, Probe
-from tuneagent.experiments.probing import cases_named, chosen_probes, run_once
+from tuneagent.experiments.probing import cases_named, probe_named, run_once
 from tuneagent.facts.one_pass import Facts
 from tuneagent.host.files import Files
 from tuneagent.host.measured import run_measured
@@ -52,9 +52,7 @@ def probed_cases(names: Sequence[str], facts: Facts, place: Place) -> list[Probe
     """
     found: list[Probed] = []
     for given in dict.fromkeys(names):
-        name, _, wanted = given.partition(":")
-        (probe,) = chosen_probes([name])
-        found += _measurable(probe, wanted.strip(), facts, place)
+        found += _measurable(*probe_named(given), facts, place)
     return found
 
 

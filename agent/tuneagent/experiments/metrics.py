@@ -36,9 +36,14 @@ class Metric(NamedTuple):
             found = _number(lines[-1] if lines else "", f"/{place.lstrip('/')}")
         else:
             found = _matched(output, self.name)
-        if not _LEAST <= found <= _MOST:
+        if not is_usable(found):
             raise MeasureFailed(f"metric {self.name}: {found:g} is not a number above 0")
         return found
+
+
+def is_usable(value: float) -> bool:
+    """Whether it is a number that a ratio can be made of."""
+    return _LEAST <= value <= _MOST
 
 
 def checked(name: str) -> str:

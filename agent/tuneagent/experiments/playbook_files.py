@@ -8,9 +8,10 @@ from collections.abc import Callable, Mapping, Sequence
 import msgspec
 
 from tuneagent.contracts.playbook import Hypothesis, Playbook
+from tuneagent.contracts.tuning_profile import document_of
 from tuneagent.errors import ProfileInvalid, UsageError, nearest
 from tuneagent.experiments.metrics import checked as checked_metric
-from tuneagent.experiments.probing import chosen_probes
+from tuneagent.experiments.probing import probe_named
 from tuneagent.formats.yaml_document import SIZE_LIMIT_BYTES, load_yaml
 from tuneagent.host import paths
 from tuneagent.host.shipped import shipped_folder
@@ -79,14 +80,14 @@ def _faults(book: Playbook, registry: Mapping[str, AnyTunable]) -> list[str]:
     if not measure.command and not measure.probes:
         faults.append("spec.measure: neither probes nor a command")
     for name in measure.probes:
-        faults += _told(functools.partial(chosen_probes, [name.partition(":")[0]]))
+        faults += _told(functools.partial(probe_named, name))
     for metric in measure.metrics:
         faults += _told(functools.partial(checked_metric, metric.read))
     names = [one.name for one in book.spec.hypotheses]
     faults += [f"spec.hypotheses: {name!r} is there twice" for name in sorted({n for n in names if names.count(n) > 1})]
     for number, one in enumerate(book.spec.hypotheses):
         try:
-            checked_profile(_document(one.name, one.tune), one.name, registry)
+            checked_profile(document_of(one.name, {"tune": one.tune}), one.name, registry)
         except ProfileInvalid as error:
             place = f"spec.hypotheses[{number}].tune"
             faults += [fault.replace("spec.tune", place, 1) for fault in error.faults]
@@ -103,7 +104,7 @@ def _told(check: Callable[[], object]) -> list[str]:
 
 def profile_of(name: str, chosen: Sequence[Hypothesis]) -> Profile:
     """These hypotheses as one profile; of two for one setting the later counts."""
-    return parse(_document(name, tune_of(chosen)), f"playbook {name}")
+    return parse(document_of(name, {"tune": tune_of(chosen)}), f"playbook {name}")
 
 
 def tune_of(chosen: Sequence[Hypothesis]) -> dict[str, object]:
@@ -114,12 +115,3 @@ def tune_of(chosen: Sequence[Hypothesis]) -> dict[str, object]:
             before = found.get(tunable)
             found[tunable] = {**before, **spec} if isinstance(before, dict) and isinstance(spec, dict) else spec
     return found
-
-
-def _document(name: str, tune: Mapping[str, object]) -> dict[str, object]:
-    return {
-        "apiVersion": "tuneagent.dev/v1alpha1",
-        "kind": "TuningProfile",
-        "metadata": {"name": name},
-        "spec": {"tune": dict(tune)},
-    }

@@ -8,6 +8,7 @@ from datetime import datetime, timezone
 from tuneagent.contracts.playbook import Playbook, Step
 from tuneagent.contracts.proof import MetricProof, Proof
 from tuneagent.contracts.report import HostName
+from tuneagent.contracts.tuning_profile import document_of
 from tuneagent.experiments.playbook_files import tune_of
 from tuneagent.formats.yaml_document import dump_yaml
 
@@ -27,12 +28,7 @@ def profile_text(
     for step in kept:
         lines += [f"{step.name} ({by_name[step.name].source})", *(f"  {line}" for line in _numbers(step.metrics))]
     lines += [f"Not kept: {step.name} ({step.outcome}: {step.why})" for step in steps if step.outcome != "kept"]
-    document = {
-        "apiVersion": book.api_version,
-        "kind": "TuningProfile",
-        "metadata": {"name": book.metadata.name},
-        "spec": {"tune": tune_of([by_name[step.name] for step in kept])},
-    }
+    document = document_of(book.metadata.name, {"tune": tune_of([by_name[step.name] for step in kept])})
     comment = "".join(f"# {' '.join(line.split())}\n" for line in lines)
     return comment + dump_yaml(document)
 

@@ -22,13 +22,13 @@ _MOST_S = 180.0
 _RUN_LIMIT_S = 60.0
 
 
-def chosen_probes(names: Sequence[str]) -> list[Probe]:
-    """Probes by their names. Raises UsageError."""
+def probe_named(given: str) -> tuple[Probe, str]:
+    """A probe by NAME or NAME:CASE, and the case; empty for all. Raises UsageError."""
+    name, _, case = given.partition(":")
     known = {one.name: one for one in PROBES}
-    for name in names:
-        if name not in known:
-            raise UsageError(f"no probe {name!r}{nearest(name, list(known))}; `tuneagent probe list` shows them")
-    return [known[name] for name in dict.fromkeys(names)]
+    if name not in known:
+        raise UsageError(f"no probe {name!r}{nearest(name, list(known))}; `tuneagent probe list` shows them")
+    return known[name], case.strip()
 
 
 def cases_named(probe: Probe, wanted: str, facts: Facts, place: Place) -> list[Case]:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping, Sequence
-from statistics import median
 from typing import NamedTuple, Protocol
 
 from tuneagent.contracts.proof import MetricProof
 from tuneagent.errors import BaselineFailed, MeasureFailed
-from tuneagent.experiments.judgement import LOOKS, RUNS_OF_BLOCK, Block, Judged, judge
+from tuneagent.experiments.judgement import LOOKS, RUNS_OF_BLOCK, Block, Judged, judge, proof_of
 from tuneagent.experiments.metrics import Metric
 
 _WORDS = {"A": "without", "B": "with"}
@@ -112,19 +111,11 @@ def _judged(metrics: Sequence[Metric], blocks: Mapping[str, Sequence[Block]], ma
 
 
 def _proof(metric: Metric, blocks: Sequence[Block], judged: Judged) -> MetricProof:
-    return MetricProof(
-        name=metric.name,
-        better=metric.better,
-        baseline=median(one for block in blocks for one in block.baseline),
-        tuned=median(one for block in blocks for one in block.tuned),
-        ratio=judged.ratio,
-        low=judged.low,
-        high=judged.high,
-        noise=judged.noise,
-        runs=RUNS_OF_BLOCK * len(blocks),
-        more_runs=judged.more_runs,
-        verdict=judged.verdict or "too noisy",
+    baseline, tuned = (
+        [one for block in blocks for one in block.baseline],
+        [one for block in blocks for one in block.tuned],
     )
+    return proof_of(metric.name, metric.better, baseline, tuned, judged)
 
 
 def decide(proofs: Sequence[MetricProof]) -> tuple[bool, str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from statistics import median
 
 import msgspec
 
@@ -11,8 +10,8 @@ from tuneagent.contracts.measurement import SCHEMA_MEASUREMENT, MeasuredAgain, M
 from tuneagent.contracts.proof import MetricProof
 from tuneagent.contracts.report import HostName
 from tuneagent.errors import UsageError
-from tuneagent.experiments.judgement import judge_apart
-from tuneagent.experiments.metrics import Metric
+from tuneagent.experiments.judgement import judge_apart, proof_of
+from tuneagent.experiments.metrics import Metric, is_usable
 from tuneagent.formats.spoken_values import in_words
 
 # Runs that count, without the first, which warms up; fewer where the time is up.
@@ -57,13 +56,9 @@ def read_measurement(data: bytes, where: str) -> Measurement:
     names = [one.name for one in found.metrics]
     if not names or len(set(names)) < len(names):
         raise UsageError(f"{where}: expected metrics, each of them once")
-    if any(not _FEWEST <= len(one.values) <= _MOST or not _is_usable(one.values) for one in found.metrics):
+    if any(not _FEWEST <= len(one.values) <= _MOST or not all(map(is_usable, one.values)) for one in found.metrics):
         raise UsageError(f"{where}: each metric needs {_FEWEST} to {_MOST} values, all above 0 and below 1e100")
     return found
-
-
-def _is_usable(values: Sequence[float]) -> bool:
-    return all(1e-100 <= one <= 1e100 for one in values)
 
 
 def refuse_strangers(before: Measurement, command: str, metrics: Sequence[Metric]) -> None:
@@ -94,16 +89,4 @@ def compare(before: Measurement, host: HostName, now: Sequence[Series], margin: 
 
 def _compared(before: Series, now: Series, metrics: int, margin: float) -> MetricProof:
     found = judge_apart(before.values, now.values, now.better, metrics, margin)
-    return MetricProof(
-        name=now.name,
-        better=now.better,
-        baseline=median(before.values),
-        tuned=median(now.values),
-        ratio=found.ratio,
-        low=found.low,
-        high=found.high,
-        noise=found.noise,
-        runs=len(before.values) + len(now.values),
-        more_runs=found.more_runs,
-        verdict=found.verdict or "too noisy",
-    )
+    return proof_of(now.name, now.better, before.values, now.values, found)

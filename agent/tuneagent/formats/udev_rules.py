@@ -130,10 +130,10 @@ def _acts(pair: Pair) -> bool:
     return pair.key == "IMPORT" or not (pair.is_match or pair.key in ("LABEL", "PROGRAM"))
 
 
-def _counts(pair: Pair, device: Device, after: Sequence[Rule]) -> bool:
+def _counts(pair: Pair, device: Device, rules: Sequence[Rule], number: int) -> bool:
     """Whether it changes something here: names of interfaces, files of devices, and jumps to a place that is there."""
     if pair.key == "GOTO":
-        return _has_label(after, pair.value)
+        return _has_label(rules[number + 1 :], pair.value)
     if pair.key in _OF_SUBSYSTEM and not pair.is_match:
         return device.chain[0].subsystem == _OF_SUBSYSTEM[pair.key]
     return _acts(pair)
@@ -169,7 +169,7 @@ def written(files: Iterable[Sequence[Rule]], device: Device) -> dict[str, Writte
             skip_to = "" if skip_to in labels else skip_to
             may_skip_to = "" if may_skip_to in labels else may_skip_to
             # udev asks no condition, and so reads no attribute, for a line that does nothing on this device.
-            counts = not skip_to and any(_counts(pair, device, rules[number + 1 :]) for pair in rule.pairs)
+            counts = not skip_to and any(_counts(pair, device, rules, number) for pair in rule.pairs)
             holds = _holds(rule, device, found, read) if counts else False
             if holds is False:
                 continue

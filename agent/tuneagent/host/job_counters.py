@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable
 
 import msgspec
 
@@ -53,19 +53,20 @@ def in_cgroup(name: str) -> list[int]:
     return found
 
 
-def process_counters(pid: int) -> ProcessCounters | None:
-    """None for a process that is gone."""
+def process_counters(pid: int) -> tuple[int, ProcessCounters] | None:
+    """When the process started, in ticks since the boot, and its counters. None for a process that is gone."""
     stat = _text(f"/proc/{pid}/stat").rpartition(")")[2].split()
-    if len(stat) < 15:
+    if len(stat) < 20:
         return None
+    threads = [f"/proc/{pid}/task/{thread}" for thread in _names(f"/proc/{pid}/task")]
     involuntary = sum(
         int(match.group(1))
-        for thread in _names(f"/proc/{pid}/task")
-        if (match := re.search(r"nonvoluntary_ctxt_switches:\s*(\d+)", _text(f"/proc/{pid}/task/{thread}/status")))
+        for thread in threads
+        if (match := re.search(r"nonvoluntary_ctxt_switches:\s*(\d+)", _text(f"{thread}/status")))
     )
-    threads = [_text(f"/proc/{pid}/task/{thread}/sched") for thread in _names(f"/proc/{pid}/task")]
-    moved = [int(one) for text in threads for one in re.findall(r"nr_migrations\s*:\s*(\d+)", text)]
-    return ProcessCounters(
+    told = [_text(f"{thread}/sched") for thread in threads]
+    moved = [int(one) for text in told for one in re.findall(r"nr_migrations\s*:\s*(\d+)", text)]
+    return int(stat[19]), ProcessCounters(
         cpu_s=sum(map(int, stat[11:15])) / os.sysconf("SC_CLK_TCK"),
         involuntary=involuntary,
         minor_faults=int(stat[7]) + int(stat[8]),
@@ -106,9 +107,8 @@ def cpus_of(pids: Iterable[int]) -> frozenset[int]:
     return frozenset(found)
 
 
-def added(processes: Mapping[tuple[int, str], ProcessCounters]) -> ProcessCounters:
+def added(each: Collection[ProcessCounters]) -> ProcessCounters:
     """All processes together."""
-    each = list(processes.values())
     moved = [one.migrations for one in each if one.migrations is not None]
     return ProcessCounters(
         cpu_s=sum(one.cpu_s for one in each),
@@ -117,12 +117,6 @@ def added(processes: Mapping[tuple[int, str], ProcessCounters]) -> ProcessCounte
         major_faults=sum(one.major_faults for one in each),
         migrations=sum(moved) if moved else None,
     )
-
-
-def start_of(pid: int) -> str:
-    """Tells two processes with one number apart; empty for one that is gone."""
-    words = _text(f"/proc/{pid}/stat").rpartition(")")[2].split()
-    return words[19] if len(words) > 19 else ""
 
 
 def _text(path: str) -> str:

@@ -10,7 +10,7 @@ from tuneagent.contracts.playbook import PlaybookResult, Step
 from tuneagent.contracts.probe import CaseResult, ProbeReport
 from tuneagent.contracts.proof import MetricProof, Proof
 from tuneagent.contracts.report import HostName
-from tuneagent.report.digits import short
+from tuneagent.report.digits import gib, short
 from tuneagent.report.html_page import Cell, Interval, Mark, listing, page, section, table, text
 from tuneagent.report.lines import counted
 from tuneagent.report.values import at
@@ -126,6 +126,6 @@ def _cases(cases: Sequence[CaseResult]) -> list[tuple[Cell, ...]]:
 
 def _host(host: HostName, processor: str | None) -> str:
     gpus = f"{len(host.gpus)} x {host.gpus[0].name}, driver {host.driver}" if host.gpus else ""
-    memory = f"{host.memory_bytes / 2**30:.0f} GiB" if host.memory_bytes else ""
+    memory = gib(host.memory_bytes) if host.memory_bytes else ""
     told = (host.name or "?", processor or "", counted(host.cpus, "CPU"), memory, gpus, f"kernel {host.kernel or '?'}")
     return ", ".join(part for part in told if part)

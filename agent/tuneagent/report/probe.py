@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from tuneagent.contracts.probe import CaseResult, ProbeReport, ProbeResult
 from tuneagent.experiments.probes import Probe
 from tuneagent.experiments.records import Standing
-from tuneagent.report.digits import short
+from tuneagent.report.digits import gib, short
 from tuneagent.report.lines import Row, counted, rows_text, wrapped
 from tuneagent.report.terminal import clean
 
@@ -33,7 +33,7 @@ def report_text(report: ProbeReport, width: int) -> str:
 
 def _about(report: ProbeReport) -> str:
     host = report.host
-    memory = f", {host.memory_bytes / 2**30:.0f} GiB" if host.memory_bytes else ""
+    memory = f", {gib(host.memory_bytes)}" if host.memory_bytes else ""
     about = f"{host.name or 'this host'}: {counted(host.cpus, 'CPU')}{memory}, kernel {host.kernel or '?'}"
     return f"{about}, {report.processor or 'unknown processor'}"
 

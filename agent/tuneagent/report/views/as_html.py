@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tuneagent.contracts.report import OPEN, Finding, Report, Verdict
 from tuneagent.report.audit_screen import gpus_of
+from tuneagent.report.digits import gib
 from tuneagent.report.findings import weight
 from tuneagent.report.html_page import Mark, folded, page, search_box, section, table
 from tuneagent.report.lines import counted
@@ -39,7 +40,7 @@ def render(report: Report, now: float) -> str:
 
 def _machine(report: Report) -> str:
     host = report.host
-    memory = f"{host.memory_bytes / 2**30:.0f} GiB memory" if host.memory_bytes else ""
+    memory = f"{gib(host.memory_bytes)} memory" if host.memory_bytes else ""
     told = (gpus_of(host), counted(host.cpus, "CPU"), memory, f"kernel {host.kernel or '?'}", host.arch or "")
     return ", ".join(part for part in told if part)
 
